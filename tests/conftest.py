@@ -1,6 +1,4 @@
-"""What every test stands on: no road to a real account, no traffic beyond the loopback, a state
-folder of its own.
-"""
+"""No test can reach a real account or another machine, and each has its own state folder."""
 
 import ipaddress
 import os
@@ -17,14 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_sessionstart() -> None:
-    """Stop before the first test where keys to a real account lie about."""
+    """Stop before the first test if the environment has keys to a real account."""
     try:
         refuse_real_credentials()
     except RealCredentialsError as error:
         pytest.exit(str(error), returncode=2)
 
 
-# Whatever asks for credentials or an endpoint without saying which gets one that leads nowhere.
+# Clients without explicit credentials or endpoint get values that lead nowhere.
 os.environ.update(
     AWS_EC2_METADATA_DISABLED="true",
     AWS_CONFIG_FILE=os.devnull,
@@ -36,16 +34,14 @@ os.environ.update(
 
 
 class ForeignConnectionError(OSError):
-    """A test tried to reach something that is not on this machine."""
+    """Raised when a test tries to reach another machine."""
 
 
 _connect = socket.socket.connect
 
 
 def _connect_to_loopback(self: socket.socket, address: Any) -> None:
-    """Connect if the address is on this machine, else refuse: the tests' traffic stays on the
-    loopback.
-    """
+    """Connect to an address on this machine and refuse any other."""
     if self.family in (socket.AF_INET, socket.AF_INET6):
         host = address[0]
         if (
@@ -61,5 +57,5 @@ socket.socket.connect = _connect_to_loopback  # type: ignore[method-assign]
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test a state folder of its own, so that none touches the developer's."""
+    """Give each test its own state folder, so that no test changes the developer's."""
     monkeypatch.setenv("NIGHTSHIFT_STATE", str(tmp_path / "nightshift-state"))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from rl_lifecycle.storage.stores import error_code
+from rl_lifecycle.aws_errors import error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client

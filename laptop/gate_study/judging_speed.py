@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore
-
 from rl_lifecycle.evaluation.gate import Decision, Gate, Verdict, decide, gate_of
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord, SpaceForm
 from rl_lifecycle.evaluation.reports import Report
@@ -21,6 +19,8 @@ from rl_lifecycle.records.record import Record, sha256_hex
 from rl_lifecycle.registry.contents import freeze_champion
 from rl_lifecycle.registry.promotion import promote
 from rl_lifecycle.storage import layout
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 
 GATE = Gate(return_range=(-200, 320), crash_below=100)

@@ -1,4 +1,4 @@
-"""The guide to a real account says what the templates and the command line say."""
+"""The guide to a real AWS account agrees with the templates and the command line."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ GUIDE = (Path(__file__).resolve().parents[2] / "docs/aws-account.md").read_text(
 
 
 def test_every_stack_and_what_it_needs_is_in_the_table() -> None:
-    """A stack, its place in the order, and no other."""
+    """The guide's table lists every stack in deployment order, and no other stack."""
     rows = dict(
         re.findall(r"^\| `nightshift-<environment>-(\w+)` \| [^|]+ \| ([^|]+) \|$", GUIDE, re.M)
     )
@@ -24,7 +24,7 @@ def test_every_stack_and_what_it_needs_is_in_the_table() -> None:
 
 
 def test_every_role_is_in_the_table() -> None:
-    """Each role that identity makes is explained, and none that it does not."""
+    """The guide explains each role that the identity stack creates, and no other role."""
     made = {
         resource["Properties"]["RoleName"]["Fn::Sub"].removeprefix("nightshift-${Environment}-")
         for resource in template(Concern.IDENTITY)["Resources"].values()
@@ -35,7 +35,7 @@ def test_every_role_is_in_the_table() -> None:
 
 
 def test_every_parameter_that_is_named_exists() -> None:
-    """A parameter in the guide is one of a template."""
+    """Each parameter that the guide names is a parameter of a template."""
     known = {name for concern in Concern for name in parameters_of(concern)}
     rows = GUIDE.split("## Other choices")[1].split("## Taking it away")[0]
     named = {
@@ -47,8 +47,8 @@ def test_every_parameter_that_is_named_exists() -> None:
     assert named <= known
 
 
-def test_every_command_and_option_that_is_shown_is_understood() -> None:
-    """What a reader copies is accepted by the parser."""
+def test_the_parser_accepts_every_command_of_the_guide() -> None:
+    """The parser accepts every command and option that the guide shows."""
     shown = re.findall(r"^    \.venv/bin/python -m infra_bootstrap (.+)$", GUIDE, re.M)
     assert len(shown) >= 5
     for line in shown:
@@ -56,7 +56,7 @@ def test_every_command_and_option_that_is_shown_is_understood() -> None:
 
 
 def test_what_the_first_run_costs_is_what_the_code_enforces() -> None:
-    """Cap, rest, deadline, steps and types are the program's own."""
+    """The guide's cap, reserve, deadline, steps and types are those of the code."""
     assert f"spend up to {CAP_USD:.2f} USD" in GUIDE
     assert f"{REST_USD:.2f} USD for everything else" in GUIDE
     assert f"a deadline of {DEADLINE.seconds // 60} minutes" in GUIDE

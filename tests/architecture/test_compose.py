@@ -1,6 +1,4 @@
-"""The team's stack: its file has the compose form, its secrets have no defaults, its image has no
-torch.
-"""
+"""The compose stack is valid, has no default secrets, and its image has no torch."""
 
 import json
 import re
@@ -20,25 +18,26 @@ SCHEMA = Path(sys.prefix) / "share/compose/compose/config/compose_spec.json"
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    """The compose file, with the variables that it must be given filled in."""
+    """The compose file as data, with its required variables filled in."""
     text = (ROOT / "docker-compose.yaml").read_text()
     document: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+):\?[^}]*\}", r"value-of-\1", text))
     return document
 
 
 def test_the_file_has_the_form_that_compose_asks_for(compose: dict[str, Any]) -> None:
-    """Checked against the schema that docker-compose itself ships."""
-    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(compose)
+    """The compose file is valid under the schema that docker-compose ships."""
+    validator = jsonschema.Draft7Validator(json.loads(SCHEMA.read_text()))
+    assert list(validator.iter_errors(compose)) == []
 
 
 def test_the_schema_refuses_what_compose_would_refuse(compose: dict[str, Any]) -> None:
-    """The check above means something: a misspelt key fails."""
+    """The schema finds a misspelt key, so the check above can fail."""
     broken = compose | {"services": compose["services"] | {"redis": {"imagee": "redis"}}}
     assert list(jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).iter_errors(broken))
 
 
 def test_a_celery_airflow_has_all_its_parts(compose: dict[str, Any]) -> None:
-    """API server, scheduler, DAG processor, triggerer and worker, behind Postgres and Redis."""
+    """The stack has every Airflow component, with Postgres and Redis behind them."""
     assert set(compose["services"]) == {
         "postgres",
         "redis",
@@ -56,9 +55,7 @@ def test_a_celery_airflow_has_all_its_parts(compose: dict[str, Any]) -> None:
 
 
 def test_no_secret_has_a_default() -> None:
-    """A forgotten secret stops the stack with a message, instead of starting it with one that
-    everybody knows.
-    """
+    """A missing secret stops the stack with a message, because a default would be public."""
     text = (ROOT / "docker-compose.yaml").read_text()
     asked = set(re.findall(r"\$\{(\w+):\?", text))
     assert asked >= {
@@ -76,9 +73,7 @@ def test_no_secret_has_a_default() -> None:
 def test_the_image_knows_the_commit_that_it_was_built_from(
     compose: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no git in it: the build argument becomes a variable, which stands in where git says
-    nothing.
-    """
+    """The image has no git, so a build argument sets the variable that names the commit."""
     assert "ARG NIGHTSHIFT_COMMIT" in (ROOT / "Dockerfile").read_text()
     assert f"ENV {COMMIT_VARIABLE}=${{NIGHTSHIFT_COMMIT}}" in (ROOT / "Dockerfile").read_text()
     assert compose["services"]["airflow-worker"]["build"]["args"] == {
@@ -91,15 +86,13 @@ def test_the_image_knows_the_commit_that_it_was_built_from(
 
 
 def test_nothing_listens_beyond_this_machine(compose: dict[str, Any]) -> None:
-    """What is published is bound to the loopback."""
+    """Every published port is bound to the loopback interface."""
     ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
     assert ports == ["127.0.0.1:8080:8080"]
 
 
 def test_the_image_is_made_from_the_hashed_lock_and_has_no_torch() -> None:
-    """Airflow's side never imports torch, so it is not there to be imported; and what is copied
-    exists.
-    """
+    """The image installs from the hashed lock, copies existing files, and leaves torch out."""
     lock = (ROOT / "locks/airflow.txt").read_text()
     assert not re.search(r"^(torch|stable-baselines3|gymnasium)==", lock, re.M)
     assert re.search(r"^apache-airflow==3\.3\.2", lock, re.M)

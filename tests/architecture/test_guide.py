@@ -1,4 +1,4 @@
-"""The guide's table of keys says what the schema says."""
+"""The guide's table of keys agrees with the schema."""
 
 import re
 from pathlib import Path
@@ -38,7 +38,7 @@ def _shown(value: Any) -> str:
 
 
 def test_every_key_is_documented_with_its_default() -> None:
-    """No key is missing, none is made up, and each default is the one that counts."""
+    """The table has every key of the schema, no other key, and the right defaults."""
     expected = {
         name: _shown(field.default)
         for name, field in Experiment.model_fields.items()

@@ -1,4 +1,4 @@
-"""Keys of the bucket are spelled in rl_lifecycle.storage.layout and nowhere else."""
+"""Only `rl_lifecycle.storage.layout` spells keys of the bucket."""
 
 import ast
 import re
@@ -23,14 +23,12 @@ LAYOUT = ROOT / "lifecycle/rl_lifecycle/storage/layout.py"
 TEMPLATES = ROOT / "infra_bootstrap/templates"
 CLASSES = "|".join(name.removesuffix("/") for name in WRITERS)
 JSON_FILES = [name for name in FILES if name.endswith(".json")]
-#: A text that begins with a class, or is the name of a file that only the layout knows.
+#: A string that begins with a class of keys, or the name of a file that only the layout spells.
 KEY = re.compile(rf"\^?({CLASSES})/|/?({'|'.join(map(re.escape, JSON_FILES))})$")
 
 
 def keys_in(source: str) -> list[tuple[int, str]]:
-    """The strings of a module that spell a key, with their lines; docstrings are no such
-    strings.
-    """
+    """List the strings of a module that spell a key, with their lines, without docstrings."""
     tree = ast.parse(source)
     alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [
@@ -44,9 +42,7 @@ def keys_in(source: str) -> list[tuple[int, str]]:
 
 
 def test_keys_are_spelled_in_the_layout_alone() -> None:
-    """A class, or a file of one, is written in no other module: take the function of the layout, or
-    add one.
-    """
+    """No other module spells a key: use a function of the layout, or add one there."""
     assert keys_in(LAYOUT.read_text())
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text!r}: take it from rl_lifecycle.storage.layout"
@@ -59,7 +55,7 @@ def test_keys_are_spelled_in_the_layout_alone() -> None:
 
 
 def test_a_key_that_is_spelled_elsewhere_would_be_found() -> None:
-    """The search sees plain and formatted texts, patterns and file names, and passes over prose."""
+    """The search finds keys in plain strings, f-strings and patterns, and ignores prose."""
     source = """
         "A docstring about specs/."
         one = "heartbeats/e/r/seed-0.json"
@@ -76,7 +72,7 @@ def test_a_key_that_is_spelled_elsewhere_would_be_found() -> None:
 
 
 def test_the_boot_script_spells_keys_as_the_layout_does() -> None:
-    """The script runs before our wheels are there, so it cannot import the layout."""
+    """The boot script's keys equal the layout's, which it cannot import before our wheels exist."""
     trial = TrialId("$e", "$r", "$t")
     script = (TEMPLATES / "user_data.sh").read_text()
     spelled = {
@@ -94,9 +90,7 @@ def test_the_boot_script_spells_keys_as_the_layout_does() -> None:
 
 @pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_templates_name_the_layouts_classes_and_files(path: Path) -> None:
-    """Prefixes of rules, resources of policies and patterns of parameters begin with a class of the
-    layout.
-    """
+    """Every key in a template's rules, policies and patterns begins with a class of the layout."""
     text = path.read_text()
     bucket = (
         r"\$\{Bucket\.Arn\}/|nightshift-\$\{Environment\}-\$\{AWS::AccountId\}-\$\{AWS::Region\}/"

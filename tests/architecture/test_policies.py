@@ -1,8 +1,7 @@
-"""Every policy in the templates: no action is everything, every `*` resource says why, every writer
-is the contract's.
+"""Every policy in the templates grants as little as possible, and explains what is broad.
 
-cfn-lint knows the schema of a template and nothing of what a policy means. This does, by reading
-templates as data. Where a test fails, its message says what to write.
+cfn-lint checks the schema of a template but not what a policy means. These tests read the templates
+as data. The message of a failing test says what to write.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def documents(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]
 
 
 def statements() -> Iterator[tuple[str, Statement]]:
-    """Every statement of every policy, also those behind a condition, with its place."""
+    """Yield every statement of every policy with its place, also those behind a condition."""
     for concern in Concern:
         for path, document in documents(template(concern)["Resources"]):
             for statement in document["Statement"]:
@@ -45,7 +44,7 @@ def statements() -> Iterator[tuple[str, Statement]]:
 
 
 def listed(value: Any) -> list[Any]:
-    """One or many, as many."""
+    """Return the value as a list."""
     return value if isinstance(value, list) else [value]
 
 
@@ -54,7 +53,7 @@ STATEMENTS = list(statements())
 
 @pytest.mark.parametrize(("place", "statement"), STATEMENTS, ids=[place for place, _ in STATEMENTS])
 def test_no_statement_allows_everything(place: str, statement: Statement) -> None:
-    """No action is `*`, and none is a whole service but in a denial."""
+    """No allowed action is `*`, or `*` of a whole service."""
     assert "NotAction" not in statement, (
         f"{place}: name the actions instead of those that are left out"
     )
@@ -65,20 +64,23 @@ def test_no_statement_allows_everything(place: str, statement: Statement) -> Non
         assert not action.endswith(":*"), f"{place}: {action} is a whole service; name the actions"
 
 
-def test_every_star_resource_says_why_where_it_stands() -> None:
-    """A resource `*` has a comment in its line; a reader of a template should not have to guess."""
-    for path in sorted(TEMPLATES.glob("*.yaml")):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if re.search(r"Resource: ?\[?['\"]\*['\"]", line):
-                assert re.search(r"#\s+\w.{15,}", line), (
-                    f"{path.name}:{number}: say in a comment why every resource is meant"
-                )
+def test_every_star_resource_has_a_comment() -> None:
+    """Each line with a resource `*` has a comment that explains it."""
+    found = [
+        (f"{path.name}:{number}", line)
+        for path in sorted(TEMPLATES.glob("*.yaml"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"Resource: ?\[?['\"]\*['\"]", line)
+    ]
+    assert found
+    for place, line in found:
+        assert re.search(r"#\s+\w.{15,}", line), (
+            f"{place}: say in a comment why every resource is meant"
+        )
 
 
 def test_every_suppression_says_why() -> None:
-    """The policy checker is silenced for one check on one resource at a time, with a reason that a
-    reader can weigh.
-    """
+    """Each suppression silences one check on one resource and gives a reason."""
     found = [
         (path.name, line.strip())
         for path in sorted(TEMPLATES.glob("*.yaml"))
@@ -93,9 +95,7 @@ def test_every_suppression_says_why() -> None:
 
 
 def test_the_policy_checker_is_run_by_make_check_and_needed_by_nothing_else() -> None:
-    """It runs on every template, offline, from its own locked environment, and `make test` does not
-    wait for it.
-    """
+    """`make check` runs the policy checker offline on every template; `make test` does not."""
     makefile = (ROOT / "Makefile").read_text()
     command = next(line for line in makefile.splitlines() if ".venv-checkov/bin/checkov" in line)
     assert "--skip-download" in command
@@ -113,8 +113,8 @@ NEVER_ASKED = ("ec2:GetSpotPlacementScores",)
 
 
 @pytest.mark.parametrize("action", NEVER_ASKED)
-def test_what_nothing_asks_for_is_allowed_nowhere(action: str) -> None:
-    """A right that no code uses is only good for somebody else."""
+def test_no_policy_allows_an_unused_action(action: str) -> None:
+    """No policy allows an action that the pipeline never uses."""
     allowed = [
         place
         for place, statement in STATEMENTS
@@ -124,9 +124,7 @@ def test_what_nothing_asks_for_is_allowed_nowhere(action: str) -> None:
 
 
 def test_the_reaper_looks_at_machines_alone() -> None:
-    """It decides by a machine's own tag and reads no object: neither from the bucket nor with its
-    key.
-    """
+    """The reaper's role may use EC2 and its log only: it reads no object and no key."""
     statements = template(Concern.IDENTITY)["Resources"]["ReaperRole"]["Properties"]["Policies"][0][
         "PolicyDocument"
     ]["Statement"]
@@ -134,7 +132,7 @@ def test_the_reaper_looks_at_machines_alone() -> None:
         action.split(":")[0] for statement in statements for action in listed(statement["Action"])
     }
     assert services == {"ec2", "logs"}, (
-        "reaper.py speaks to EC2 and to its log; take the other rights out of ReaperRole"
+        "remove the other rights from ReaperRole: reaper.py only uses EC2 and its log"
     )
 
 
@@ -143,10 +141,8 @@ def test_the_reaper_looks_at_machines_alone() -> None:
     [pair for pair in STATEMENTS if "Principal" in pair[1]],
     ids=[place for place, statement in STATEMENTS if "Principal" in statement],
 )
-def test_nobody_is_trusted_without_a_condition(place: str, statement: Statement) -> None:
-    """Everybody (`*`) is only ever denied, but at the endpoint of one bucket; the account is
-    trusted by name of a role.
-    """
+def test_every_broad_principal_has_a_condition(place: str, statement: Statement) -> None:
+    """Policies allow `*` at one bucket's endpoint only, and the account only with a named role."""
     if statement["Effect"] == "Deny" or "S3Endpoint" in place:
         return
     assert statement["Principal"] != "*", f"{place}: name who is trusted"
@@ -157,7 +153,7 @@ def test_nobody_is_trusted_without_a_condition(place: str, statement: Statement)
 
 
 def test_every_role_has_its_boundary() -> None:
-    """No role is made without a ceiling."""
+    """Every role has its permissions boundary."""
     roles = {
         name: resource
         for name, resource in template(Concern.IDENTITY)["Resources"].items()
@@ -172,9 +168,7 @@ def test_every_role_has_its_boundary() -> None:
 
 
 def test_roles_are_made_by_the_identity_stack_alone() -> None:
-    """The deployer can make no role; a template that needs one asks the administrator's stack for
-    it.
-    """
+    """Only the identity stack creates roles, because the deployer may not create any."""
     for concern in set(Concern) - {Concern.IDENTITY}:
         kinds = {resource["Type"] for resource in template(concern)["Resources"].values()}
         assert not {kind for kind in kinds if kind.startswith("AWS::IAM::")}, (
@@ -183,9 +177,7 @@ def test_roles_are_made_by_the_identity_stack_alone() -> None:
 
 
 def test_the_bucket_policy_names_the_contracts_writers() -> None:
-    """Each class is denied to all but the roles that rl_lifecycle.storage.layout.WRITERS names, and
-    nothing else is writable.
-    """
+    """The bucket policy lets only the roles in `layout.WRITERS` write each class of keys."""
     document = template(Concern.STORAGE)["Resources"]["BucketPolicy"]["Properties"][
         "PolicyDocument"
     ]
@@ -206,9 +198,10 @@ def _prefix(resource: dict[str, str]) -> str:
     return resource["Fn::Sub"].removeprefix("${Bucket.Arn}/").removesuffix("*")
 
 
-def test_role_policies_write_what_the_contract_gives_them() -> None:
-    """The classes that a role's own policy lets it write are those of WRITERS; the deployer's right
-    is never used.
+def test_role_policies_write_only_what_the_contract_allows() -> None:
+    """Each role's own policy may write the classes that `layout.WRITERS` gives it.
+
+    The deployer appears in WRITERS but has no such right in its own policy.
     """
     found: dict[str, set[str]] = {}
     for name, resource in template(Concern.IDENTITY)["Resources"].items():
@@ -231,17 +224,17 @@ def _written(policies: list[Any]) -> Iterator[str]:
 
 
 def test_templates_and_user_data_fit_into_what_aws_takes() -> None:
-    """CloudFormation takes 51,200 bytes of a template, EC2 16 KiB of user data."""
+    """Templates stay below CloudFormation's 51,200 bytes, user data below EC2's 16 KiB."""
     for concern in Concern:
         assert len(template_body(concern).encode()) <= MOST_TEMPLATE_BYTES
     assert user_data()
 
 
-def test_templates_name_no_account_no_region_and_no_person() -> None:
-    """What is deployed anywhere names no place: accounts, regions and partitions are pseudo
-    parameters.
-    """
-    for path in sorted(TEMPLATES.glob("*")):
+def test_templates_name_no_account_partition_or_region() -> None:
+    """Templates use pseudo parameters instead of account ids, partitions and regions."""
+    paths = sorted(TEMPLATES.glob("*"))
+    assert paths
+    for path in paths:
         text = path.read_text()
         assert not re.search(r"\b\d{12}\b", text), f"{path.name}: an account id"
         assert "arn:aws:" not in text, f"{path.name}: write arn:${{AWS::Partition}}: instead"
@@ -251,7 +244,7 @@ def test_templates_name_no_account_no_region_and_no_person() -> None:
 
 
 def test_every_parameter_is_described_and_bounded() -> None:
-    """A parameter says what it is for and what it may be; a default is safe, or there is none."""
+    """Every parameter has a description and a limit on its values."""
     for concern in Concern:
         for name, declared in template(concern)["Parameters"].items():
             assert declared.get("Description"), f"{concern}.yaml {name}: describe it"
@@ -261,7 +254,7 @@ def test_every_parameter_is_described_and_bounded() -> None:
 
 
 def test_every_export_is_named_by_its_stack() -> None:
-    """Two environments side by side cannot export the same name."""
+    """Every export's name contains the stack's name, so two environments never clash."""
     for concern in Concern:
         for name, output in template(concern)["Outputs"].items():
             assert output["Export"]["Name"] == {"Fn::Sub": f"${{AWS::StackName}}:{name}"}, (
@@ -270,7 +263,7 @@ def test_every_export_is_named_by_its_stack() -> None:
 
 
 def test_templates_use_no_yaml_alias() -> None:
-    """CloudFormation reads no aliases, which a YAML library at home happily does."""
+    """Templates have no YAML aliases, which CloudFormation rejects and YAML libraries accept."""
     for concern in Concern:
         assert not re.search(r"(?m)[:-]\s+[&*][A-Za-z]\w*\s*$", template_body(concern)), (
             f"{concern}.yaml: write it out"

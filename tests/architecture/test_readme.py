@@ -1,4 +1,4 @@
-"""README's first screen is short, and what it names exists."""
+"""README's first screen is short, and every file, command and test it names exists."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,14 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_first_screen_has_the_sentence_the_picture_the_command_and_its_output() -> None:
-    """Forty lines at most."""
+    """The first 40 lines hold the sentence, the picture, the command and its output."""
     first_screen = README.partition("\n## ")[0].splitlines()
     assert len(first_screen) <= 40
     assert any(line.startswith("    make demo") for line in first_screen)
 
 
 def test_every_file_and_link_exists() -> None:
-    """Nothing rots unseen."""
+    """Every file and link that README names exists."""
     paths = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(
         r"`([\w./]+/[\w./-]+\.(?:py|yaml|md))`", README
     )
@@ -24,14 +24,14 @@ def test_every_file_and_link_exists() -> None:
 
 
 def test_every_make_target_exists() -> None:
-    """A command that README shows can be typed."""
+    """Every make target that README names exists."""
     targets = set(re.findall(r"make ([a-z][a-z-]*)", README))
     known = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
     assert targets <= known
 
 
 def test_each_promise_names_a_test_that_exists() -> None:
-    """The table of guarantees points at what holds them."""
+    """Every row of the table of guarantees names an existing test."""
     rows = re.findall(r"^\| (?!promise|---)(.+?) \| `(.+?)` \| `(.+?)` \|$", README, re.M)
     assert len(rows) >= 5
     for promise, place, test in rows:

@@ -1,4 +1,4 @@
-"""What lies in the repository: only what we wrote, nothing of a machine, a small front door."""
+"""The repository tracks no generated file and no machine's path; its Makefile is documented."""
 
 import re
 import subprocess
@@ -17,8 +17,10 @@ def _tracked() -> list[Path]:
 
 
 def test_locks_name_no_host_and_hash_everything() -> None:
-    """A lock says what, never from where; and an installer refuses what has another hash."""
-    for lock in (ROOT / "locks").glob("*.txt"):
+    """Locks name no host and give a hash for every package, which the installer checks."""
+    locks = sorted((ROOT / "locks").glob("*.txt"))
+    assert locks
+    for lock in locks:
         text = lock.read_text()
         assert "://" not in text, lock.name
         entries = re.findall(
@@ -28,16 +30,16 @@ def test_locks_name_no_host_and_hash_everything() -> None:
 
 
 def test_every_lock_is_written_by_the_one_script() -> None:
-    """`make lock` reproduces what lies here; torch's CPU build is the exception that the script
-    explains.
-    """
+    """`locks/compile.sh` names every lock source; it explains torch's CPU build, the exception."""
     script = (ROOT / "locks/compile.sh").read_text()
-    for source in (ROOT / "locks").glob("*.in"):
+    sources = sorted((ROOT / "locks").glob("*.in"))
+    assert sources
+    for source in sources:
         assert re.search(rf"\b{source.stem}\b", script), source.name
 
 
 def test_no_path_of_a_developers_machine_is_tracked() -> None:
-    """Home and scratch folders mean nothing on another machine."""
+    """No tracked file contains a path of a home or scratch folder."""
     bad = re.compile(r"(?<![\w.${}])/(?:work|root|home/\w+)/")
     offenders = [
         str(path.relative_to(ROOT))
@@ -49,7 +51,7 @@ def test_no_path_of_a_developers_machine_is_tracked() -> None:
 
 
 def test_nothing_generated_is_tracked() -> None:
-    """But for locks and dated benchmark records."""
+    """No generated file is tracked, apart from locks and dated benchmark records."""
     assert [
         path for path in _tracked() if path.suffix in {".pyc", ".zip", ".whl", ".log", ".db"}
     ] == []
@@ -60,14 +62,12 @@ def test_nothing_generated_is_tracked() -> None:
     ["setup", "demo", "test", "check", "bench", "soak", "ui", "aws-smoke", "clean", "lock"],
 )
 def test_the_makefile_has_each_target_with_a_help_line(target: str) -> None:
-    """`make help` shows all there is."""
+    """`make help` describes each target."""
     assert re.search(rf"^{target}:.*## \w", (ROOT / "Makefile").read_text(), re.M)
 
 
 def test_ci_runs_the_readmes_test_command_and_nothing_hidden() -> None:
-    """What CI runs, anybody can run; the tests come last, so that pytest's summary is the last
-    one.
-    """
+    """CI runs README's test command; the tests come last, so pytest's summary ends the log."""
     lines = [
         line
         for line in (ROOT / ".ci/run").read_text().splitlines()
@@ -87,7 +87,7 @@ def test_a_benchmark_has_one_record() -> None:
 
 
 def test_no_test_is_switched_off() -> None:
-    """A skipped test proves nothing."""
+    """No test is skipped or expected to fail, and no test uses MagicMock."""
     switched_off = re.compile(
         r"pytest\.(?:mark\.)?(?:skip|skipif|xfail|importorskip)\b|MagicMock\("
     )

@@ -1,4 +1,4 @@
-"""A bag of our DAGs, parsed once, with an Airflow home of this test process's own."""
+"""All our DAGs, parsed once, and an Airflow home for this test process."""
 
 import os
 import subprocess
@@ -17,15 +17,16 @@ DAGS = ROOT / "dags"
 
 @pytest.fixture(scope="session")
 def bag() -> "DagBag":
-    """All DAGs, as Airflow parses them. Parsing touches neither database nor network."""
+    """All DAGs as Airflow parses them, without the database or the network."""
     from airflow.dag_processing.dagbag import DagBag
 
     return DagBag(dag_folder=str(DAGS), collect_dags=True)
 
 
 def run_python(code: str) -> str:
-    """Run a piece of Python in a fresh process with our Airflow's settings.
-    :return: what it printed.
+    """Run Python code in a fresh process with the tests' Airflow settings.
+
+    :return: what it printed
     """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,6 +1,4 @@
-"""What every DAG of ours must be: parsed quickly, known by name, documented, with permanent task
-ids.
-"""
+"""Every DAG parses quickly, is documented, and keeps its ids and task ids."""
 
 import json
 from pathlib import Path
@@ -14,8 +12,8 @@ from tests.plugins.airflow_home import ROOT
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
-#: DAG → its tasks. Task ids are history: renaming one orphans its past, so this list changes only
-#: on purpose.
+#: Each DAG's tasks. Airflow stores history by task id, so a renamed task loses its history: change
+#: an id only on purpose.
 RETRAIN = {
     "freeze_spec",
     "check_environment",
@@ -67,31 +65,32 @@ EXPECTED: dict[str, set[str]] = {
 
 
 def expected() -> dict[str, set[str]]:
-    """Every DAG that must be there: those above, and one for each experiment."""
+    """The expected DAGs: those above, and one for each experiment file."""
     return EXPECTED | {
         f"retrain_{path.stem}": RETRAIN for path in (ROOT / "experiments").glob("*.yaml")
     }
 
 
 def test_every_file_parses(bag: "DagBag") -> None:
-    """No import error."""
+    """No DAG file has an import error."""
     assert bag.import_errors == {}
 
 
 def test_every_dag_and_task_is_the_one_that_is_expected(bag: "DagBag") -> None:
-    """No DAG is missing, none is unlisted, and no task was renamed."""
+    """No DAG or task is missing, added or renamed."""
     assert {dag_id: set(dag.task_ids) for dag_id, dag in bag.dags.items()} == expected()
 
 
 def test_every_dag_file_is_listed() -> None:
-    """A file in dags/ that makes no DAG is a file in the wrong place."""
+    """Every file in dags/ creates a DAG of the list above."""
     assert {path.stem for path in DAGS.glob("*.py")} == {*EXPECTED, "retrain"}
 
 
 @pytest.mark.parametrize("dag_id", sorted(expected()))
 def test_a_dag_tells_how_to_trigger_it_and_what_a_failure_means(bag: "DagBag", dag_id: str) -> None:
-    """Its documentation, its owner, its tags; no catch-up, one run at a time unless it only reads,
-    or may wait for a person for hours.
+    """Every DAG has documentation, an owner and tags, and its runs cannot pile up.
+
+    Catch-up is off. A DAG has one active run, unless it only reads or may wait hours for a person.
     """
     dag = bag.dags[dag_id]
     assert "How to trigger it" in (dag.doc_md or "")
@@ -109,7 +108,7 @@ def test_a_dag_tells_how_to_trigger_it_and_what_a_failure_means(bag: "DagBag", d
 def test_every_field_of_a_form_has_title_section_and_description(
     bag: "DagBag", dag_id: str
 ) -> None:
-    """A user who has never seen the code fills it in."""
+    """Every form field has a title, a section and a description for a new user."""
     for name, param in bag.dags[dag_id].params.dump().items():
         schema = bag.dags[dag_id].params.get_param(name).schema
         assert schema.get("title"), f"{name} has no title: {param}"
@@ -118,9 +117,7 @@ def test_every_field_of_a_form_has_title_section_and_description(
 
 
 def test_tasks_that_wait_may_be_retried(bag: "DagBag") -> None:
-    """Airflow can fail a deferred task for reasons of its own, and the operators find what is
-    there.
-    """
+    """Waiting tasks may be retried, because Airflow can fail a deferred task itself."""
     for dag_id, dag in bag.dags.items():
         for task in dag.tasks:
             if task.task_id not in ("verdict", "check_access", "measure"):
@@ -129,9 +126,10 @@ def test_tasks_that_wait_may_be_retried(bag: "DagBag") -> None:
 
 @pytest.mark.parametrize("experiment", ["cartpole_ppo", "lunarlander_ppo"])
 def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> None:
-    """The last task raises unless all that was required succeeded, and counts for the run's state.
+    """The last task raises unless all required tasks succeeded, and it decides the run's state.
 
-    It is a teardown itself, because a run that a person marks as failed skips every other task.
+    It is itself a teardown, because Airflow skips all other tasks of a run that a person marks as
+    failed.
     """
     dag = bag.dags[f"retrain_{experiment}"]
     leaves = [task.task_id for task in dag.leaves]
@@ -140,7 +138,7 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
     assert not dag.get_task("terminate").on_failure_fail_dagrun
     assert dag.get_task("verdict").trigger_rule == "all_done_setup_success"
     assert not [task for task in dag.get_task("verdict").upstream_list if task.is_setup], (
-        "it must run whatever became of a setup"
+        "the trigger rule must not depend on a setup task"
     )
     assert dag.get_task("terminate").is_teardown
     assert dag.get_task("launch").is_setup
@@ -153,9 +151,7 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
 def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(
     bag: "DagBag", dag_id: str, working: str
 ) -> None:
-    """It runs whatever became of the launch, for a request may have been answered; and its failure
-    makes the run red.
-    """
+    """The teardown runs after every launch, and its failure fails the run."""
     dag = bag.dags[dag_id]
     assert {task.task_id for task in dag.leaves} == {working, "prove_none_left"}
     proof, teardown = dag.get_task("prove_none_left"), dag.get_task("terminate")
@@ -168,7 +164,7 @@ def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(
 
 
 def test_the_schedule_of_the_file_is_the_dags_in_utc(bag: "DagBag") -> None:
-    """Each night once."""
+    """The DAG's timetable is the file's schedule in UTC."""
     timetable: Any = bag.dags["retrain_cartpole_ppo"].timetable
     assert (timetable.expression, str(timetable.timezone)) == ("0 2 * * *", "UTC")
 
@@ -180,21 +176,26 @@ from airflow.dag_processing.dagbag import DagBag
 began = time.process_time()
 bag = DagBag(dag_folder=sys.argv[1] if len(sys.argv) > 1 else {folder!r})
 seconds = time.process_time() - began
-heavy = [name for name in ("boto3", "botocore", "torch", "numpy", "gymnasium", "infra_bootstrap") if name in sys.modules]
-print(json.dumps({{"seconds": seconds, "heavy": heavy, "dags": len(bag.dags), "errors": len(bag.import_errors)}}))
+suspects = ("boto3", "botocore", "torch", "numpy", "gymnasium", "infra_bootstrap")
+print(json.dumps({{
+    "seconds": seconds,
+    "heavy": [name for name in suspects if name in sys.modules],
+    "dags": len(bag.dags),
+    "errors": len(bag.import_errors),
+}}))
 """
 
 
 def test_parsing_is_quick_and_loads_nothing_heavy() -> None:
-    """At most 0.3 s a file beyond importing Airflow, and neither torch nor boto3 nor numpy."""
-    told = json.loads(run_python(PARSE.format(folder=str(DAGS))).splitlines()[-1])
-    assert told["heavy"] == []
-    assert told["errors"] == 0
-    assert told["seconds"] < 0.3 * len(list(DAGS.glob("*.py")))
+    """Parsing takes at most 0.3 s of CPU per file and loads no heavy package."""
+    result = json.loads(run_python(PARSE.format(folder=str(DAGS))).splitlines()[-1])
+    assert result["heavy"] == []
+    assert result["errors"] == 0
+    assert result["seconds"] < 0.3 * len(list(DAGS.glob("*.py")))
 
 
 def copy_project(folder: Path, files: dict[str, str]) -> Path:
-    """A copy of dags/ beside other experiments."""
+    """Copy dags/ beside other experiment files."""
     (folder / "dags").mkdir()
     (folder / "experiments").mkdir()
     (folder / "dags" / "retrain.py").write_text((DAGS / "retrain.py").read_text())
@@ -203,8 +204,8 @@ def copy_project(folder: Path, files: dict[str, str]) -> Path:
     return folder / "dags"
 
 
-def test_a_wrong_file_becomes_a_dag_that_explains_itself_and_harms_no_other(tmp_path: Path) -> None:
-    """A raise at parse would silence every experiment."""
+def test_a_bad_file_becomes_a_dag_that_explains_the_error(tmp_path: Path) -> None:
+    """A bad experiment file becomes a failing DAG with the reason, and other DAGs still parse."""
     from airflow.dag_processing.dagbag import DagBag
 
     good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
@@ -234,7 +235,7 @@ def test_a_wrong_file_becomes_a_dag_that_explains_itself_and_harms_no_other(tmp_
 def test_a_worker_builds_only_the_dag_that_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other files are not even read."""
+    """A worker that needs one DAG does not read the other experiment files."""
     from airflow.dag_processing.dagbag import DagBag
 
     good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()

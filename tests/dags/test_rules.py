@@ -1,4 +1,4 @@
-"""Rules for the files in dags/, read off their syntax; each message tells the fix."""
+"""Rules for the syntax of the files in dags/; each message names the fix."""
 
 import ast
 from pathlib import Path
@@ -21,7 +21,7 @@ ALLOWED = (
 
 
 def imports(tree: ast.AST) -> list[str]:
-    """Every module that a file imports."""
+    """List every module that a file imports."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -33,7 +33,7 @@ def imports(tree: ast.AST) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_dag_file_imports_only_what_dags_may(path: Path) -> None:
-    """No boto3, no network, no other DAG."""
+    """A DAG file imports no boto3, no network library and no other DAG."""
     for name in imports(ast.parse(path.read_text())):
         assert name.startswith(ALLOWED), (
             f"{path.name} imports {name}: put what needs it into plugins/rl_airflow, imported "
@@ -43,9 +43,7 @@ def test_a_dag_file_imports_only_what_dags_may(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_dag_file_reads_no_environment_and_opens_nothing(path: Path) -> None:
-    """Parsing happens every half minute on every scheduler; what it reads there is neither fresh
-    nor logged.
-    """
+    """A DAG file reads no environment variable and no file, because it is parsed often."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("environ", "getenv", "urlopen", "read_text", "open"), (
@@ -59,8 +57,8 @@ def test_a_dag_file_reads_no_environment_and_opens_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_dag_file_is_thin_and_bears_its_documentation(path: Path) -> None:
-    """Wiring only; its docstring is what the UI shows."""
+def test_a_dag_file_is_thin_and_documented(path: Path) -> None:
+    """A DAG file has a docstring, which the UI shows, and defines no function or class."""
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree), (
         f"{path.name} has no docstring: say how to trigger it and what a failure means"
@@ -71,7 +69,7 @@ def test_a_dag_file_is_thin_and_bears_its_documentation(path: Path) -> None:
 
 
 def test_no_file_of_ours_shadows_the_standard_library() -> None:
-    """Airflow's plugin loader would put it into `sys.modules` under its bare stem."""
+    """The plugin loader would replace a standard module with a file of its name."""
     import sys
 
     for path in [*FILES, *(ROOT / "plugins").rglob("*.py")]:
@@ -81,7 +79,7 @@ def test_no_file_of_ours_shadows_the_standard_library() -> None:
 
 
 def test_the_plugin_loader_is_kept_out_of_our_package() -> None:
-    """Only the entry file at the top of plugins/ is a plugin."""
+    """`.airflowignore` lists every package in plugins/, so Airflow loads only the entry file."""
     ignored = (ROOT / "plugins" / ".airflowignore").read_text().split()
     packages = [
         path.name

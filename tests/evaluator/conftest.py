@@ -1,4 +1,4 @@
-"""A bucket in a directory, and a run whose policies can be evaluated."""
+"""A store in a directory, and a run whose policies can be evaluated."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Environments of every kind of space, and some that misbehave."""
+"""Environments with every kind of space, and environments that fail."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 
 class SpacesEnv(gymnasium.Env[Any, Any]):
-    """Walks at random, rewards what the action sums to, ends by chance: any spaces."""
+    """Walks at random with any spaces: the reward sums the action, and the end is random."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SpacesEnv(gymnasium.Env[Any, Any]):
 
 
 class RaisingEnv(SpacesEnv):
-    """Raises on some seeds: at reset, or at a step."""
+    """Raises on some seeds, at reset or at a step."""
 
     def __init__(self) -> None:
         super().__init__(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))

@@ -30,9 +30,11 @@ def policy_bytes(
 ) -> bytes:
     """Build a policy of the contract for any spaces.
 
-    :param hidden: weights (out, in) and biases of tanh layers; None: random ones.
-    :param head: likewise, of the last layer.
-    :param edit: called with the finished onnx model, to spoil it.
+    :param hidden: weights (out, in) and biases of the tanh layers; None draws random values
+
+    :param head: weights and biases of the last layer; None draws random values
+
+    :param edit: called with the finished ONNX model, for example to break it
     """
     graph = _Graph(np.random.default_rng(seed), scale)
     parts = observation.spaces if observation.kind == "Dict" else {OBSERVATION: observation}

@@ -1,4 +1,4 @@
-"""Put artifacts, specs, policies and shards into a store, as the other parts would."""
+"""Store artifacts, specs, policies and shards as the other parts of the pipeline would."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,10 @@ def store_spec(
         "selection_episodes": 6,
         **changes.pop("evaluation", {}),
     }
-    gate = {"crash_margin": 0.1, **changes.pop("gate", {})}  # wide, so that few pairs can promote
+    gate = {
+        "crash_margin": 0.1,
+        **changes.pop("gate", {}),
+    }  # wide, so that few pairs are enough to promote
     document = {
         "env_id": "CartPole-v1",
         "algo": "ppo",

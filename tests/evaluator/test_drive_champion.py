@@ -1,4 +1,4 @@
-"""The example in the documentation runs."""
+"""The example in docs/examples runs."""
 
 import runpy
 import subprocess
@@ -39,7 +39,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
-    """A promoted policy plays; its version is said with each return."""
+    """The example plays the promoted policy and prints its version with each return."""
     spec, _ = store_spec(store)
     record = PolicyRecord.from_json(
         get(store, store_policy(store, spec, policy_for_id("CartPole-v1"))).data
@@ -93,9 +93,7 @@ def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
 def test_the_example_refuses_a_policy_that_plays_inside_wrappers(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It would show it other observations than it was trained on; the model card names the
-    wrappers, too.
-    """
+    """The example refuses a policy with wrappers, which the model card names."""
     example = runpy.run_path(str(EXAMPLE))
     policy = load_policy(policy_for_id("CartPole-v1"))
     wrappers = (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)
@@ -109,8 +107,8 @@ def test_the_example_refuses_a_policy_that_plays_inside_wrappers(
     assert "version 3 plays inside gymnasium.wrappers.FlattenObservation" in capsys.readouterr().err
 
 
-def test_the_example_says_when_there_is_no_champion(store: DirectoryStore) -> None:
-    """One line, exit 2."""
+def test_the_example_reports_a_missing_champion(store: DirectoryStore) -> None:
+    """Without a champion the example prints one line and exits with 2."""
     done = run(str(store.root), "cartpole")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "does not exist" in done.stderr

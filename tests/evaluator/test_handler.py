@@ -1,4 +1,4 @@
-"""The Lambda's entry, against S3 as moto plays it."""
+"""The Lambda handler works against S3 as moto emulates it."""
 
 import json
 import subprocess
@@ -19,19 +19,19 @@ from tests.evaluator.stored_runs import store_artifact
 
 
 class FakeContext:
-    """Lambda's context, as far as the handler asks."""
+    """The part of Lambda's context that the handler uses."""
 
     def __init__(self, milliseconds: int) -> None:
         self.milliseconds = milliseconds
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the invocation is stopped."""
+        """Milliseconds until Lambda stops the invocation."""
         return self.milliseconds
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
-    """A bucket, and the environment of a Lambda."""
+    """A bucket, and the environment variables of the Lambda."""
     for name, value in {
         "BUCKET": "nightshift-test",
         "AWS_DEFAULT_REGION": "eu-central-1",
@@ -52,7 +52,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
 
 
 def event(policy: Artifact) -> dict[str, Any]:
-    """A request as it comes in: JSON."""
+    """Build a request as JSON data."""
     return json.loads(
         json.dumps(
             {
@@ -72,17 +72,17 @@ def event(policy: Artifact) -> dict[str, Any]:
 
 
 def test_the_handler_evaluates_from_s3_to_s3(bucket: S3Store) -> None:
-    """Policy from the bucket, shard into the bucket, an answer that is JSON; twice is once."""
+    """The handler reads the policy from S3, stores the shard, and does not repeat finished work."""
     policy = store_artifact(bucket, "p.onnx", policy_for_id("CartPole-v1"))
-    said = handler.handle(event(policy), FakeContext(900_000))
-    assert json.loads(json.dumps(said)) == said
+    output = handler.handle(event(policy), FakeContext(900_000))
+    assert json.loads(json.dumps(output)) == output
     found = bucket.find("evaluations/cartpole/r1/gate-candidate/shards/0003.json")
     assert found is not None
     assert len(Shard.from_json(found.data).returns) == 4
-    assert handler.handle(event(policy), FakeContext(900_000)) == said
+    assert handler.handle(event(policy), FakeContext(900_000)) == output
 
 
-def test_the_context_says_how_long_there_is(bucket: S3Store) -> None:
+def test_the_context_limits_the_time(bucket: S3Store) -> None:
     """A context with no time left stops the evaluation before it begins."""
     policy = store_artifact(bucket, "p.onnx", policy_for_id("CartPole-v1"))
     with pytest.raises(Exception, match="no episode ended within"):
@@ -90,9 +90,7 @@ def test_the_context_says_how_long_there_is(bucket: S3Store) -> None:
 
 
 def test_importing_the_handler_loads_nothing_heavy() -> None:
-    """Neither torch, nor Airflow, nor a client: a cold start pays for what the first event
-    needs.
-    """
+    """Importing the handler loads no heavy package, so a cold start is quick."""
     code = (
         "import sys, rl_evaluator.handler; "
         "print(sorted({'torch', 'stable_baselines3', 'airflow', 'boto3', 'onnx', 'scipy'} & "

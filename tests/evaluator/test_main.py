@@ -1,4 +1,4 @@
-"""The command on a laptop: JSON out, one line of error."""
+"""The `rl_evaluator` command prints JSON, and one line for an error."""
 
 import json
 import subprocess
@@ -37,9 +37,7 @@ def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_evaluate_prints_a_shard_without_torch(policy: Path) -> None:
-    """One return per seed, in the form that the Lambda writes, on one line with --json; the same
-    the second time.
-    """
+    """The shard has one return per seed in the Lambda's form, fits one line, and is repeatable."""
     arguments = (
         "evaluate",
         "--policy",
@@ -62,7 +60,7 @@ def test_evaluate_prints_a_shard_without_torch(policy: Path) -> None:
 
 
 def test_one_seed_has_one_return(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Any part of a seed range gives that part of the returns, sampled actions too."""
+    """Any part of a seed range gives the same returns, also with sampled actions."""
 
     def returns(first: int, n: int) -> list[float]:
         assert (
@@ -88,7 +86,7 @@ def test_one_seed_has_one_return(policy: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_several_processes_give_the_same_returns(policy: Path) -> None:
-    """Cores change how long it takes and nothing else."""
+    """The number of processes does not change the returns."""
     arguments = (
         "evaluate",
         "--policy",
@@ -108,7 +106,7 @@ def test_several_processes_give_the_same_returns(policy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"--policy": "nowhere.onnx"}, "nowhere.onnx: No such file or directory"),
         ({"--env-id": "CartPol-v1"}, "did you mean CartPole-v1"),
@@ -122,9 +120,9 @@ def test_several_processes_give_the_same_returns(policy: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
-    policy: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], said: str
+    policy: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
 ) -> None:
-    """No traceback, nothing on stdout."""
+    """Bad input prints one line on stderr, nothing on stdout, and exits with 2."""
     options = {
         "--policy": str(policy),
         "--env-id": "CartPole-v1",
@@ -136,4 +134,4 @@ def test_bad_input_is_one_line_and_exit_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err

@@ -1,5 +1,6 @@
-"""A local AWS for the deployment's tests, with sessions of its roles, and stacks that are made
-without building anything.
+"""Start a local AWS for the deployment's tests, with sessions of its roles.
+
+`Deployment` creates the stacks with placeholder artifacts, so that nothing has to be built.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from rl_lifecycle.storage.layout import artifact_key
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 ROLES = ("trainer", "evaluator", "launcher", "promoter", "reaper", "deployer")
-#: What AWS's services call a refusal by policy.
+#: The error codes with which AWS's services refuse a call by policy.
 REFUSALS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 
 
 class Account:
-    """A running local AWS, seen from outside: an endpoint, and credentials of roles."""
+    """A running local AWS, with its endpoint and the credentials of its roles."""
 
     def __init__(self, state: Path, *options: str) -> None:
         self.state = state
@@ -67,12 +68,12 @@ class Account:
         return dict(json.loads(done.stdout)) if "--json" in arguments else {}
 
     def variables(self, role: str) -> dict[str, str]:
-        """Environment variables that act as a role, for a process."""
+        """Return the environment variables with which a process acts as a role."""
         given: dict[str, str] = self.local_aws("env", "--as", role, "--json")["set"]
         return given
 
     def clients(self, role: str = "administrator", environment: str = "dev") -> Clients:
-        """Clients of a role: its full name, or short for a role of the environment."""
+        """Return clients of a role, by its full name or its short name in the environment."""
         name = role_name(environment, role) if role in ROLES else role
         if name not in self._clients:
             own = name in ("administrator", "airflow-worker")
@@ -82,9 +83,7 @@ class Account:
         return self._clients[name]
 
     def _become(self, name: str) -> Clients:
-        """Become a role that trusts services alone: its trust is widened for one call, and put
-        back.
-        """
+        """Assume a role that trusts only services, by widening its trust policy for one call."""
         administrator = self.clients()
         trust = administrator.iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
         here = {
@@ -128,12 +127,12 @@ class Account:
         )
 
     def down(self) -> None:
-        """Stop it."""
+        """Stop the local AWS."""
         self.local_aws("down")
 
     @contextmanager
     def reachable(self) -> Iterator[None]:
-        """Point clients that are made meanwhile at this account."""
+        """Point clients that are created inside the block at this account."""
         before = os.environ.get("AWS_ENDPOINT_URL")
         os.environ["AWS_ENDPOINT_URL"] = self.endpoint_url
         try:
@@ -145,16 +144,14 @@ class Account:
 
 
 class Deployment:
-    """An environment whose five stacks are there, with functions and wheels that are
-    placeholders.
-    """
+    """An environment with all five stacks, whose functions and wheels are placeholders."""
 
     def __init__(self, account: Account, environment: str = "dev") -> None:
         self.account, self.settings = (
             account,
             DeploymentSettings(environment, lambda_runtime=f"python{PYTHON}"),
         )
-        self.said: list[str] = []
+        self.printed: list[str] = []
 
     def deploy(
         self,
@@ -163,7 +160,7 @@ class Deployment:
         settings: DeploymentSettings | None = None,
         code: str = "def handle(event, context=None):\n    return event\n",
     ) -> list[StackResult]:
-        """Deploy stacks; all when none is named."""
+        """Deploy the named stacks, or all of them."""
         clients, settings, results = (
             clients or self.account.clients(),
             settings or self.settings,
@@ -179,11 +176,11 @@ class Deployment:
                 if {Concern.TRAINING, Concern.EVALUATION} & set(wave)
                 else None
             )
-            results += deploy_side_by_side(clients, settings, wave, artifacts, self.said.append)
+            results += deploy_side_by_side(clients, settings, wave, artifacts, self.printed.append)
         return results
 
     def upload(self, clients: Clients, code: str) -> ArtifactSet:
-        """Upload small artifacts as the bootstrap does, as the launcher."""
+        """Upload small artifacts as the launcher, as the bootstrap does."""
         launcher = clients.assume(
             clients.role_arn(role_name(self.settings.environment, "launcher"))
         )
@@ -226,11 +223,11 @@ class Deployment:
 
     @cached_property
     def outputs(self) -> Outputs:
-        """Where everything is."""
+        """The environment's stack outputs."""
         return read_outputs(self.account.clients(), self.settings.environment)
 
     def as_role(self, role: str) -> Clients:
-        """Clients of one of the environment's roles, or of the Airflow worker's."""
+        """Return clients of one of the environment's roles or of the Airflow worker's role."""
         return self.account.clients(role, self.settings.environment)
 
 
@@ -239,5 +236,5 @@ def _file(name: str, data: bytes) -> ArtifactFile:
 
 
 def refusal(error: ClientError) -> tuple[str, str]:
-    """Code and message of an error."""
+    """Return code and message of an error."""
     return str(error.response["Error"]["Code"]), str(error.response["Error"].get("Message", ""))

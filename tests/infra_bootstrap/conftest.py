@@ -12,7 +12,7 @@ from tests.infra_bootstrap.accounts import Account, Deployment
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that takes the local AWS."""
+    """Mark every test that uses the local AWS."""
     for item in items:
         if {"account", "dev", "fresh"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.local_aws)
@@ -37,21 +37,21 @@ def deployed(running_account: Account) -> Deployment:
 
 @pytest.fixture
 def account(running_account: Account) -> Iterator[Account]:
-    """The local AWS, with clients pointed at it."""
+    """The local AWS, with clients that point at it."""
     with running_account.reachable():
         yield running_account
 
 
 @pytest.fixture
 def dev(account: Account, deployed: Deployment) -> Deployment:
-    """The deployed environment; what a test changes in it, it changes back."""
+    """The deployed environment; a test must undo its changes to it."""
     assert account is deployed.account
     return deployed
 
 
 @pytest.fixture
 def fresh(account: Account, request: pytest.FixtureRequest) -> Deployment:
-    """An environment of the test's own, of which nothing exists yet."""
+    """An environment for this test alone, of which nothing exists yet."""
     words = [
         word
         for word in request.node.name.replace("[", "_").split("_")

@@ -1,4 +1,4 @@
-"""A failing step ends with the reason and the next command; what hangs is ended."""
+"""A failing step ends with the reason and the next command; a hanging step is killed."""
 
 import os
 import sys
@@ -9,8 +9,8 @@ from laptop import airflow, ui
 from laptop.errors import StepFailedError
 
 
-def test_a_failing_command_gives_its_own_last_words() -> None:
-    """The line that names an error, not the last line of the log."""
+def test_a_failing_command_is_quoted() -> None:
+    """The error quotes the line that names the cause, not the last line of the log."""
     code = (
         "print('fine'); print('ValueError: the reason'); print('cleaning up'); raise SystemExit(3)"
     )
@@ -18,8 +18,8 @@ def test_a_failing_command_gives_its_own_last_words() -> None:
         airflow.run([sys.executable, "-c", code], os.environ, step="step", log_name="x.log")
 
 
-def test_lines_are_handed_on_while_they_come_and_kept_in_the_log() -> None:
-    """Progress is shown, and the whole output is there afterwards."""
+def test_lines_are_passed_on_at_once_and_kept_in_the_log() -> None:
+    """Output is shown line by line and stays whole in the log."""
     seen: list[str] = []
     log = airflow.run(
         [sys.executable, "-c", "print('one'); print('two')"],
@@ -33,7 +33,7 @@ def test_lines_are_handed_on_while_they_come_and_kept_in_the_log() -> None:
 
 
 def test_a_command_that_hangs_is_killed_at_its_deadline() -> None:
-    """Nothing here may wait for ever."""
+    """A command is killed at its deadline."""
     with pytest.raises(StepFailedError):
         airflow.run(
             [sys.executable, "-c", "import time; time.sleep(60)"],
@@ -44,8 +44,8 @@ def test_a_command_that_hangs_is_killed_at_its_deadline() -> None:
         )
 
 
-def test_a_taken_port_is_said_in_one_line() -> None:
-    """Another Airflow may be running."""
+def test_a_port_in_use_is_reported_in_one_line() -> None:
+    """A port that another Airflow may use is reported in one line."""
     import socket
 
     with socket.socket() as other:

@@ -1,6 +1,4 @@
-"""The page of third-party licences names every package that a lock installs, and our own wheels
-carry our licence.
-"""
+"""The licence page lists every locked package, and our wheels contain our licence."""
 
 from email.message import Message
 from importlib.metadata import distributions
@@ -18,16 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_locked_package_is_listed() -> None:
-    """`python -m laptop licences` writes the page; after `make lock` it must be run again."""
+    """The page lists every locked package; run `python -m laptop licences` after `make lock`."""
     assert render_page({}) == PAGE.read_text()
     assert {"torch", "onnx", "apache-airflow", "ministack", "checkov"} <= set(locked_packages())
 
 
 @pytest.mark.parametrize("lock", ["trainer", "evaluator"])
 def test_what_is_uploaded_to_an_aws_account_has_a_licence(lock: str) -> None:
-    """No row may be open, apart from packages that the lock wants on some platforms or versions
-    only.
-    """
+    """Every uploaded package has a licence, apart from those for other platforms or versions."""
     wanted = (ROOT / "locks" / f"{lock}.txt").read_text().splitlines()
     always = {line.split("==")[0] for line in wanted if line[:1].isalpha() and ";" not in line}
     rows = PAGE.read_text().splitlines()
@@ -36,7 +32,7 @@ def test_what_is_uploaded_to_an_aws_account_has_a_licence(lock: str) -> None:
 
 
 class FakeDistribution:
-    """A package that has metadata and nothing else."""
+    """A package that has only metadata."""
 
     def __init__(self, *headers: tuple[str, str]) -> None:
         self.metadata = Message()
@@ -55,13 +51,13 @@ class FakeDistribution:
     ],
 )
 def test_a_licence_is_what_the_metadata_says(headers: list[tuple[str, str]], licence: str) -> None:
-    """The expression goes first, then the classifiers, then the free text."""
+    """The licence expression comes first, then the classifiers, then the free text."""
     package: Any = FakeDistribution(*headers)
     assert licence_of(package) == licence
 
 
 def test_the_page_says_what_the_installed_packages_say() -> None:
-    """A package that changes its licence is noticed at the next change of the locks."""
+    """The page agrees with the licences of the installed packages."""
     installed = {one.name.lower(): licence_of(one) for one in distributions()}
     for name in ("onnx", "gymnasium", "pydantic"):
         assert f"| {name} | {installed[name]} |" in PAGE.read_text()
@@ -69,7 +65,7 @@ def test_the_page_says_what_the_installed_packages_say() -> None:
 
 @pytest.mark.parametrize("room", ["lifecycle", "trainer", "evaluator"])
 def test_our_wheels_carry_the_licence_and_the_notice(room: str) -> None:
-    """The tuned values' licence asks for its text in every copy."""
+    """Our wheels contain LICENSE and NOTICE, which rl_zoo3's licence requires in every copy."""
     with ZipFile(BytesIO(build_wheel(ROOT / room).data)) as wheel:
         texts = {name.partition("dist-info/")[2]: wheel.read(name) for name in wheel.namelist()}
     for name in ("LICENSE", "NOTICE"):

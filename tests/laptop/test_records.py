@@ -26,7 +26,10 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measure(*arguments: str) -> dict[str, Any]:
-    """Run a benchmark of returns that trains nothing. :return: the record."""
+    """Run a benchmark of returns that trains nothing.
+
+    :return: the record
+    """
     options: argparse.Namespace = parse(None, CASES, ("sb3", "numpy"), list(arguments))
     record_cases(
         "made-up",
@@ -43,8 +46,8 @@ def measure(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_a_part_that_is_measured_alone_says_so_and_a_whole_run_leaves_nothing_of_before() -> None:
-    """A case of three seeds beside one of ten is no table of ten seeds."""
+def test_a_part_measured_alone_names_its_rounds() -> None:
+    """A case of 3 seeds beside cases of 10 says 3; a full run replaces all cases."""
     assert counted(measure(), "seeds") == 10
     mixed = measure("--case", "two", "--seeds", "3")
     assert [case["taken"]["all"]["seeds"] for case in mixed["result"]["cases"].values()] == [10, 3]
@@ -53,8 +56,8 @@ def test_a_part_that_is_measured_alone_says_so_and_a_whole_run_leaves_nothing_of
     assert list(measure()["result"]["cases"]) == ["one", "two"]
 
 
-def test_a_record_that_says_it_of_the_whole_says_it_of_each_that_stays() -> None:
-    """So were the records written before."""
+def test_a_record_with_one_date_gives_it_to_each_kept_case() -> None:
+    """Older records have one date and number of rounds for the whole."""
     write_record("made-up", {"seeds": 2, "cases": {"one": {"returns": {}}, "two": {"returns": {}}}})
     kept = measure("--case", "two", "--seeds", "5")["result"]["cases"]["one"]["taken"]["all"]
     assert kept["seeds"] == 2
@@ -62,10 +65,8 @@ def test_a_record_that_says_it_of_the_whole_says_it_of_each_that_stays() -> None
     assert todays_cases("made-up", whole=True) == {}
 
 
-def test_an_arm_that_is_kept_says_from_when_it_is() -> None:
-    """Stock SB3's returns need not be trained again because the fast path has changed; as many as
-    asked for are taken.
-    """
+def test_a_kept_case_has_its_date() -> None:
+    """SB3's returns are kept when only our fast path changed, as many as requested."""
     write_record(
         "made-up",
         {"seeds": 4, "cases": {name: {"returns": {"sb3": [7.0, 8.0, 9.0, 9.5]}} for name in CASES}},
@@ -85,14 +86,14 @@ def test_an_arm_that_is_kept_says_from_when_it_is() -> None:
 
 
 def test_a_second_run_of_a_day_keeps_the_first() -> None:
-    """Ratios differ between runs: whoever reads the record sees all of them."""
+    """A reader sees all runs of a day, because ratios differ between runs."""
     for turn in range(3):
         write_record("made-up", {"rounds": turn, "cases": {}, "earlier": earlier_runs("made-up")})
     assert [run["result"]["rounds"] for run in earlier_runs("made-up")] == [0, 1, 2]
 
 
-def test_the_load_that_is_shown_is_that_of_every_part() -> None:
-    """The last part's alone would hide what the others were measured beside."""
+def test_the_shown_load_covers_every_part() -> None:
+    """The last part's load would hide that of the others."""
     parts = {
         "memory": taken(rounds=5) | {"load": [0.1, 0, 0]},
         "resume": taken(rounds=1) | {"load": [19.2, 0, 0]},

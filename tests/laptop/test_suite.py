@@ -1,4 +1,4 @@
-"""The tests' runner refuses keys to a real account."""
+"""The tests refuse to run with keys to a real account."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("name", AWS_VARIABLES)
 def test_each_way_to_a_real_account_is_refused_by_name(name: str) -> None:
-    """The message names the variable and never its value."""
+    """The message names the variable and not its value."""
     with pytest.raises(RealCredentialsError) as caught:
         refuse_real_credentials({name: "secret-value"})
     assert name in str(caught.value)
@@ -24,11 +24,13 @@ def test_each_way_to_a_real_account_is_refused_by_name(name: str) -> None:
 
 def test_an_environment_without_keys_is_fine() -> None:
     """An empty variable is no key."""
+    with pytest.raises(RealCredentialsError):
+        refuse_real_credentials({"AWS_PROFILE": "work", "PATH": "/bin"})
     refuse_real_credentials({"AWS_PROFILE": "", "PATH": "/bin"})
 
 
 def test_pytest_itself_stops_before_the_first_test(tmp_path: Path) -> None:
-    """Also when somebody calls pytest by hand."""
+    """Plain `pytest` also stops."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/laptop/test_places.py", "-p", "no:cacheprovider"],
         cwd=ROOT,
@@ -45,8 +47,10 @@ def test_pytest_itself_stops_before_the_first_test(tmp_path: Path) -> None:
 
 
 def test_a_connection_beyond_the_loopback_is_refused() -> None:
-    """A stray client cannot reach anything real."""
+    """A connection to another machine is refused."""
     import socket
 
     with socket.socket() as probe, pytest.raises(OSError, match="tried to connect"):
-        probe.connect(("192.0.2.1", 80))  # TEST-NET-1: nobody is there, and nothing is sent
+        probe.connect(
+            ("192.0.2.1", 80)
+        )  # TEST-NET-1 of RFC 5737: no machine has this address, so nothing is sent.

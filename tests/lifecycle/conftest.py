@@ -1,4 +1,4 @@
-"""A small experiment, and stores to keep it in."""
+"""A small experiment, and stores of both kinds."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ NIGHT = datetime(2026, 11, 22, 2, tzinfo=UTC)
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    """An experiment file's content: all that has no default."""
+    """An experiment file with only the keys that have no default."""
     return {
         "env_id": "CartPole-v1",
         "algo": "ppo",
@@ -37,7 +37,7 @@ def experiment(document: dict[str, Any]) -> Experiment:
 
 @pytest.fixture
 def spec(experiment: Experiment) -> Spec:
-    """The experiment, frozen for one night."""
+    """The experiment, frozen for one run."""
     return freeze_spec(experiment, run_id="night-1", created_at=NIGHT)
 
 
@@ -45,7 +45,7 @@ def spec(experiment: Experiment) -> Spec:
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ObjectStore]:
-    """Both kinds of store: what holds for one must hold for the other."""
+    """Each kind of store, because both must behave the same."""
     if request.param == "directory":
         yield DirectoryStore(tmp_path / "store")
         return
@@ -58,6 +58,6 @@ def store(
 
 @pytest.fixture
 def new_nonce() -> Callable[[], str]:
-    """Nonces that differ."""
+    """Yield different nonces."""
     counter = iter(range(1000))
     return lambda: f"nonce-{next(counter)}"

@@ -1,6 +1,4 @@
-"""The contract can be imported everywhere: nothing beyond the standard library and pydantic is
-needed.
-"""
+"""The contract needs only the standard library and pydantic."""
 
 import pkgutil
 import subprocess
@@ -29,7 +27,7 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_module_imports_with_the_heavy_packages_blocked() -> None:
-    """A Lambda without torch and a laptop without Airflow can both use the whole contract."""
+    """A Lambda without torch and a laptop without Airflow can import every module."""
     names = [
         module.name
         for module in pkgutil.walk_packages(rl_lifecycle.__path__, "rl_lifecycle.")
@@ -43,7 +41,7 @@ def test_every_module_imports_with_the_heavy_packages_blocked() -> None:
 
 
 def test_the_blocker_blocks() -> None:
-    """The test above means something: what is blocked cannot be imported."""
+    """A blocked package cannot be imported, so the test above can fail."""
     done = _run("import numpy")
     assert done.returncode != 0
     assert "blocked: numpy" in done.stderr

@@ -1,5 +1,6 @@
-"""Import this before Airflow: it gives the test process an Airflow home of its own, and takes it
-away at the end.
+"""Give the test process its own Airflow home and remove it at the end.
+
+Import this module before Airflow.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""An Airflow home of this process's own, before anything imports Airflow."""
+"""Create this process's Airflow home before any test imports Airflow."""
 
 from tests.plugins.airflow_home import HOME
 

@@ -1,8 +1,7 @@
-"""An EC2 that keeps EC2's promises about launches, checks what it is given, and can be told to
-refuse or interrupt.
+"""A fake EC2 that validates requests and can refuse, hide, lose or end machines.
 
-It validates every request against botocore's own service model, replays an answer for a token it
-knows, refuses a token with other parameters, and shows a new machine only after a while if asked to
+It checks every request against botocore's service model. A known client token gets the same answer,
+and a token with other parameters is refused. New machines can stay invisible for a while
 (`hidden`).
 """
 
@@ -38,12 +37,12 @@ class FakeMachine:
 
     @property
     def alive(self) -> bool:
-        """Whether it may train."""
+        """Whether the machine is pending or running."""
         return self.state in ("pending", "running")
 
     def describe(self) -> dict[str, Any]:
-        """The instance as DescribeInstances tells it."""
-        told: dict[str, Any] = {
+        """Return the instance as DescribeInstances does."""
+        result: dict[str, Any] = {
             "InstanceId": self.instance_id,
             "InstanceType": self.instance_type,
             "State": {"Name": self.state},
@@ -54,21 +53,28 @@ class FakeMachine:
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
         }
         if self.reason_code:
-            told["StateReason"] = {"Code": self.reason_code, "Message": self.reason_code}
+            result["StateReason"] = {"Code": self.reason_code, "Message": self.reason_code}
         if self.market == "spot":
-            told["InstanceLifecycle"] = "spot"
-        return told
+            result["InstanceLifecycle"] = "spot"
+        return result
 
 
 @dataclass
 class FakeEc2:
-    """The client.
+    """The EC2 client.
 
-    :param now: the clock.
-    :param refuse: asked per (type, zone, market); an error code refuses the pool.
-    :param unfound: so many times a machine that is hidden is not found when it is to be ended.
-    :param during: what happens once while CreateFleet is `sent` (and did not arrive yet) or has
-        `made` its machine (and did not answer).
+    :param now: the clock
+
+    :param refuse: called with (type, zone, market); an error code refuses the pool
+
+    :param hide_new: whether new machines are invisible to DescribeInstances
+
+    :param unfound: how often TerminateInstances does not find a hidden machine
+
+    :param lose_answers: whether CreateFleet launches but its answer is lost
+
+    :param during: called once when CreateFleet was `sent` (before it takes effect) or has `made`
+    its machine (before it answers)
     """
 
     now: Callable[[], datetime]
@@ -85,7 +91,7 @@ class FakeEc2:
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def create_fleet(self, **request: Any) -> dict[str, Any]:
-        """Launch one machine, or say who refused."""
+        """Launch one machine, or list the refusals."""
         self._check("CreateFleet", request)
         self._happen("sent")
         token = request["ClientToken"]
@@ -124,9 +130,9 @@ class FakeEc2:
         refusals = []
         for override in request["LaunchTemplateConfigs"][0]["Overrides"]:
             zone = ZONES[override["SubnetId"]]
-            told = {"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market}
+            pool = {"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market}
             if code := self.refuse(override["InstanceType"], zone, market):
-                refusals.append({**told, "ErrorCode": code, "ErrorMessage": f"{code} in {zone}"})
+                refusals.append({**pool, "ErrorCode": code, "ErrorMessage": f"{code} in {zone}"})
                 continue
             made = FakeMachine(
                 f"i-{next(self._numbers):017x}",
@@ -142,7 +148,11 @@ class FakeEc2:
                 "FleetId": "fleet-1",
                 "Errors": refusals,
                 "Instances": [
-                    {**told, "InstanceIds": [made.instance_id], "InstanceType": made.instance_type}
+                    {
+                        **pool,
+                        "InstanceIds": [made.instance_id],
+                        "InstanceType": made.instance_type,
+                    }
                 ],
             }
         return {"FleetId": "fleet-1", "Errors": refusals, "Instances": []}
@@ -168,9 +178,7 @@ class FakeEc2:
         return {"TerminatingInstances": []}
 
     def describe_instances(self, **request: Any) -> dict[str, Any]:
-        """List machines by ids, all of which must be there, and by filters, at most a page of
-        them.
-        """
+        """List machines by ids, which must exist, and by filters, within EC2's limits."""
         self._check("DescribeInstances", request)
         shown = {name: machine for name, machine in self.machines.items() if not machine.hidden}
         ids, filters = request.get("InstanceIds", ()), request.get("Filters", ())
@@ -192,7 +200,7 @@ class FakeEc2:
         return {"Reservations": [{"Instances": [machine.describe()]} for machine in found]}
 
     def describe_instance_type_offerings(self, **request: Any) -> dict[str, Any]:
-        """Every type is offered everywhere."""
+        """Offer every type in every zone."""
         self._check("DescribeInstanceTypeOfferings", request)
         names = request["Filters"][0]["Values"]
         return {
@@ -204,7 +212,7 @@ class FakeEc2:
         }
 
     def describe_launch_template_versions(self, **request: Any) -> dict[str, Any]:
-        """The template's data, while it is there."""
+        """Return the template's data, unless the template is gone."""
         self._check("DescribeLaunchTemplateVersions", request)
         if self.template_gone:
             raise error(
@@ -217,7 +225,7 @@ class FakeEc2:
         }
 
     def describe_images(self, **request: Any) -> dict[str, Any]:
-        """The image, while it is there."""
+        """Return the image, unless it is gone."""
         self._check("DescribeImages", request)
         return {
             "Images": []
@@ -226,16 +234,16 @@ class FakeEc2:
         }
 
     def describe_spot_price_history(self, **request: Any) -> dict[str, Any]:
-        """One price."""
+        """Return one price."""
         self._check("DescribeSpotPriceHistory", request)
         return {"SpotPriceHistory": [{"SpotPrice": "0.036"}]}
 
     def get_paginator(self, name: str) -> "FakePaginator":
-        """Page, in one page."""
+        """Return a paginator with one page."""
         return FakePaginator(getattr(self, name))
 
     def end(self, instance_id: str, reason_code: str) -> None:
-        """A machine ends, for a reason; one that is gone stays as it is."""
+        """End a machine with a reason; a terminated machine stays unchanged."""
         machine = self.machines[instance_id]
         if machine.state != "terminated":
             machine.state, machine.reason_code = "terminated", reason_code
@@ -243,7 +251,7 @@ class FakeEc2:
 
     @property
     def living(self) -> list[FakeMachine]:
-        """Machines that may train."""
+        """The machines that are pending or running."""
         return [machine for machine in self.machines.values() if machine.alive]
 
     def _check(self, operation: str, request: dict[str, Any]) -> None:
@@ -254,17 +262,17 @@ class FakeEc2:
 
 @dataclass
 class FakePaginator:
-    """All in one page."""
+    """Returns everything in one page."""
 
     operation: Callable[..., dict[str, Any]]
 
     def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
-        """Call once."""
+        """Call the operation once."""
         yield self.operation(**request)
 
 
 def error(code: str, message: str, operation: str) -> ClientError:
-    """An error as botocore raises it."""
+    """Build an error as botocore raises it."""
     return ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
 
@@ -281,13 +289,18 @@ def _matches(machine: FakeMachine, one: dict[str, Any]) -> bool:
 
 @dataclass
 class FakeQuotas:
-    """Service Quotas, with so many vCPUs of each. :param vcpus: None: nobody may ask."""
+    """Service Quotas with the same number of vCPUs for each quota.
+
+    :param vcpus: None refuses access
+    """
 
     vcpus: float | None = 1000.0
 
     def get_service_quota(self, **request: Any) -> dict[str, Any]:
-        """One quota."""
+        """Return one quota."""
+        assert set(request) == {"ServiceCode", "QuotaCode"}
         assert request["ServiceCode"] == "ec2"
+        assert request["QuotaCode"].startswith("L-")
         if self.vcpus is None:
             raise error("AccessDeniedException", "no", "GetServiceQuota")
         return {"Quota": {"Value": self.vcpus}}

@@ -1,6 +1,4 @@
-"""An evaluator that answers as the real one does, plays no episodes, and can lose events or run out
-of time.
-"""
+"""A fake evaluator function that answers without playing, and can lose events or time out."""
 
 import io
 import json
@@ -31,13 +29,21 @@ from rl_lifecycle.storage.object_store import ObjectStore, put_once
 class FakeLambda:
     """The Lambda client.
 
-    :param blind: it cannot draw films.
-    :param refused: what is wrong with any policy that is checked.
-    :param metadata: what any policy that is checked says of itself.
-    :param returns: (name of the evaluation, seed) → return of the episode.
-    :param throttle: how many of the next calls are refused for coming too often.
-    :param lose: how many of the next events are lost.
-    :param at_most: episodes that fit into one invocation.
+    :param returns: maps (name of the evaluation, seed) to the episode's return
+
+    :param throttle: how many of the next calls are throttled
+
+    :param lose: how many of the next events are lost
+
+    :param at_most: how many episodes fit into one invocation
+
+    :param broken: error message of every invocation; empty: none
+
+    :param refused: the problem of every checked policy; empty: none
+
+    :param metadata: the metadata of every checked policy
+
+    :param blind: whether rendering films fails
     """
 
     store: ObjectStore
@@ -53,8 +59,9 @@ class FakeLambda:
     asked: list[str] = field(default_factory=list)
 
     def invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> dict[str, Any]:
-        """Take a request as Lambda does."""
+        """Validate the request and answer as Lambda does."""
         assert FunctionName == "evaluator:live"
+        assert InvocationType in ("Event", "RequestResponse")
         if self.throttle:
             self.throttle -= 1
             raise ClientError(
@@ -128,5 +135,5 @@ class FakeLambda:
         return {"complete": count == request.n_episodes}
 
     def evaluator(self) -> Evaluator:
-        """The evaluator that stands on this client."""
+        """Return the plugin's evaluator with this client."""
         return Evaluator(self, "evaluator:live")

@@ -1,9 +1,7 @@
-"""A small world: a bucket, an EC2, a clock, machines that train a step at a time, and workers that
-may be killed anywhere.
+"""A small world: bucket, EC2, clock, machines that train in steps, and workers that can be killed.
 
-Killing is done by the line: :class:`Killer` counts the lines that a worker executes in our plugin
-and ends it before the n-th, as SIGKILL between two lines would. What it had written until then
-stays written.
+:class:`Killer` counts the plugin's lines that a worker executes and ends it before the n-th, as
+SIGKILL between two lines would. What the worker wrote before stays written.
 """
 
 import logging
@@ -45,22 +43,28 @@ EXPERIMENT: dict[str, Any] = {
 
 
 class Killed(BaseException):
-    """The worker's process ended here."""
+    """Raised to end the worker's process."""
 
 
 class Killer:
-    """Ends a worker before the n-th line that it executes in the plugin; counts the lines if n is
-    None.
+    """Ends a worker before the n-th line that it executes in the plugin.
 
-    :param told: what the worker does first, as Airflow's signal handler has it do; None: it dies at
-        once.
+    :param at_line: None only counts the lines
+
+    :param on_line: called before the line, as Airflow's signal handler would be; None kills the
+        worker
     """
 
-    def __init__(self, at_line: int | None = None, told: Callable[[], Any] | None = None) -> None:
-        self.at_line, self.lines, self.told = at_line, 0, told
+    def __init__(
+        self, at_line: int | None = None, on_line: Callable[[], Any] | None = None
+    ) -> None:
+        self.at_line, self.lines, self.on_line = at_line, 0, on_line
 
     def run(self, work: Callable[[], Any]) -> bool:
-        """Do the work under the knife. :return: whether it was done."""
+        """Run the work.
+
+        :return: whether it ended by itself
+        """
         before = sys.gettrace()
         sys.settrace(self._trace)
         try:
@@ -77,16 +81,14 @@ class Killer:
         if event == "line":
             self.lines += 1
             if self.lines == self.at_line:
-                if self.told is None:
+                if self.on_line is None:
                     raise Killed
-                self.told()
+                self.on_line()
         return self._trace
 
 
-class MemoryStore:
-    """A store that keeps a bucket's promises in a dictionary, for worlds that are made by the
-    thousand.
-    """
+class FakeStore:
+    """A bucket in a dictionary with the promises of S3, for thousands of worlds."""
 
     uri = "s3://memory"
 
@@ -102,6 +104,8 @@ class MemoryStore:
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
         """Write a key under a condition."""
+        assert not key.startswith("/")
+        assert isinstance(data, bytes)
         there = self.find(key)
         if there is not None and there.data == data:
             return there.etag
@@ -131,7 +135,7 @@ class World:
         self.time = START
         self.ec2 = FakeEc2(lambda: self.time)
         self.quotas = FakeQuotas()
-        self.store = MemoryStore()
+        self.store = FakeStore()
         self.experiment: Experiment = read_experiment({**EXPERIMENT, **experiment}, "cartpole_ppo")
         self.spec: Spec = freeze_spec(self.experiment, run_id="night-1", created_at=START)
         data = self.spec.to_json()
@@ -160,7 +164,7 @@ class World:
     def supervisor(
         self, trial: str = "seed-0", memory: MachineMemory | None = None
     ) -> TrialSupervisor:
-        """A fresh worker's supervisor: it knows nothing but what lies in the bucket and in EC2."""
+        """Return a new worker's supervisor, which knows only the bucket and EC2."""
         return TrialSupervisor(
             self.plan,
             self.spec,
@@ -177,8 +181,9 @@ class World:
     def look(
         self, trial: str = "seed-0", supervisor: TrialSupervisor | None = None
     ) -> tuple[Action, Evidence]:
-        """One worker looks and acts; the stall clock goes on between looks, as the trigger carries
-        it.
+        """Let one worker look and act.
+
+        The stall clock continues between looks, as the trigger carries it.
         """
         beat = self.beat_of(trial)
         head = self.store.find(head_key(self.trial(trial)))
@@ -187,12 +192,12 @@ class World:
         return (supervisor or self.supervisor(trial)).advance(self.progress)
 
     def beat_of(self, trial: str = "seed-0") -> Heartbeat | None:
-        """The trial's heartbeat."""
+        """Return the trial's heartbeat."""
         found = self.store.find(heartbeat_key(self.trial(trial)))
         return Heartbeat.from_json(found.data) if found else None
 
     def trial(self, name: str = "seed-0") -> TrialId:
-        """A trial's place."""
+        """Return the trial's id."""
         return self.spec.trial_id(name)
 
     def beat(
@@ -204,7 +209,7 @@ class World:
         message: str = "",
         segment: int = 0,
     ) -> None:
-        """The trial's newest machine says something."""
+        """Let the trial's newest machine write a heartbeat."""
         attempt = len(self.supervisor(trial).attempts.read())
         self.store.put(
             heartbeat_key(self.trial(trial)),
@@ -222,19 +227,19 @@ class World:
         )
 
     def commit(self, step: int, trial: str = "seed-0") -> None:
-        """The trial's machine commits a checkpoint."""
+        """Let the trial's machine commit a checkpoint."""
         head = Head(attempt=1, step=step, manifest_key="m", manifest_sha256="s", nonce=str(step))
         self.store.put(head_key(self.trial(trial)), head.to_json())
 
     def finish(self, trial: str = "seed-0") -> None:
-        """The trial's machine is done, and ends itself."""
+        """Let the trial's machine finish and end itself."""
         self.commit(100_000, trial)
         self.beat("finished", 100_096, trial)
         for machine in self.machines_of(trial):
             self.ec2.end(machine, "Client.InstanceInitiatedShutdown")
 
     def machines_of(self, trial: str = "seed-0", *, alive: bool = True) -> list[str]:
-        """The trial's machines."""
+        """Return the trial's machines."""
         return [
             machine.instance_id
             for machine in self.ec2.machines.values()
@@ -243,5 +248,5 @@ class World:
 
 
 def is_over(action: Action) -> bool:
-    """Whether nothing more will be done."""
+    """Return whether no further action will follow."""
     return action.kind in (ActionKind.FINISH, ActionKind.FAIL)

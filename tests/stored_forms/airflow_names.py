@@ -1,6 +1,4 @@
-"""Names that Airflow stores and that no DAG shows: links, connections, the variable, assets, task
-state.
-"""
+"""Names that Airflow stores outside the DAGs: links, connections, Variable, assets, task state."""
 
 from typing import Any, get_args
 
@@ -17,22 +15,22 @@ from tests.stored_forms.record_values import make_record
 
 
 class FakeStateStore:
-    """A task's state store that shows what it was given."""
+    """A task's state store that keeps the values it gets."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
     def set(self, key: str, value: Any) -> None:
-        """Take a value."""
+        """Store a value."""
         self.values[key] = value
 
     def get(self, key: str) -> Any:
-        """Give it back."""
+        """Return the value."""
         return self.values.get(key)
 
 
 def names_pin() -> dict[str, Any]:
-    """List the names, each from what the code does."""
+    """List the names as the code uses them."""
     plugin = nightshift_plugin.NightshiftPlugin
     asset = champion_asset.champion_asset("an_experiment")
     return {
@@ -50,7 +48,7 @@ def names_pin() -> dict[str, Any]:
 
 
 def _task_state() -> dict[str, Any]:
-    """What a trial's task leaves in its state store."""
+    """Return what a trial's task leaves in its state store."""
     store = FakeStateStore()
     context: Any = {"task_state_store": store}
     memories.remember(context, make_record(memories.TaskMemory, full=True))  # type: ignore[arg-type]
@@ -59,7 +57,7 @@ def _task_state() -> dict[str, Any]:
 
 
 def _connections() -> dict[str, str]:
-    """The connection that each role's session looks up."""
+    """Return the connection that each role's session looks up."""
     import airflow.sdk
 
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""What the trainer's commands and the evaluator's function answer, from real calls."""
+"""The keys in the answers of the trainer's commands and the evaluator's function."""
 
 import json
 import math
@@ -56,7 +56,7 @@ def trainer_answers() -> dict[str, list[str]]:
 
 
 def function_answers() -> dict[str, list[str]]:
-    """List the keys of the evaluator's answers that are no records."""
+    """List the keys of those answers of the evaluator that are not records."""
     with tempfile.TemporaryDirectory() as folder:
         store = DirectoryStore(Path(folder))
         spec, frozen_spec = store_spec(store)

@@ -1,13 +1,11 @@
-"""Every DAG as Airflow stores it, without what is only there for people and without where the code
-lies.
-"""
+"""Every DAG as Airflow stores it, without texts for people and paths of this machine."""
 
 from typing import Any
 
-from tests.plugins.airflow_home import ROOT  # first: it gives this process an Airflow home
+from tests.plugins.airflow_home import ROOT  # first, because it gives this process its Airflow home
 
-#: Texts for people, and where things lie on this machine. A class may move to another module:
-#: Airflow shows `_task_module`, and never imports it.
+#: Texts for people and paths of this machine. A class may move to another module, because Airflow
+#: shows `_task_module` and never imports it.
 LEFT_OUT = {
     "__class",
     "_processor_dags_folder",
@@ -30,7 +28,7 @@ LEFT_OUT = {
 
 
 def dag_pins() -> dict[str, Any]:
-    """Describe every DAG of dags/, the generated ones included, by its id."""
+    """Describe every DAG of dags/ by its id, including the generated DAGs."""
     from airflow.dag_processing.dagbag import DagBag
     from airflow.serialization.serialized_objects import DagSerialization
 

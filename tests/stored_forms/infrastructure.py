@@ -1,4 +1,4 @@
-"""What AWS holds: the templates' names, the machine's script, the places in the bucket."""
+"""What AWS stores: the templates' names, the boot script, and the keys of the bucket."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from rl_lifecycle.storage import layout
 from rl_lifecycle.storage.layout import TrialId
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: An argument of each name that a function of the layout takes.
+#: A value for each argument name of the layout's functions.
 ARGUMENTS: dict[str, Any] = {
     "attempt": 7,
     "experiment": "an-experiment",
@@ -31,7 +31,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def layout_pin() -> dict[str, Any]:
-    """List every place in the bucket, and who writes each class."""
+    """List every key of the bucket and the writers of each class."""
     functions = {
         name: value
         for name, value in vars(layout).items()
@@ -45,7 +45,7 @@ def layout_pin() -> dict[str, Any]:
 
 
 def template_pins() -> dict[str, Any]:
-    """Describe each template: parameters, outputs, exports, and each resource by its logical id."""
+    """Describe each template's parameters, outputs, exports and resources by logical id."""
     paths = sorted((ROOT / "infra_bootstrap").rglob("templates/*.yaml"))
     return {path.stem: _template(parse(path.read_text())) for path in paths}
 
@@ -65,7 +65,7 @@ def _template(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resource(resource: dict[str, Any]) -> dict[str, Any]:
-    """Keep its type, what becomes of it, and what others call it by."""
+    """Keep the resource's type, its deletion policies and its names."""
     properties = resource.get("Properties", {})
     named = {
         key: value
@@ -77,9 +77,7 @@ def _resource(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine_script_pin() -> dict[str, list[str]]:
-    """List what a machine's script takes over: environment names, tags, the trainer's arguments,
-    keys.
-    """
+    """List the boot script's environment names, tags, trainer arguments and keys."""
     (path,) = (ROOT / "infra_bootstrap").rglob("user_data.sh")
     text = path.read_text()
     (tags,) = re.findall(r"identity\.py \"\$imds\" ([a-z ]+) > identity", text)

@@ -1,8 +1,8 @@
-"""Write the pins anew: `python -m tests.stored_forms.pin [GROUP …]`.
+"""Write the pins: `python -m tests.stored_forms.pin [GROUP …]`.
 
-A pin is a file that says what is stored, or what a process of another version reads. The tests
-compare today's code with the pins. Write them anew only when you mean to change what is stored;
-then look at the difference with `git diff`, and think of every reader of the version before.
+A pin is a file with a stored form, or with a form that a process of another version reads. The
+tests compare today's code with the pins. Write pins only when you change a stored form on purpose.
+Then read `git diff`, and consider every reader of the version before.
 """
 
 import json
@@ -12,13 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tests.plugins.airflow_home import ROOT  # first: it gives this process an Airflow home
+from tests.plugins.airflow_home import ROOT  # first, because it gives this process its Airflow home
 
 PINS = Path(__file__).parent / "pins"
 
 
 def pin_groups() -> dict[str, Callable[[], dict[str, Any]]]:
-    """The groups of pins: what each one's files hold, by name, computed when it is called."""
+    """Return for each group a function that computes its files by name."""
     from infra_bootstrap.stacks.outputs import Outputs
     from tests.stored_forms import (
         airflow_names,
@@ -55,13 +55,13 @@ def pin_groups() -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def read_pin(name: str) -> Any:
-    """Read a pin; None if there is none."""
+    """Read a pin, or return None without one."""
     path = PINS / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def as_text(pin: Any) -> str:
-    """Write a pin as it lies in its file."""
+    """Return a pin as the text of its file."""
     return json.dumps(pin, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -73,7 +73,10 @@ def pins_of(group: str) -> dict[Path, str]:
 
 
 def differences(group: str) -> list[str]:
-    """Compare a group's files with today's code. :return: one line for each that differs."""
+    """Compare a group's files with today's code.
+
+    :return: one line per difference
+    """
     now = pins_of(group)
     found = []
     for path in sorted({*now, *(PINS / group).glob("*.json")}):
@@ -96,9 +99,7 @@ def _first_difference(before: str, after: str) -> str:
 
 
 def main() -> int:
-    """Write the pins of the groups that are named, or all, and remove those of things that are
-    gone.
-    """
+    """Write the pins of the named groups, or all, and remove pins that are out of date."""
     for group in sys.argv[1:] or pin_groups():
         now = pins_of(group)
         (PINS / group).mkdir(parents=True, exist_ok=True)

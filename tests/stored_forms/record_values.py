@@ -1,6 +1,4 @@
-"""Make deterministic values of any record: one with every key filled, and one with only what is
-required.
-"""
+"""Build deterministic values of any record, with every key or only the required keys."""
 
 import datetime
 import enum
@@ -13,7 +11,7 @@ from rl_lifecycle.records.record import Record
 
 MOMENT = "2026-01-02T03:04:05.678901Z"
 SHA256 = "0123456789abcdef" * 4
-#: What a field of this name holds where a made-up word or number is not allowed.
+#: Values for fields of this name that accept no invented word or number.
 ALLOWED: dict[str, Any] = {
     "algo": "ppo",
     "alpha": 0.025,
@@ -39,14 +37,15 @@ ALLOWED: dict[str, Any] = {
 
 
 def make_record(form: type[Record], *, full: bool) -> Record:
-    """Make a value of a record. :param full: fill every key; False: only those without a
-    default.
+    """Build a value of a record.
+
+    :param full: whether to fill every key, or only those without a default
     """
     return form.model_validate(_document(form, full=full), strict=False)
 
 
 def _document(form: type[Record], *, full: bool, depth: int = 0) -> dict[str, Any]:
-    """Make the value as JSON. A record that holds itself, as a space does, is filled three deep."""
+    """Build the value as JSON; a record that contains itself is three levels deep."""
     return {
         name: _field(name, field, full=full, depth=depth)
         for name, field in form.model_fields.items()
@@ -61,7 +60,7 @@ def _field(name: str, field: FieldInfo, *, full: bool, depth: int) -> Any:
 
 
 def _sample(annotation: Any, name: str, default: Any, *, full: bool, depth: int) -> Any:
-    """Make a value of a type; where there is a choice, one that is not the default."""
+    """Build a value of a type, which differs from the default if possible."""
     arguments = get_args(annotation)
     inner = {"default": None, "full": full, "depth": depth}
     origin = get_origin(annotation)
@@ -97,14 +96,14 @@ def _sample(annotation: Any, name: str, default: Any, *, full: bool, depth: int)
 
 
 def _forms_in(annotation: Any) -> set[type[Record]]:
-    """Find the records that a type names."""
+    """Yield the records that a type names."""
     if isinstance(annotation, type) and issubclass(annotation, Record):
         return {annotation}
     return set().union(*(_forms_in(one) for one in get_args(annotation)))
 
 
 def nested_forms(form: type[Record]) -> set[type[Record]]:
-    """Find the records that a record holds, at any depth, itself included."""
+    """Return the records that a record contains at any depth, including itself."""
     found, waiting = {form}, [form]
     while waiting:
         for field in waiting.pop().model_fields.values():

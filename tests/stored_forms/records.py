@@ -1,7 +1,6 @@
-"""Every record that is stored, or that another process reads, by the name that its pin has.
+"""Every record that is stored or read by another process, by the name of its pin.
 
-The name is what the record is stored as. It stays when a class is renamed or moves to another
-module.
+The name is the stored one. It stays when a class is renamed or moves to another module.
 """
 
 import importlib
@@ -120,7 +119,7 @@ RECORDS: dict[str, type[Record]] = {
     "cli_stack_plan": plan.StackPlan,
     "cli_stack_result": deploy.StackResult,
 }
-#: Values that live in one process only, so their form is free.
+#: Records that exist in one process only, so their form may change.
 NOT_STORED: set[type[Record]] = {
     actions.Action,
     one_stack.StackProgress,
@@ -134,7 +133,7 @@ ROOMS = (infra_bootstrap, rl_airflow, rl_evaluator, rl_lifecycle, rl_trainer)
 
 
 def find_records() -> set[type[Record]]:
-    """Find every record of the rooms, by importing all that defines one."""
+    """Find every record by importing the modules that define records."""
     for room in ROOMS:
         for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
             path = getattr(module.module_finder, "path", "")
@@ -167,20 +166,18 @@ def _below(form: type[Record]) -> Iterator[type[Record]]:
 
 
 def schema_of(form: type[Record]) -> dict[str, Any]:
-    """Describe a record's keys, types, limits and defaults. What it holds is named by that record's
-    pin.
-    """
+    """Describe a record's keys, types, limits and defaults; contained records have pins."""
     names = {one: name for name, one in RECORDS.items()}
     by_class = {one.__name__: names[one] for one in nested_forms(form)}
     schema = form.model_json_schema()
     definitions: dict[str, Any] = schema.pop("$defs", {})
-    if "$ref" in schema:  # a record that holds itself is described below its own name
+    if "$ref" in schema:  # a record that contains itself is described below its own name
         schema = definitions[form.__name__]
     return _plain(schema, definitions, by_class)
 
 
 def _plain(node: Any, definitions: dict[str, Any], names: dict[str, str]) -> Any:
-    """Leave out what is only there for people, and put in what is referred to."""
+    """Remove texts for people, and insert what is referred to."""
     if isinstance(node, list):
         return [_plain(one, definitions, names) for one in node]
     if not isinstance(node, dict):
@@ -195,7 +192,7 @@ def _plain(node: Any, definitions: dict[str, Any], names: dict[str, str]) -> Any
     plain = {key: _plain(value, definitions, names) for key, value in kept.items()}
     if "default" in kept:
         plain["default"] = kept["default"]
-    if "properties" in kept:  # its keys are the record's, so none of them is left out
+    if "properties" in kept:  # its keys are the record's own, so none is removed
         plain["properties"] = {
             name: _plain(one, definitions, names) for name, one in kept["properties"].items()
         }
@@ -203,9 +200,9 @@ def _plain(node: Any, definitions: dict[str, Any], names: dict[str, str]) -> Any
 
 
 def record_pin(name: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Describe a record: its schema, and the bytes of a full and of a minimal value.
+    """Describe a record by its schema and the bytes of a full and a minimal value.
 
-    :param before: the pin as it is. Bytes that it replaces are kept, for they are stored somewhere.
+    :param before: the present pin, whose bytes are kept, because they are stored somewhere
     """
     form = RECORDS[name]
     now = {

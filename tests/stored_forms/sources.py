@@ -1,6 +1,4 @@
-"""What the sources alone tell: names in strings, keys of XComs, events and answers, options of the
-CLIs.
-"""
+"""Names found in the sources: strings, XCom keys, events, answers, and options of the commands."""
 
 import argparse
 import ast
@@ -26,7 +24,7 @@ ROOMS = (
     "trainer",
 )
 FILES = ("Dockerfile", "Makefile", "docker-compose.yaml", ".env.example")
-#: Names that something outside of the program knows.
+#: Names that something outside the program knows.
 NAMES = {
     "environment variables": re.compile(r"\b(?:NIGHTSHIFT|RL_TRAINER|LOCAL_AWS)_[A-Z_]*[A-Z]\b"),
     "tags": re.compile(r"\bnightshift:[a-z][a-z-]*\b"),
@@ -36,7 +34,7 @@ COMMANDS = ("infra_bootstrap", "local_aws", "rl_evaluator", "rl_lifecycle", "rl_
 
 
 def read_sources(*rooms: str) -> Iterator[tuple[Path, str]]:
-    """Read the text files of some rooms."""
+    """Read the text files of some folders."""
     for room in rooms:
         for path in sorted((ROOT / room).rglob("*")):
             if path.suffix in (".py", ".sh", ".yaml", ".toml") and "__pycache__" not in path.parts:
@@ -44,7 +42,7 @@ def read_sources(*rooms: str) -> Iterator[tuple[Path, str]]:
 
 
 def find_names() -> dict[str, list[str]]:
-    """Find every name of each kind in the rooms and in the files beside them."""
+    """Find the names of each kind in the folders and the files beside them."""
     texts = [text for _, text in read_sources(*ROOMS)]
     texts += [(ROOT / name).read_text() for name in FILES if (ROOT / name).is_file()]
     return {
@@ -54,9 +52,7 @@ def find_names() -> dict[str, list[str]]:
 
 
 def find_airflow_keys() -> dict[str, Any]:
-    """Find the XCom keys, the methods that deferred tasks resume in, the keys of events and of
-    results.
-    """
+    """Find XCom keys, resume methods of deferred tasks, and keys of events and results."""
     trees = [
         ast.parse(text) for path, text in read_sources("plugins", "dags") if path.suffix == ".py"
     ]
@@ -90,7 +86,7 @@ def find_airflow_keys() -> dict[str, Any]:
 
 
 def find_answers() -> dict[str, list[str]]:
-    """Find the keys of what the commands of the infrastructure and of the local AWS print."""
+    """Find the keys of the answers of infra_bootstrap's and local_aws's commands."""
     return {
         room: sorted(
             {
@@ -112,12 +108,12 @@ def _gives_an_answer(function: ast.FunctionDef) -> bool:
 
 
 def find_options() -> dict[str, Any]:
-    """Find the commands and options of each CLI, from the parser that it makes."""
+    """Find the commands and options of each command line from its parser."""
     return {name: _described(_parser_of(name)) for name in COMMANDS}
 
 
 class _Caught(Exception):
-    """Carries the parser that was about to parse."""
+    """Carries the parser out of its call to parse_args."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.parser = parser
@@ -157,7 +153,7 @@ def _described(parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def _constants(trees: list[ast.Module]) -> Iterator[tuple[str, str]]:
-    """Read the module constants that are texts."""
+    """Return the module's constants that are strings."""
     for node in (node for tree in trees for node in tree.body if isinstance(node, ast.Assign)):
         if isinstance(node.value, ast.Constant) and isinstance(node.targets[0], ast.Name):
             yield node.targets[0].id, str(node.value.value)
@@ -180,7 +176,7 @@ def _keys(node: ast.Dict) -> list[str]:
 
 
 def _returned(form: ast.ClassDef) -> set[str]:
-    """List the keys of what the operator returns, where it writes them out."""
+    """List the keys of the operator's result where the code writes them as a literal."""
     return {
         " ".join(sorted(_keys(node.value)))
         for method in form.body

@@ -1,8 +1,8 @@
-"""A night that an earlier commit began, and stopped in the middle, is finished by this code.
+"""Today's code finishes a night that an earlier commit began.
 
-What is stored was made by `night/make.py` with the commit that `facts.json` names: an Airflow
-database with a trial's task deferred on its trigger, the bucket, and a directory store of the
-trainer. `night/README.md` says what this does not show.
+`night/make.py` made the stored files with the commit that `facts.json` names: an Airflow database
+with a trial's task deferred on its trigger, the bucket, and a directory store of the trainer.
+`night/README.md` says what this test does not show.
 """
 
 import contextlib
@@ -42,9 +42,9 @@ WAITING = """
     SELECT task_id, try_number, classpath FROM task_instance
     JOIN trigger ON trigger.id = trigger_id WHERE run_id = ? AND state = 'deferred'
 """
-#: Who may write a class of objects (`rl_lifecycle.storage.layout.WRITERS`), in the order of
-#: restoring: the arrival of a policy calls the evaluator, which must find what it has evaluated
-#: before.
+#: The role that restores each class of objects (`rl_lifecycle.storage.layout.WRITERS`), in the
+#: order of restoring. An arriving policy calls the evaluator, which must find its earlier
+#: evaluations.
 WRITERS = {
     "specs/": "launcher",
     "attempts/": "launcher",
@@ -60,7 +60,10 @@ WRITERS = {
 
 
 def run_module(*command: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """Run a command of ours. :return: what it printed."""
+    """Run one of our commands.
+
+    :return: its output
+    """
     done = subprocess.run(
         [sys.executable, "-m", *command, "--json"],
         cwd=ROOT,
@@ -75,7 +78,10 @@ def run_module(*command: str, environment: dict[str, str] | None = None) -> dict
 
 
 def deploy() -> dict[str, Any]:
-    """Make the stacks as an administrator. :return: their outputs."""
+    """Deploy the stacks as an administrator.
+
+    :return: their outputs
+    """
     runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
     administrator = local_account.environment("administrator")
     environment = ("--environment", "dev")
@@ -89,9 +95,11 @@ def deploy() -> dict[str, Any]:
 def mix_wheel_set(
     night: StoredNight, roles: Roles, bucket: str, current: str
 ) -> tuple[str, dict[str, bytes]]:
-    """Make a wheel set of our own stored wheels and of the other wheels of today's set.
+    """Build a wheel set from our stored wheels and the other wheels of today's set.
 
-    :param current: the key of today's set. :return: the digest of the set, and objects by key.
+    :param current: the key of today's set
+
+    :return: the digest of the new set, and objects by key
     """
     s3 = roles.client("launcher", "s3")
     wheel_set = json.loads(s3.get_object(Bucket=bucket, Key=current)["Body"].read())
@@ -101,7 +109,7 @@ def mix_wheel_set(
     own = {name: sha256_hex(data) for name, data in night.wheels.items()}
     data = canonical_json({**wheel_set, "wheels": others | own})
     digest = sha256_hex(data)
-    # What is as it was lies there already, under the same digest.
+    # Unchanged wheels are already stored under the same digest.
     objects = {
         f"artifacts/{own[name]}/{name}": wheel
         for name, wheel in night.wheels.items()
@@ -124,7 +132,7 @@ def fail_host_again(roles: Roles, attempt: dict[str, Any]) -> str:
 
 
 def living_machines() -> set[str]:
-    """The machines that may train."""
+    """List the machines that may train."""
     return {
         one["instance_id"]
         for one in local_account.call("status")["instances"]
@@ -133,7 +141,7 @@ def living_machines() -> set[str]:
 
 
 def put_all(roles: Roles, bucket: str, objects: dict[str, bytes]) -> None:
-    """Write objects as the roles that may; what the failed machine wrote is overwritten."""
+    """Write objects as the roles that may, and replace what the failed machine wrote."""
     for prefix, role in {"artifacts/": "launcher", **WRITERS}.items():
         mine = {key: data for key, data in objects.items() if key.startswith(prefix)}
         if mine:
@@ -145,9 +153,9 @@ def put_all(roles: Roles, bucket: str, objects: dict[str, bytes]) -> None:
 
 @dataclass(frozen=True)
 class Resumed:
-    """A stored night that goes on.
+    """A stored night that continues.
 
-    :param waiting: what was deferred when it was stopped: task, its try, the trigger's class path.
+    :param waiting: the task that was deferred: its id, its try and its trigger's class path
     """
 
     night: StoredNight
@@ -161,21 +169,24 @@ class Resumed:
         return document
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Trigger a DAG. :return: the run's id."""
+        """Trigger a DAG.
+
+        :return: the run's id
+        """
         self.api.insist("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
         body = {"logical_date": None, "conf": conf}
         run = self.api.insist("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
         return str(run["dag_run_id"])
 
     def tasks(self, dag_id: str, run: str) -> dict[str, dict[str, Any]]:
-        """The task instances of a run, by task id."""
+        """Return the task instances of a run by task id."""
         place = f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances?limit=100"
         return {one["task_id"]: one for one in self.api.call("GET", place)["task_instances"]}
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state folder of the module, stopped and removed afterwards."""
+    """The module's state folder, which is stopped and removed afterwards."""
     folder = tmp_path_factory.mktemp("stored-night")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIGHTSHIFT_STATE", str(folder))
@@ -185,20 +196,20 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def own_state(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the module's state folder, not one for each test."""
+    """Use the module's state folder instead of one for each test."""
     monkeypatch.setenv("NIGHTSHIFT_STATE", str(state))
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
 
 @pytest.fixture(scope="module")
 def night() -> StoredNight:
-    """What the archive holds."""
+    """The content of the archive."""
     return restore.read_archive()
 
 
 @pytest.fixture(scope="module")
 def resumed(state: Path, night: StoredNight) -> Iterator[Resumed]:
-    """The stored night on a fresh local AWS and in an Airflow that has just started."""
+    """The stored night on a fresh local AWS and a new Airflow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AWS_ENDPOINT_URL", raising=False)
         local_account.call("up")
@@ -214,12 +225,15 @@ def resumed(state: Path, night: StoredNight) -> Iterator[Resumed]:
             waiting = database.execute(WAITING, (NIGHT,)).fetchall()
         with ui.running() as (url, user, password, process):
             yield Resumed(night, Api(url, user, password), Account(), waiting)
-            # Its state is thrown away, so it need not end politely, which takes half a minute.
+            # The state is discarded, so a clean shutdown, which takes half a minute, is not needed.
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def restore_bucket(night: StoredNight, outputs: dict[str, Any]) -> tuple[Clock, dict[str, str]]:
-    """Write the stored objects and make the failed machine. :return: what was replaced."""
+    """Write the stored objects and create the failed machine.
+
+    :return: the replaced names
+    """
     roles, bucket = Roles(), outputs["bucket"]
     clock = Clock(night.facts["stopped_at"], restore.now())
     names = restore.names_of(night, outputs)
@@ -236,13 +250,13 @@ def restore_bucket(night: StoredNight, outputs: dict[str, Any]) -> tuple[Clock, 
 
 @pytest.fixture(scope="module")
 def finished(resumed: Resumed) -> Resumed:
-    """The same after the night has ended, well or not."""
+    """The same night after it ended, successfully or not."""
     resumed.api.wait_for_run(DAG_ID, NIGHT, timeout_s=900)
     return resumed
 
 
-def test_the_night_ends_well_and_the_waiting_task_is_not_tried_again(finished: Resumed) -> None:
-    """A retry would hide that a trigger, its arguments or its event cannot be read any more."""
+def test_the_night_succeeds_without_a_retry_of_the_waiting_task(finished: Resumed) -> None:
+    """A retry would hide an unreadable trigger, argument or event."""
     tasks = finished.tasks(DAG_ID, NIGHT)
     run = finished.api.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{NIGHT}")
     assert run["state"] == "success", {name: one["state"] for name, one in tasks.items()}
@@ -250,8 +264,8 @@ def test_the_night_ends_well_and_the_waiting_task_is_not_tried_again(finished: R
     assert finished.waiting == [("await", 1, "rl_airflow.trials.trigger.Ec2TrialTrigger")]
 
 
-def test_another_machine_goes_on_from_the_stored_checkpoint(finished: Resumed) -> None:
-    """The failed machine is noticed, and nothing that was committed is trained again."""
+def test_another_machine_continues_from_the_stored_checkpoint(finished: Resumed) -> None:
+    """The failed machine is noticed, and no committed step is trained again."""
     committed = finished.night.facts["committed_step"]
     first, second = finished.account.attempts(NAME, NIGHT)
     assert first.outcome.end == "machine_lost"
@@ -269,7 +283,7 @@ def test_another_machine_goes_on_from_the_stored_checkpoint(finished: Resumed) -
 
 
 def test_the_candidate_is_judged_against_the_stored_champion(finished: Resumed) -> None:
-    """The gate compares it with the version that was in service, and promotes it."""
+    """The gate compares the candidate with the stored champion and promotes it."""
     before = finished.night.facts["champion"]
     stored = finished.read(f"registry/{NAME}/versions/{before:06d}/manifest.json")
     report = finished.read(f"registry/{NAME}/versions/{before + 1:06d}/report.json")
@@ -286,7 +300,7 @@ def test_the_candidate_is_judged_against_the_stored_champion(finished: Resumed) 
 
 @pytest.fixture(scope="module")
 def cared_for(finished: Resumed) -> tuple[Resumed, str, str]:
-    """A replay of the new version and a rollback to the oldest, side by side, both ended."""
+    """A replay of the new version and a rollback to the oldest, both ended."""
     version = finished.night.facts["champion"] + 1
     replay = finished.trigger(
         "replay_champion", {"experiment": NAME, "version": version, "segments": 1}
@@ -299,13 +313,13 @@ def cared_for(finished: Resumed) -> tuple[Resumed, str, str]:
     return finished, replay, back
 
 
-def test_a_segment_from_before_is_trained_again_to_the_same_digest(
+def test_a_segment_of_the_stored_commit_is_replayed_with_the_same_digest(
     cared_for: tuple[Resumed, str, str],
 ) -> None:
-    """The version's first segment was trained by the stored commit.
+    """The replay of the version's first segment gives the stored digest.
 
-    On another kind of processor, or with other libraries, nothing can be compared, and the replay
-    must say that.
+    On another kind of processor, or with other libraries, the replay must report that nothing can
+    be compared.
     """
     resumed, replay, _ = cared_for
     compared = resumed.tasks("replay_champion", replay)["compare"]
@@ -324,8 +338,8 @@ def test_a_segment_from_before_is_trained_again_to_the_same_digest(
         assert compared["state"] in ("success", "skipped")
 
 
-def test_a_stored_version_goes_back_into_service(cared_for: tuple[Resumed, str, str]) -> None:
-    """The oldest of the stored versions is whole for this code, and the history goes on."""
+def test_a_stored_version_can_be_restored(cared_for: tuple[Resumed, str, str]) -> None:
+    """The oldest stored version is complete for today's code, and the history continues."""
     resumed, _, _ = cared_for
     moves = resumed.night.facts["champion"] + 1
     assert resumed.read(f"registry/{NAME}/champion.json")["version"] == 1
@@ -334,10 +348,10 @@ def test_a_stored_version_goes_back_into_service(cared_for: tuple[Resumed, str, 
 
 
 def test_a_directory_store_is_trained_to_its_end(night: StoredNight, tmp_path: Path) -> None:
-    """The trainer goes on from the stored checkpoint, with the replay memory that lies there.
+    """The trainer continues from the stored checkpoint with its stored replay buffer.
 
-    In the numeric class of the stored commit the result is what that commit got. In another one
-    two trainings from the same checkpoint must still agree.
+    In the numeric class of the stored commit the digest is the stored one. In another class two
+    trainings from the checkpoint must agree.
     """
     stored, ends = night.facts["store"], []
     spec = tmp_path / f"{NAME}.yaml"

@@ -1,4 +1,4 @@
-"""What is stored, and what a process of another version reads, is what the pins say."""
+"""Stored forms, and forms that another version reads, equal the pins."""
 
 import json
 import re
@@ -27,7 +27,7 @@ HOW = (
 
 @pytest.mark.parametrize("group", sorted(pin.pin_groups()))
 def test_nothing_that_is_stored_changed(group: str) -> None:
-    """Today's code writes and reads what the committed files say."""
+    """Today's code writes and reads the committed forms."""
     found = pin.differences(group)
     assert not found, "\n".join([HOW, *found])
 
@@ -35,9 +35,7 @@ def test_nothing_that_is_stored_changed(group: str) -> None:
 def test_a_difference_names_the_file_and_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pin that was changed, one that is missing and one that nothing stands for are each
-    reported.
-    """
+    """A changed pin, a missing pin and a pin without a source are each reported."""
     pins = tmp_path / "pins"
     shutil.copytree(pin.PINS, pins)
     monkeypatch.setattr(pin, "PINS", pins)
@@ -52,7 +50,7 @@ def test_a_difference_names_the_file_and_the_line(
 
 
 def test_every_record_has_a_pin_or_is_never_stored() -> None:
-    """A new record gets a name in `tests/stored_forms/records.py`, and a pin."""
+    """A new record gets a name in `tests/stored_forms/records.py` and a pin."""
     missing = sorted(
         f"{form.__module__}.{form.__qualname__}"
         for form in find_records() - set(RECORDS.values()) - NOT_STORED
@@ -63,7 +61,7 @@ def test_every_record_has_a_pin_or_is_never_stored() -> None:
 
 @pytest.mark.parametrize("name", sorted(RECORDS))
 def test_pinned_bytes_can_be_read_and_are_written_again(name: str) -> None:
-    """Bytes of today give themselves back, and bytes that earlier versions wrote can be read."""
+    """Today's bytes are reproduced, and bytes of earlier versions can be read."""
     form, pinned = RECORDS[name], pin.read_pin(f"records/{name}")
     for data in (pinned["full"], pinned["minimal"]):
         assert form.from_json(data.encode()).to_json().decode() == data
@@ -72,7 +70,7 @@ def test_pinned_bytes_can_be_read_and_are_written_again(name: str) -> None:
 
 
 def test_a_full_value_says_more_than_the_minimal_one() -> None:
-    """Each key that has a default has another value there, so that the bytes show its form."""
+    """Each key with a default has another value in the full form, which shows its form."""
     alike = [
         f"{name}.{key}"
         for name, form in RECORDS.items()
@@ -83,7 +81,7 @@ def test_a_full_value_says_more_than_the_minimal_one() -> None:
     assert not alike
 
 
-#: These have one value only, or another one would ask for more than a made-up value can say.
+#: Fields with one possible value, or with values that cannot be invented.
 CONSTANT = {"schema_version", "action", "gpu_updates", "trial", "step"}
 
 
@@ -101,10 +99,9 @@ PINNED_TRIGGERS = [
 
 @pytest.mark.parametrize(("path", "arguments"), PINNED_TRIGGERS)
 def test_a_trigger_that_a_database_holds_can_be_made(path: str, arguments: dict[str, Any]) -> None:
-    """The path still leads to the class, which takes the arguments and stores itself under a pinned
-    path.
+    """The pinned path leads to the class, its arguments fit, and it stores a pinned path.
 
-    A class that moves leaves a module behind that forwards the old path.
+    A class that moves leaves a module that forwards the old path.
     """
     trigger: BaseTrigger = import_string(path)(**json.loads(json.dumps(arguments)))
     now, again = trigger.serialize()
@@ -113,7 +110,7 @@ def test_a_trigger_that_a_database_holds_can_be_made(path: str, arguments: dict[
 
 
 def test_every_trigger_of_ours_is_pinned() -> None:
-    """One of each kind is made, with every argument that its class takes."""
+    """A trigger of each kind is built with every argument of its class."""
     made = {type(trigger) for trigger in make_triggers()}
     ours = {
         form for form in BaseTrigger.__subclasses__() if form.__module__.startswith("rl_airflow")
@@ -122,14 +119,12 @@ def test_every_trigger_of_ours_is_pinned() -> None:
 
 
 def test_aws_finds_the_evaluators_handler() -> None:
-    """The deployed function names this path; it changes only together with the template."""
+    """The deployed function names the handler's path, which may change only with the template."""
     handler = pin.read_pin("templates/evaluation")["resources"]["Evaluator"]["Handler"]
     assert callable(import_string(handler))
 
 
 def test_the_trainer_takes_what_a_machine_passes() -> None:
-    """A machine's script may be older than the trainer that it installs, so no option ever goes
-    away.
-    """
+    """A boot script may be older than its trainer, so no option is ever removed."""
     passed = {one for one in pin.read_pin("machine/user_data")["trainer"] if one.startswith("--")}
     assert passed <= set(sources.find_options()["rl_trainer"]["train"])

@@ -1,4 +1,4 @@
-"""Two parts of Nightshift that are of different versions say so in one line, with what to do."""
+"""Parts of different versions say in one line what to deploy."""
 
 import io
 import json
@@ -38,10 +38,9 @@ SCENE = Scene(experiment="cartpole", run="night-1", env_id="CartPole-v1")
 
 
 class FakeFunction:
-    """The Lambda client in front of this version's function, which it hands requests of another
-    version.
+    """A Lambda client that sends another version's requests to this version's function.
 
-    :param change: what the other version's Airflow says differently.
+    :param change: the other version's difference in the request
     """
 
     def __init__(
@@ -55,8 +54,11 @@ class FakeFunction:
         try:
             found = answer(self.change(json.loads(Payload)), self.store, lambda: math.inf)
         except (EvaluatorError, LifecycleError) as error:
-            said = {"errorType": type(error).__name__, "errorMessage": str(error)}
-            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(said).encode())}
+            output = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return {
+                "FunctionError": "Unhandled",
+                "Payload": io.BytesIO(json.dumps(output).encode()),
+            }
         return {"Payload": io.BytesIO(json.dumps(found).encode())}
 
 
@@ -79,19 +81,19 @@ def store(tmp_path: Path) -> DirectoryStore:
 def test_a_function_of_another_version_is_one_line_that_says_deploy(
     store: DirectoryStore, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    """Airflow recognises the refusal: the function that is deployed already cannot say more."""
+    """Airflow recognises the refusal, because the deployed function cannot say more."""
     evaluator = Evaluator(FakeFunction(store, change), "evaluator:live")
     with pytest.raises(OtherVersionError) as caught:
         evaluator.check_environment(SCENE)
-    said = str(caught.value)
-    assert "the evaluator's function is of another version than this Airflow" in said
-    assert_deploy(said)
+    output = str(caught.value)
+    assert "the evaluator's function is of another version than this Airflow" in output
+    assert_deploy(output)
 
 
-def test_a_spec_of_a_newer_version_is_recognised_through_the_function(
+def test_a_newer_spec_is_recognised_through_the_function(
     store: DirectoryStore,
 ) -> None:
-    """The request is fine, and the frozen spec that it names is newer than the function."""
+    """The request is valid, and its frozen spec is newer than the function."""
     spec, _ = store_spec(store)
     newer = store_artifact(
         store, "spec.json", canonical_json({**json.loads(spec.to_json()), "seats": 2})
@@ -106,8 +108,8 @@ def test_a_spec_of_a_newer_version_is_recognised_through_the_function(
     assert_deploy(str(caught.value))
 
 
-def test_what_is_wrong_with_a_policy_is_no_matter_of_versions(store: DirectoryStore) -> None:
-    """A policy that is not in the bucket is reported as it was before."""
+def test_a_missing_policy_is_not_a_version_problem(store: DirectoryStore) -> None:
+    """A missing policy is reported as before."""
     missing = Artifact(key="policies/none.onnx", sha256="0" * 64)
     job = Job(name="gate-candidate", policy=missing, first_seed=1, n_episodes=2)
     evaluator = Evaluator(FakeFunction(store, dict), "evaluator:live")
@@ -119,7 +121,7 @@ def test_what_is_wrong_with_a_policy_is_no_matter_of_versions(store: DirectorySt
 @pytest.mark.parametrize("name", sorted(RECORDS))
 @pytest.mark.parametrize("change", [{"a_newer_key": 1}, {"schema_version": 2}])
 def test_a_record_of_a_newer_version_says_so(name: str, change: dict[str, int]) -> None:
-    """Whoever reads it learns in one line that it is older than what it reads, and what to do."""
+    """The error says that the reader is older than the record, and what to do."""
     form = RECORDS[name]
     newer = json.loads(make_record(form, full=True).to_json()) | change
     with pytest.raises(NewerRecordError) as from_bytes:
@@ -131,8 +133,8 @@ def test_a_record_of_a_newer_version_says_so(name: str, change: dict[str, int]) 
     assert_deploy(str(from_value.value))
 
 
-def test_a_damaged_record_is_no_matter_of_versions() -> None:
-    """A key that is missing or of another type is what it always was."""
+def test_a_damaged_record_is_not_a_version_problem() -> None:
+    """A missing key or a wrong type is reported as before."""
     with pytest.raises(InvalidRecordError) as caught:
         Artifact.from_value({"key": "x"}, "an artifact")
     assert not isinstance(caught.value, NewerRecordError)
@@ -140,7 +142,7 @@ def test_a_damaged_record_is_no_matter_of_versions() -> None:
 
 
 def test_a_worker_that_is_older_than_the_plan_says_so() -> None:
-    """A task on a worker that was not upgraded reads the plan of a worker that was."""
+    """A worker that was not upgraded reads the plan of an upgraded worker."""
     from rl_airflow.trials.operators import Ec2TerminateRunOperator
 
     plan = make_record(RunPlan, full=True).model_dump(mode="json")
@@ -162,7 +164,7 @@ def newer_spec(tmp_path: Path) -> Path:
 def test_the_trainer_refuses_a_spec_of_a_newer_version_in_one_line(
     tmp_path: Path, newer_spec: Path
 ) -> None:
-    """A real process: exit code 2, one line, nothing written."""
+    """The process exits with 2, prints one line and writes nothing."""
     done = train(newer_spec, tmp_path / "store")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "spec.json: seats: Extra inputs are not permitted" in done.stderr
@@ -182,8 +184,9 @@ def train(spec: Path, store: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def bucket() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """As much of S3 as a machine's last word needs, on the loopback. It gives its address, and its
-    objects.
+    """A small S3 on the loopback for a machine's last heartbeat.
+
+    It yields its address and its objects.
     """
     objects: dict[str, bytes] = {}
 
@@ -211,10 +214,10 @@ def bucket() -> Iterator[tuple[str, dict[str, bytes]]]:
     server.server_close()
 
 
-def test_a_machine_passes_on_why_its_trainer_refused_the_spec(
+def test_a_machine_reports_why_its_trainer_refused_the_spec(
     tmp_path: Path, newer_spec: Path, bucket: tuple[str, dict[str, bytes]]
 ) -> None:
-    """The trainer ended before its first heartbeat, so the machine's script speaks for it."""
+    """The boot script reports for a trainer that ended before its first heartbeat."""
     address, objects = bucket
     done = train(newer_spec, tmp_path / "store")
     (tmp_path / "boot.log").write_text(f"12:00:00 nightshift: ready after 3 s\n{done.stderr}")
@@ -248,9 +251,7 @@ def test_a_machine_passes_on_why_its_trainer_refused_the_spec(
     ids=["a script that was not deployed", "a script that was"],
 )
 def test_the_trial_fails_with_the_advice_to_deploy(reason: str) -> None:
-    """A script of an earlier version only knows its trainer's exit status; the advice is said
-    once.
-    """
+    """An older boot script knows only the exit status, and the advice appears once."""
     ended = attempt(end=AttemptEnd.CODE_FAILED, ended_at=NOW, reason=reason)
     action = decide_action(evidence(ended))
     assert action.kind is ActionKind.FAIL
@@ -260,14 +261,14 @@ def test_the_trial_fails_with_the_advice_to_deploy(reason: str) -> None:
 
 
 def boot_program() -> str:
-    """The program in a machine's script that installs the trainer, and reports for it."""
+    """The boot script's program that installs the trainer and reports for it."""
     script = (TEMPLATES / "user_data.sh").read_text()
     (program,) = re.findall(r"cat > boot\.py <<'PY'\n(.*?)\nPY\n", script, re.S)
     return str(program)
 
 
-def assert_deploy(said: str) -> None:
-    """One line, which names the command and the DAG."""
-    assert len(said.splitlines()) == 1
-    assert "python -m infra_bootstrap deploy" in said
-    assert "bootstrap_infrastructure" in said
+def assert_deploy(message: str) -> None:
+    """Assert one line that names the command and the DAG."""
+    assert len(message.splitlines()) == 1
+    assert "python -m infra_bootstrap deploy" in message
+    assert "bootstrap_infrastructure" in message

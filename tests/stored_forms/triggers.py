@@ -1,6 +1,4 @@
-"""The arguments that a deferred task leaves in Airflow's database, by the path of its trigger's
-class.
-"""
+"""The arguments of deferred tasks' triggers in Airflow's database, by class path."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +13,7 @@ from tests.stored_forms.records import RECORDS
 
 
 def make_triggers() -> Iterator[BaseTrigger]:
-    """Make one trigger of each kind, with every argument filled."""
+    """Build one trigger of each kind with every argument."""
     full = {name: make_record(form, full=True) for name, form in RECORDS.items()}
     plan = full["xcom_plan"].model_copy(update={"trials": ("seed-0", "seed-1")})
     yield Ec2TrialTrigger.of(
@@ -44,7 +42,8 @@ def make_triggers() -> Iterator[BaseTrigger]:
 def trigger_pins(before: dict[str, Any] | None = None) -> dict[str, Any]:
     """List the arguments of each class path, the newest last.
 
-    :param before: the pin as it is. Nothing in it is dropped, for a database may still hold it.
+    :param before: the present pin, of which nothing is dropped, because a database may still
+    contain it
     """
     pins: dict[str, list[Any]] = {path: list(forms) for path, forms in (before or {}).items()}
     for trigger in make_triggers():

@@ -1,4 +1,4 @@
-"""What the local AWS's record says of a run: its machines, its attempts, its money."""
+"""A run's machines, attempts and money, read from the local AWS."""
 
 import json
 import threading
@@ -19,12 +19,12 @@ from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.heartbeats import Heartbeat
 
 TAG = "nightshift:"
-#: So many looks in a row may fail.
+#: The number of failing looks in a row that are accepted.
 MOST_FAILURES = 5
 
 
 class Account:
-    """The local AWS, seen by its administrator."""
+    """The local AWS as its administrator sees it."""
 
     def __init__(self) -> None:
         variables = local_account.call("env", "--as", "administrator")["set"]
@@ -43,11 +43,11 @@ class Account:
         self.store = S3Store(self.client("s3"), bucket)
 
     def client(self, service: str) -> Any:
-        """Make a client."""
+        """Return a client."""
         return self._session.client(service, endpoint_url=self._endpoint_url)
 
     def machines(self, run: str | None = None) -> Iterator[dict[str, Any]]:
-        """All machines that there are or were, with their tags; of one run, or of all."""
+        """List all machines with their tags, also terminated ones; of one run, or of all."""
         filters = [{"Name": f"tag:{TAG}run", "Values": [run]}] if run else []
         for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
             for reservation in page["Reservations"]:
@@ -61,7 +61,7 @@ class Account:
                     }
 
     def attempts(self, experiment: str, run: str) -> list[Attempt]:
-        """What was written of a run's attempts, oldest first."""
+        """List a run's attempts, oldest first."""
         found = [
             Attempt.from_json(get(self.store, item.key).data, item.key)
             for item in self.store.list(f"attempts/{experiment}/{run}/")
@@ -69,7 +69,7 @@ class Account:
         return sorted(found, key=lambda one: (one.trial, one.attempt))
 
     def ledger(self, experiment: str, run: str) -> Ledger:
-        """The run's money."""
+        """Return the run's ledger."""
         key = next(
             item.key
             for item in self.store.list("ledger/")
@@ -79,10 +79,10 @@ class Account:
 
 
 def check_books(account: Account, experiment: str, run: str) -> None:
-    """Check what a run of one trial that trained to its end left.
+    """Check the records of a run of one trial that trained to its end.
 
-    Each machine is one attempt's, and gone; its money was settled once; and none committed after
-    the next had taken over.
+    Each machine belongs to one attempt and has ended. Its money was settled once. No attempt
+    committed after the next one took over.
     """
     machines, attempts = list(account.machines(run)), account.attempts(experiment, run)
     assert {one["State"]["Name"] for one in machines} == {"terminated"}
@@ -114,17 +114,16 @@ def check_books(account: Account, experiment: str, run: str) -> None:
 
 
 def _step_and_attempt(key: str) -> tuple[int, int]:
-    """Read them off `checkpoints/<experiment>/<run>/<trial>/<step>/<attempt>/…`."""
+    """Read step and attempt from `checkpoints/<experiment>/<run>/<trial>/<step>/<attempt>/…`."""
     step, attempt = key.split("/")[4:6]
     return int(step), int(attempt)
 
 
 class MachineWatch(threading.Thread):
-    """Looks several times a second which machines are at work on the same trial; `twice` keeps
-    those that were so together.
+    """Watches which machines work on the same trial; `twice` keeps those that overlapped.
 
-    A look that fails is repeated. One that fails for good ends the watch, which then ends the block
-    that it watched with an error.
+    A failing look is repeated. If looks keep failing, the watch ends, and its block ends with an
+    error.
     """
 
     def __init__(self, account: Account) -> None:
@@ -136,7 +135,7 @@ class MachineWatch(threading.Thread):
         self._failures: list[Exception] = []
 
     def run(self) -> None:
-        """Look until it is over."""
+        """Look until the block ends."""
         while not self._over.wait(0.2) and len(self._failures) < MOST_FAILURES:
             try:
                 self._look()
@@ -163,6 +162,6 @@ class MachineWatch(threading.Thread):
         self._over.set()
         self.join(120)
         if kind is None and (self._failures or self.is_alive()):
-            raise RuntimeError("nobody looked at the machines any more") from (
+            raise RuntimeError("the watch of the machines has ended") from (
                 self._failures or [None]
             )[-1]

@@ -1,4 +1,4 @@
-"""Airflow's REST API, as somebody who is logged in to its UI uses it."""
+"""Airflow's REST API as a logged-in user of its UI."""
 
 import contextlib
 import json
@@ -24,12 +24,12 @@ DAGS = {
     f"retrain_{MISSED}",
 }
 EXPERIMENT, NIGHT = "cartpole_ppo", "retrain_cartpole_ppo"
-#: A training that nobody waits for the end of.
+#: A training that lasts longer than the test.
 ENDLESS = {"trials": 1, "total_timesteps": 10**9, "max_hours": 1, "budget_usd": 5}
 
 
 class Api:
-    """The REST API, as a logged-in user."""
+    """The REST API as a logged-in user."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
@@ -39,15 +39,13 @@ class Api:
         ]
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call once; what only reads, as often as :meth:`insist` does."""
+        """Call once; a GET is repeated as in :meth:`insist`."""
         if method == "GET":
             return self.insist(method, path, body)
         return self._call(method, path, body)
 
     def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call again when Airflow's SQLite was locked by its other processes, which a busy machine
-        makes it say with 500.
-        """
+        """Call again while Airflow answers 500, because its SQLite is locked on a busy machine."""
         for _ in range(10):
             try:
                 return self._call(method, path, body)
@@ -77,14 +75,20 @@ class Api:
             time.sleep(1)
 
     def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
-        """Trigger a DAG as the form does. :return: the run's id."""
+        """Trigger a DAG as the form does.
+
+        :return: the run's id
+        """
         self.wait_for_dags()
         self.insist("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
         body = {"logical_date": None, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
         return str(self.insist("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def answer_again(self, run_id: str, answer: str) -> str:
-        """Clear the approval with what follows, and answer it. :return: how the run ended."""
+        """Clear the approval with its downstream tasks and answer it.
+
+        :return: the run's state
+        """
         self.call(
             "POST",
             f"/api/v2/dags/{NIGHT}/clearTaskInstances",
@@ -106,12 +110,14 @@ class Api:
         choose: Callable[[list[str]], str],
         timeout_s: float = 420,
     ) -> str:
-        """Answer as a person would: a moment after the task asks, and as often as it asks.
+        """Answer as a person would: a moment after each question.
 
-        Airflow loses an answer that comes before the task has paused, and may fail a task that is
-        resumed at once, whose retry then asks again.
+        Airflow loses an answer that comes before the task has paused. It may also fail a task that
+        is resumed at once, and the retry asks again.
 
-        :param choose: given the options, says which. :return: how the run ended.
+        :param choose: returns the chosen options, given the offered ones
+
+        :return: the run's state
         """
         run = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         end = time.monotonic() + timeout_s
@@ -126,7 +132,7 @@ class Api:
                 time.sleep(2)
                 with contextlib.suppress(
                     urllib.error.HTTPError
-                ):  # answered already, or by the clock just before
+                ):  # already answered, perhaps by the timeout
                     place = f"{run}/taskInstances/{task_id}/-1/hitlDetails"
                     question = self.call("GET", place)
                     assert "No answer within" in question["body"]
@@ -139,7 +145,7 @@ class Api:
         return str(state)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What a task returned."""
+        """Return a task's result."""
         return self.call(
             "GET",
             f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
@@ -147,7 +153,7 @@ class Api:
         )["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """What the first try of a task logged."""
+        """Return the log of a task's first try."""
         return json.dumps(
             self.call(
                 "GET",
@@ -157,23 +163,21 @@ class Api:
         )
 
     def events_of_champion(self) -> list[dict[str, Any]]:
-        """What the asset's consumers were told, oldest first."""
+        """Return the asset events for the consumers, oldest first."""
         events = self.call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")[
             "asset_events"
         ]
         return [event["extra"] for event in events if event["name"] == f"champion_{EXPERIMENT}"]
 
     def wait_for_event(self, move: str) -> dict[str, Any]:
-        """The champion's newest event, once it tells of such a move: Airflow may write it a moment
-        after the run has ended.
-        """
+        """Wait for the champion's newest event of this move, which may follow the run's end."""
         assert airflow.wait_for(
             lambda: [event["move"] for event in self.events_of_champion()][-1:] == [move], 60
         )
         return self.events_of_champion()[-1]
 
     def runs(self, dag_id: str) -> int:
-        """How many runs of a DAG there are."""
+        """Count the runs of a DAG."""
         return int(self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["total_entries"])
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout_s: float) -> str:
@@ -185,7 +189,7 @@ class Api:
             time.sleep(2)
 
     def begin_endless(self, dag_id: str) -> str:
-        """Trigger a training that goes on until somebody ends it."""
+        """Trigger a training that runs until a person ends it."""
         self.insist("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
         run = self.insist(
             "POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": ENDLESS}
@@ -193,7 +197,10 @@ class Api:
         return str(run["dag_run_id"])
 
     def wait_until_deferred(self, dag_id: str, run_id: str, timeout_s: float = 300) -> str:
-        """Wait until the task that awaits the trial is deferred. :return: its state."""
+        """Wait until the task that awaits the trial is deferred.
+
+        :return: its state
+        """
         end = time.monotonic() + timeout_s
         while True:
             found = self.call(

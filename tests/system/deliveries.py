@@ -1,6 +1,4 @@
-"""Ask the evaluator for episodes as the operators do, from this process, and see what is stored of
-them.
-"""
+"""Request episodes from the evaluator as the operators do, and read what is stored."""
 
 import logging
 from typing import Any
@@ -22,18 +20,19 @@ log = logging.getLogger(__name__)
 
 FUNCTION = "nightshift-dev-evaluator"
 EPISODES, SHARD = 60, 5
-#: One more than the faults that can fail a call that waits.
+#: One more than the faults that can fail a waiting call.
 TRIES = 4
 
 
 def gather(
     store: S3Store, lambda_client: Any, policy: Artifact, name: str, patch: pytest.MonkeyPatch
 ) -> Shard:
-    """Have CartPole's episodes played, with the operators' own asking, looking and asking again.
-    :return: all of them.
+    """Have CartPole's episodes played with the operators' own code.
 
-    A task that heard of a failure is tried again, as Airflow does: on a crowded machine it may be
-    the one call that waits which fails.
+    A failed task is retried as Airflow does, because on a busy machine its one waiting call may
+    fail.
+
+    :return: all episodes
     """
     scene = Scene(experiment="cartpole_ppo", run=f"deliveries-{name}", env_id="CartPole-v1")
     job = Job(
@@ -47,7 +46,7 @@ def gather(
     patch.setattr(task, "_store", lambda plan: store)
     patch.setattr(task, "_evaluator", lambda plan: Evaluator(lambda_client, f"{FUNCTION}:live"))
     patch.setattr(LambdaEvaluationTrigger, "_files", lambda trigger: EvaluationFiles(store, scene))
-    patch.setattr(operators, "QUIET_S", 4.0)  # two minutes, in a real night
+    patch.setattr(operators, "QUIET_S", 4.0)  # two minutes in production
     for _ in range(TRIES - 1):
         try:
             return task._gather(World().plan, scene, [job], None).get_merged(job)
@@ -57,7 +56,7 @@ def gather(
 
 
 def list_shards(store: S3Store, name: str) -> list[str]:
-    """The keys of an evaluation's shards."""
+    """List the keys of an evaluation's shards."""
     return [
         item.key
         for item in store.list(shard_prefix("cartpole_ppo", f"deliveries-{name}", "evaluate"))

@@ -1,9 +1,8 @@
-"""Kill processes of a real Airflow at random instants, as a host that fails does, and start again
-what does not start by itself.
+"""Kill processes of a real Airflow at random instants, and restart those that stay dead.
 
-A task runs in three processes, one below the other: the scheduler, one of its workers, which
-supervises the task and speaks for it, and the task's own. Each can go alone: a worker that is
-killed leaves its task behind, working on and unheard.
+A task has three processes: the scheduler, its child the worker, which supervises the task and
+calls the API for it, and the worker's child, which runs the task. Each can be killed alone. A task
+whose worker was killed continues, but Airflow hears nothing of it.
 """
 
 import contextlib
@@ -20,8 +19,8 @@ from laptop import airflow
 from laptop.places import log_folder
 from tests.conftest import ROOT
 
-#: Airflow's clocks for what is dead, short enough for a test (their defaults are minutes), long
-#: enough for a busy machine.
+#: Airflow's timeouts for dead processes (minutes by default): short enough for a test, long enough
+#: for a busy machine.
 IMPATIENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
@@ -31,19 +30,18 @@ IMPATIENT = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
 }
-#: What can be killed while a task is at work: its own process, its worker (told to stop, too), the
+#: What can be struck while a task works: its process, its worker (also by a stop signal), and the
 #: scheduler with all workers.
 AT_WORK = ("worker", "runner", "scheduler", "stopped worker", "stopped runner")
-#: What can happen while it waits, deferred.
+#: What can be struck while the task is deferred.
 WAITING = ("clear", "triggerer", "scheduler")
 
 
 def plan_strikes(seed: int) -> list[tuple[str, str]]:
-    """What happens to a run, in order, as task and kind: one death while it launches, a clear and
-    deaths while it waits.
+    """Plan the strikes of a run as (task, kind): one while it launches, the others while it waits.
 
-    Only the first of the seeds spares the awaiting task's own worker, which takes Airflow half a
-    minute to miss.
+    Every seed except 0 also strikes the awaiting task's own processes while they work. Airflow
+    notices a dead worker only after half a minute.
 
     >>> plan_strikes(0)[0], {kind for _, kind in plan_strikes(0)} >= set(WAITING)
     (('launch', 'worker'), True)
@@ -57,16 +55,14 @@ def plan_strikes(seed: int) -> list[tuple[str, str]]:
 
 
 class AirflowProcesses:
-    """The processes of the Airflow that has its home in the state folder, and those that were
-    started in the place of killed ones.
-    """
+    """The processes of the Airflow in the state folder, including replacements of killed ones."""
 
     def __init__(self) -> None:
         self.home = airflow.settings()["AIRFLOW_HOME"]
         self.started: list[subprocess.Popen[bytes]] = []
 
     def component(self, name: str) -> psutil.Process:
-        """Get the process of `airflow <name>`."""
+        """Return the process of `airflow <name>`."""
         for one in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if (
@@ -77,11 +73,11 @@ class AirflowProcesses:
         raise LookupError(f"no `airflow {name}` runs in {self.home}")
 
     def worker_of(self, task_instance_id: str) -> psutil.Process | None:
-        """Find the worker that supervises a task."""
+        """Return the worker that supervises a task."""
         return self._titled(f"airflow worker -- LocalExecutor: {task_instance_id}")
 
     def runner_of(self, task_instance_id: str) -> psutil.Process | None:
-        """Find a task's own process."""
+        """Return a task's own process."""
         return self._titled(f"airflow worker -- {task_instance_id}")
 
     def _titled(self, title: str) -> psutil.Process | None:
@@ -89,9 +85,7 @@ class AirflowProcesses:
         return next((one for one in below if _title(one) == title), None)
 
     def replace(self, name: str) -> None:
-        """Kill `airflow <name>` with all that runs below it, and start it again as it was
-        started.
-        """
+        """Kill `airflow <name>` with its children and start it again with the same command."""
         killed = self.component(name)
         command, environment, all_of_it = (
             killed.cmdline(),
@@ -116,7 +110,7 @@ class AirflowProcesses:
             )
 
     def end(self) -> None:
-        """End what was started here; the rest belongs to `airflow standalone`."""
+        """End the replacements; `airflow standalone` ends the rest."""
         for one in self.started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(one.pid, signal.SIGKILL)
@@ -124,9 +118,9 @@ class AirflowProcesses:
 
 
 class StruckRun:
-    """A run of one trial whose tasks, or what runs them, are struck at instants drawn from a seed.
+    """A run of one trial that is struck at random instants of a seed.
 
-    :param api: the REST API, as in test_ui.
+    :param api: the REST API, as in test_ui
     """
 
     def __init__(
@@ -139,8 +133,9 @@ class StruckRun:
         self.missed: list[tuple[str, str]] = []
 
     def strike(self, task_id: str, kind: str) -> None:
-        """Strike while the trial's task is at work, or waits; a miss is tried again until the task
-        is over, and then noted.
+        """Strike while the trial's task works or waits; retry a miss until the task is over.
+
+        A strike that never hits is recorded in `missed`.
         """
         states = (
             ("running",)
@@ -172,7 +167,7 @@ class StruckRun:
         return False
 
     def _clear(self, instance: dict[str, Any]) -> bool:
-        """Clear the task with what follows, as the UI does."""
+        """Clear the task and its downstream tasks, as the UI does."""
         cleared = self.api.insist(
             "POST",
             f"{self.dag}/clearTaskInstances",
@@ -188,7 +183,8 @@ class StruckRun:
 
     def _await(self, task_id: str, states: tuple[str, ...]) -> dict[str, Any] | None:
         """Wait until a task is in a state.
-        :return: the task's instance; None when the task, or the run, is over.
+
+        :return: the task's instance; None if the task or run is over
         """
         while True:
             found = self._instance(task_id)
@@ -204,7 +200,7 @@ class StruckRun:
         return next((one for one in found if one["task_id"] == task_id), None)
 
     def log(self, task_id: str) -> str:
-        """What the trial's task logged in all its tries, in the worker and while it waited."""
+        """Return the log of the trial's task in all its tries, in worker and triggerer."""
         found = self._instance(task_id) or {}
         return "\n".join(
             str(
@@ -218,14 +214,14 @@ class StruckRun:
         )
 
     def links(self, task_id: str) -> dict[str, str]:
-        """The buttons on the trial's task, by name."""
+        """Return the extra links of the trial's task by name."""
         found: dict[str, str] = self.api.call(
             "GET", f"{self.place}/taskInstances/{task_id}/links?map_index=0"
         )["extra_links"]
         return found
 
     def state(self) -> str:
-        """What the run is."""
+        """Return the run's state."""
         return str(self.api.call("GET", self.place)["state"])
 
 

@@ -1,4 +1,4 @@
-"""Copies of this project's DAG files with experiments of a test's own."""
+"""Copies of this project's DAG files with a test's own experiments."""
 
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -9,18 +9,21 @@ import yaml
 
 from tests.conftest import ROOT
 
-#: The experiment whose time has just passed.
+#: The experiment whose scheduled time has just passed.
 MISSED = "missed"
 
 
 def read_shipped(name: str) -> dict[str, Any]:
-    """An experiment as this project ships it."""
+    """Read a shipped experiment."""
     document: dict[str, Any] = yaml.safe_load((ROOT / f"experiments/{name}.yaml").read_text())
     return document
 
 
 def copy_project(root: Path, experiments: dict[str, dict[str, Any]]) -> Path:
-    """Write the DAG files and these experiments. :return: the folder of the DAG files."""
+    """Write the DAG files and these experiments.
+
+    :return: the folder of the DAG files
+    """
     shutil.copytree(ROOT / "dags", root / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "experiments").mkdir()
     for name, document in experiments.items():
@@ -29,11 +32,12 @@ def copy_project(root: Path, experiments: dict[str, dict[str, Any]]) -> Path:
 
 
 def copy_unscheduled(root: Path) -> Path:
-    """Write the DAG files and the shipped experiments, which only run by hand: a test may last
-    until, or begin just after, their time.
+    """Write the DAG files and the shipped experiments without their schedules.
 
-    Beside them :data:`MISSED`, a nightly one whose time was a moment ago.
-    :return: the folder of the DAG files.
+    A test could otherwise run at their time. :data:`MISSED` is a nightly experiment whose time has
+    just passed.
+
+    :return: the folder of the DAG files
     """
     shipped = {path.stem: read_shipped(path.stem) for path in (ROOT / "experiments").glob("*.yaml")}
     due = datetime.now(UTC) - timedelta(minutes=20)

@@ -1,4 +1,4 @@
-"""What watches a struck run tells when it did not see, or did not strike."""
+"""A watch and a strike report what they did not see or did not hit."""
 
 import random
 from collections.abc import Iterator
@@ -18,23 +18,23 @@ WORKING = {
 
 
 class FakeAccount:
-    """One machine, and looks that fail from some look on, so many times."""
+    """One machine, whose listing fails a number of times from a given look on."""
 
     def __init__(self, first_failure: int, failures: int) -> None:
         self.looks, self.failing = 0, range(first_failure, first_failure + failures)
 
     def machines(self) -> Iterator[dict[str, Any]]:
-        """Look."""
+        """List the machine, or fail."""
         self.looks += 1
         if self.looks in self.failing:
             raise ConnectionError("reset by peer")
         yield WORKING
 
 
-def test_a_watch_that_goes_blind_says_so() -> None:
-    """Else whatever came after would count as never seen."""
+def test_a_watch_whose_looks_keep_failing_raises() -> None:
+    """A watch that stopped looking raises, because it could miss two machines."""
     with (
-        pytest.raises(RuntimeError, match="nobody looked") as raised,
+        pytest.raises(RuntimeError, match="watch of the machines has ended") as raised,
         MachineWatch(FakeAccount(2, 10**9)) as watch,
     ):  # type: ignore[arg-type]
         assert airflow.wait_for(lambda: not watch.is_alive(), 60)
@@ -42,15 +42,15 @@ def test_a_watch_that_goes_blind_says_so() -> None:
 
 
 def test_a_look_that_fails_on_a_busy_machine_is_repeated() -> None:
-    """And the watch goes on."""
+    """A few failing looks in a row do not end the watch."""
     account = FakeAccount(2, MOST_FAILURES - 1)
     with MachineWatch(account) as watch:  # type: ignore[arg-type]
         assert airflow.wait_for(lambda: account.looks > MOST_FAILURES + 2, 60)
     assert watch.seen == {"i-1"}
 
 
-def test_a_failure_of_what_is_watched_is_not_hidden_by_the_watch() -> None:
-    """Its own words come first."""
+def test_an_error_in_the_watched_block_is_raised_first() -> None:
+    """The block's own error is raised, not the watch's."""
     watch = MachineWatch(FakeAccount(1, 10**9))  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError), watch:
         _fail_when_blind(watch)
@@ -77,7 +77,7 @@ class FakeApi:
 
 
 def test_a_strike_that_came_too_late_is_noted_and_the_logs_of_all_tries_are_read() -> None:
-    """What was not struck must not count as survived."""
+    """A strike that did not hit is recorded, because it proves nothing."""
     struck = StruckRun(FakeApi(), None, "dag", "run", random.Random(0))  # type: ignore[arg-type]
     struck.strike("await", "clear")
     assert (struck.hits, struck.missed) == ([], [("await", "clear")])

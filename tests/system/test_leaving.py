@@ -1,4 +1,4 @@
-"""What is started in a terminal ends with it."""
+"""`make ui` leaves no process behind."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 
 
 def test_ending_the_command_ends_all_of_airflow(night_state: Path) -> None:
-    """A terminal that is closed, or a SIGTERM, leaves no process behind."""
+    """A closed terminal or a SIGTERM ends every process."""
     command = [sys.executable, "-m", "laptop", "ui"]
     with subprocess.Popen(
         command,

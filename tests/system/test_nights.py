@@ -1,6 +1,4 @@
-"""Whole nights on the local AWS, through the DAGs, as the Airflow worker: the first, the second,
-and a bad one.
-"""
+"""Whole nights on the local AWS through the DAGs, as the Airflow worker."""
 
 import re
 from fnmatch import fnmatchcase
@@ -50,9 +48,7 @@ def first(night_state: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def second(first: dict[str, Any], other_experiments: Path) -> dict[str, Any]:
-    """The night after, as somebody wants it who has read the guide: a scenario, and no step more
-    than it takes.
-    """
+    """The next night, with a scenario and an early stop, as the guide describes."""
     stacks = demo.bootstrap(lambda line: None)
     _run_there(other_experiments, f"retrain_{demo.EXPERIMENT}")
     return {"stacks": stacks, "nights": {demo.EXPERIMENT: demo.read_night(demo.EXPERIMENT)}}
@@ -67,10 +63,8 @@ def store(first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> S3Store:
     return S3Store(boto3.session.Session().client("s3"), bucket)
 
 
-def test_a_first_night_ends_with_a_champion_that_earned_it(first: dict[str, Any]) -> None:
-    """All stacks are made, all trials are trained, the first champion proved the absolute bar, and
-    no machine is left.
-    """
+def test_a_first_night_ends_with_a_champion_above_the_bar(first: dict[str, Any]) -> None:
+    """All stacks and trials succeed, the champion passed the bar, and no machine is left."""
     assert set(first["stacks"].values()) == {"created"}
     assert [name.rsplit("-", 1)[-1] for name in first["stacks"]] == [
         "identity",
@@ -89,9 +83,7 @@ def test_a_first_night_ends_with_a_champion_that_earned_it(first: dict[str, Any]
 
 
 def test_trials_train_side_by_side(first: dict[str, Any]) -> None:
-    """Two machines were up at the same time, although `airflow dags test` runs mapped tasks one
-    after another.
-    """
+    """Two machines run at once, although `airflow dags test` runs mapped tasks one by one."""
     spans = [
         (one["launched_at"], one["ended_at"])
         for one in first["nights"][demo.EXPERIMENT]["attempts"]
@@ -103,7 +95,7 @@ def test_trials_train_side_by_side(first: dict[str, Any]) -> None:
 def test_a_second_night_changes_no_stack_and_meets_the_champion(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Other seeds, the same infrastructure, and a decision between two policies with its reason."""
+    """The second night uses other seeds and unchanged stacks, and its decision has a reason."""
     assert set(second["stacks"].values()) == {"unchanged"}
     summary = _summary(second)
     assert summary.run != _summary(first).run
@@ -118,9 +110,7 @@ def test_a_second_night_changes_no_stack_and_meets_the_champion(
 def test_trials_end_when_their_target_is_reached_and_the_report_says_why(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Two million steps are allowed; each trial stops at the first policy that is shown to be good
-    enough, and says what that saved.
-    """
+    """Each trial stops at its first good policy, and the report has the saved steps."""
     night = second["nights"][demo.EXPERIMENT]
     summary = _summary(second)
     assert {one.state for one in summary.trials} == {"stopped early"}
@@ -134,10 +124,8 @@ def test_trials_end_when_their_target_is_reached_and_the_report_says_why(
     assert {one["end"] for one in night["attempts"]} == {"stopped_early"}
 
 
-def test_each_scenarios_guard_stands_in_the_report(second: dict[str, Any], store: S3Store) -> None:
-    """In the verdict, look by look, and on the page; both policies played there, on the same seeds
-    as in the undisturbed environment.
-    """
+def test_each_scenarios_guard_is_in_the_report(second: dict[str, Any], store: S3Store) -> None:
+    """Verdict and page show each look's guard, and both policies played the same seeds."""
     summary = _summary(second)
     assert summary.verdict is not None
     assert all(set(look.scenarios) == {"sticky"} for look in summary.verdict.looks)
@@ -162,9 +150,7 @@ def test_each_scenarios_guard_stands_in_the_report(second: dict[str, Any], store
 def test_stopping_early_and_selecting_never_touch_the_gates_seeds(
     second: dict[str, Any], store: S3Store
 ) -> None:
-    """What decided when to stop and whom to choose was played on other seeds, before the first
-    episode of the gate.
-    """
+    """Stopping and selection use other seeds, and happen before the gate's first episode."""
     summary = _summary(second)
     spec = Spec.from_json(get(store, spec_key(summary.experiment, summary.run)).data)
     seeds: dict[bool, set[int]] = {True: set(), False: set()}
@@ -184,7 +170,7 @@ def test_stopping_early_and_selecting_never_touch_the_gates_seeds(
 
 
 def _shards_by_evaluation(store: S3Store, summary: RunSummary) -> dict[str, list[Shard]]:
-    """All episodes of a run: name of the evaluation → its shards."""
+    """Return all shards of a run by evaluation."""
     found: dict[str, list[Shard]] = {}
     for item in store.list(f"evaluations/{summary.experiment}/{summary.run}/"):
         if "/shards/" in item.key:
@@ -195,7 +181,7 @@ def _shards_by_evaluation(store: S3Store, summary: RunSummary) -> dict[str, list
 
 
 def test_the_report_has_the_form_that_readme_shows(first: dict[str, Any]) -> None:
-    """README's example is this output with other numbers."""
+    """README's example has the form of this output."""
     shown = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert shown is not None
 
@@ -215,9 +201,7 @@ def test_the_report_has_the_form_that_readme_shows(first: dict[str, Any]) -> Non
 
 @pytest.fixture(scope="module")
 def other_experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our DAG files beside experiments of other kinds: one that stops early, one that diverges, and
-    one whose file is wrong.
-    """
+    """Our DAG files with experiments that stop early, diverge, or have a mistake."""
     root = tmp_path_factory.mktemp("project")
     document = read_shipped("cartpole_ppo")
     thrifty = document | {
@@ -244,8 +228,7 @@ def _run_there(folder: Path, dag_id: str) -> None:
     airflow.run_dag(dag_id, environment)
 
 
-#: What may happen to a delivery: it is lost, comes twice, late or not at all, and its writes are
-#: slow.
+#: Faults of a delivery: lost, doubled, late or failed, with slow writes.
 STORMS = (
     ("lost_event", "count=2"),
     ("duplicate_event", "count=2"),
@@ -256,12 +239,10 @@ STORMS = (
 )
 
 
-def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
+def test_lost_doubled_late_or_failed_deliveries_change_no_episode(
     first: dict[str, Any], store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The champion's episodes in calm and in storm: the same bytes but for the seconds, every shard
-    written once, each fault struck.
-    """
+    """Only the seconds differ, each shard is written once, and each fault happened."""
     key = version_prefix(demo.EXPERIMENT, 1) + "policy.onnx"
     policy = Artifact(key=key, sha256=sha256_hex(get(store, key).data))
     client = boto3.session.Session().client(
@@ -286,13 +267,16 @@ def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
 
 
 def _add_fault(kind: str, *words: str) -> str:
-    """Set a fault for the evaluator. :return: its id."""
+    """Set a fault for the evaluator.
+
+    :return: the fault's id
+    """
     whom = () if kind in ("throttle", "slow") else (f"function={deliveries.FUNCTION}",)
     return str(local_account.call("fault", "add", kind, *whom, *words)["faults"][-1]["id"])
 
 
 def _versions(store: S3Store, keys: list[str]) -> dict[str, int]:
-    """How often each key was written, as the versioned bucket remembers it."""
+    """Count the writes of each key in the versioned bucket."""
     client = Account().client("s3")
     return {
         key: len(client.list_object_versions(Bucket=store.bucket, Prefix=key)["Versions"])
@@ -303,9 +287,7 @@ def _versions(store: S3Store, keys: list[str]) -> dict[str, int]:
 def test_a_failed_training_is_a_red_run_with_its_cause_and_no_machine_left(
     first: dict[str, Any], other_experiments: Path
 ) -> None:
-    """The teardown is good, and the run is red all the same: nobody learns in the morning that
-    nothing was trained.
-    """
+    """A successful teardown does not hide the failed training."""
     with pytest.raises(StepFailedError):
         _run_there(other_experiments, "retrain_wild")
     night = demo.read_night("wild")
@@ -317,22 +299,20 @@ def test_a_failed_training_is_a_red_run_with_its_cause_and_no_machine_left(
     assert re.search(r"diverged|not finite|NaN", log)
 
 
-def test_a_wrong_file_is_a_dag_that_explains_itself_beside_the_others(
+def test_a_bad_file_is_a_dag_that_explains_the_error(
     first: dict[str, Any], other_experiments: Path
 ) -> None:
-    """One line: file, key, what is allowed."""
+    """One line has the file, the key and the allowed values, and other DAGs run."""
     with pytest.raises(StepFailedError):
         _run_there(other_experiments, "retrain_wrong")
     log = (airflow.log_folder() / "retrain_wrong.log").read_text()
     assert "wrong.yaml: total_timestep: unknown key (did you mean total_timesteps?)" in log
 
 
-def test_what_a_role_may_and_no_night_used_has_its_reason(
+def test_each_unused_permission_has_its_reason(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Per role: each allowed action that none of these nights used stands in the reviewed table,
-    and nothing else does.
-    """
+    """Each allowed action that no night used is in the reviewed table, and nothing else is."""
     never = {
         role: found["never_used"]
         for role, found in local_account.call("permissions")["roles"].items()
@@ -368,8 +348,8 @@ def test_what_a_role_may_and_no_night_used_has_its_reason(
     assert all(group["reason"] for groups in table.values() for group in groups)
 
 
-def test_outcomes_of_stacks_are_told_apart() -> None:
-    """A stack that rolled back is never called updated."""
+def test_results_of_stacks_are_different_states() -> None:
+    """A stack that rolled back is never reported as updated."""
     before = {"a": "CREATE_COMPLETE 1", "b": "CREATE_COMPLETE 1"}
     after = {"a": "UPDATE_COMPLETE 2", "b": "UPDATE_ROLLBACK_COMPLETE 2", "c": "CREATE_COMPLETE 2"}
     assert stack_outcomes(before, after) == {

@@ -1,6 +1,4 @@
-"""Airflow's own processes on the local AWS: what a person does in the UI, through the API that the
-UI uses.
-"""
+"""Airflow's processes on the local AWS, used through the UI's API as a person does."""
 
 import json
 import random
@@ -31,12 +29,12 @@ from tests.system.projects import MISSED, copy_unscheduled
 pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 
 
-#: What is passed on from a machine to its task's log.
+#: The lines of a machine's log that its task prints.
 PROGRESS = re.compile(r"steps/s.* to go.* · USD \d")
 
 
 def living_machines() -> set[str]:
-    """The machines that may train."""
+    """List the machines that may train."""
     return {
         one["instance_id"]
         for one in local_account.call("status")["instances"]
@@ -45,7 +43,10 @@ def living_machines() -> set[str]:
 
 
 def wait_for_machines(wanted: int, timeout_s: float = 90) -> set[str]:
-    """Wait until so many machines are up. :return: those that are."""
+    """Wait until so many machines run.
+
+    :return: these machines
+    """
     end = time.monotonic() + timeout_s
     while len(found := living_machines()) != wanted and time.monotonic() < end:
         time.sleep(1)
@@ -86,8 +87,9 @@ def api(night_state: Path) -> Iterator[Api]:
 
 
 def run_module(module: str, *arguments: str) -> dict[str, Any]:
-    """Run a command of ours as an administrator of the local AWS would. :return: what it
-    printed.
+    """Run one of our commands as an administrator.
+
+    :return: its output
     """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments, "--json"],
@@ -102,20 +104,20 @@ def run_module(module: str, *arguments: str) -> dict[str, Any]:
     return answered
 
 
-def test_every_dag_is_there_and_none_is_broken(api: Api) -> None:
-    """The two example experiments are DAGs of their own."""
+def test_every_dag_exists_and_has_no_import_error(api: Api) -> None:
+    """Our DAGs exist without an import error, and each example experiment has its own."""
     assert api.wait_for_dags() >= DAGS
     assert api.call("GET", "/api/v2/importErrors")["import_errors"] == []
 
 
-def test_a_login_is_asked_for(api: Api) -> None:
-    """Without a token nothing is told."""
+def test_the_api_needs_a_login(api: Api) -> None:
+    """Without a token the API answers nothing."""
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{api.url}/api/v2/dags", timeout=30)
 
 
 def test_the_form_has_sections_units_and_limits(api: Api) -> None:
-    """What a person may set, and how far."""
+    """The form shows the limits of each value."""
     api.wait_for_dags()
     params = api.call("GET", "/api/v2/dags/retrain_cartpole_ppo/details")["params"]
     budget = params["budget_usd"]["schema"]
@@ -128,8 +130,8 @@ def test_the_form_has_sections_units_and_limits(api: Api) -> None:
     }
 
 
-def test_a_value_beyond_its_limit_is_refused_before_anything_runs(api: Api) -> None:
-    """A negative budget is a mistake, not a night."""
+def test_a_value_beyond_its_limit_is_refused_at_once(api: Api) -> None:
+    """A negative budget is refused when the DAG is triggered."""
     api.wait_for_dags()
     with pytest.raises(urllib.error.HTTPError, match="400"):
         api.call(
@@ -141,10 +143,15 @@ def test_a_value_beyond_its_limit_is_refused_before_anything_runs(api: Api) -> N
 
 @pytest.fixture(scope="module")
 def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of SB3's, exported, uploaded, and judged by the DAG. :return: its ONNX file."""
+    """An SB3 model that was exported, uploaded and judged by the DAG.
+
+    :return: its ONNX file
+    """
     folder = tmp_path_factory.mktemp("elsewhere")
     model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": []}, device="cpu")
-    with torch.no_grad():  # a hand-made controller: mean about 450, always above 100
+    with (
+        torch.no_grad()
+    ):  # a hand-made controller with a mean return of about 450, always above 100
         model.policy.action_net.weight.copy_(
             torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -0.1, 1.0, 0.8]])
         )
@@ -162,35 +169,31 @@ def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--env-id",
         "CartPole-v1",
     )
-    told = run_module(
+    result = run_module(
         "infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy)
     )
     run = api.trigger(
         "import_policy",
-        {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"},
+        {
+            "experiment": EXPERIMENT,
+            "bundle": result["bundle"],
+            "origin": "a controller made by hand",
+        },
         run_id="import-of-the-ui",
     )
     assert api.wait_for_run("import_policy", run, timeout_s=420) == "success"
     return policy
 
 
-def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(
-    api: Api, imported: Path
-) -> None:
-    """SB3's model.zip is version 1 now, after it had passed the bar, and the consumers were told
-    that it was imported.
-    """
+def test_a_model_trained_elsewhere_becomes_the_first_champion(api: Api, imported: Path) -> None:
+    """SB3's model.zip passed the bar and is version 1, and the event says that it was imported."""
     done = api.xcom("import_policy", "import-of-the-ui", "import_policy")
     assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
     assert api.wait_for_event("imported")["digest"] == done["digest"]
 
 
-def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(
-    api: Api, imported: Path
-) -> None:
-    """The version in service on fresh seeds, with deliveries doubled: one return a seed, and the
-    laptop's.
-    """
+def test_lambda_and_laptop_play_the_same_episodes(api: Api, imported: Path) -> None:
+    """Even with doubled events, each seed has one return, which the laptop also gets."""
     for _ in range(2):
         local_account.call(
             "fault", "add", "duplicate_event", "function=nightshift-dev-evaluator", "count=2"
@@ -217,11 +220,10 @@ def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(
     assert found["crash_rate"] == sum(value < 100 for value in here["returns"]) / 150
 
 
-def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, imported: Path) -> None:
-    """Scheduler, triggerer and local machines see it through. Silence within the limit, then a no,
-    then a yes of the same run.
+def test_a_retraining_waits_for_approval_and_a_timeout_rejects(api: Api, imported: Path) -> None:
+    """Only the approval moves the champion and triggers the consumer's DAG.
 
-    Only the yes moves the champion, and only then the consumer's DAG runs.
+    The same run gets a timeout, then a rejection, then the approval.
     """
     api.wait_for_dags()
     run = api.trigger(
@@ -230,8 +232,8 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
         run_id="night-of-the-ui",
     )
     assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
-    told = api.xcom(NIGHT, run, "judge")
-    assert told["decision"] == "PROMOTE", told["reason"]
+    result = api.xcom(NIGHT, run, "judge")
+    assert result["decision"] == "PROMOTE", result["reason"]
     assert api.call("GET", f"/api/v2/dags/{NIGHT}/dagRuns/{run}")["note"].startswith(
         "PROMOTE: after"
     )
@@ -254,10 +256,8 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
     assert night["summary"]["champion_version"] == 2
 
 
-def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
-    """One segment of the night's, on another machine of the same kind, which need not train on to
-    the end.
-    """
+def test_a_replay_has_the_same_digest(api: Api) -> None:
+    """Another machine of the same kind trains one segment and then ends."""
     run = api.trigger("replay_champion", {"experiment": EXPERIMENT, "version": 2, "segments": 1})
     assert api.wait_for_run("replay_champion", run, timeout_s=420) == "success"
     answer = api.xcom("replay_champion", run, "compare")
@@ -265,10 +265,8 @@ def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
     assert answer["step"] < 100_000
 
 
-def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
-    """A version that is not there fails with those that are, and asks nobody. Without a version a
-    person chooses among them.
-    """
+def test_a_person_rolls_back_and_the_history_shows_it(api: Api) -> None:
+    """A missing version fails with the list of versions; without a version a person chooses."""
     wrong = api.trigger(
         "rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"}
     )
@@ -285,7 +283,7 @@ def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
     assert api.xcom("rollback_policy", run, "roll_back")["version"] == 1
     assert api.wait_for_event("rolled_back")["version"] == 1
     log = api.log("rollback_policy", run, "roll_back")
-    for said in (
+    for part in (
         "imported: nothing → version 1",
         "promoted: version 1 → version 2",
         "approved by",
@@ -293,11 +291,11 @@ def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
         "chosen by",
         "the new one shakes",
     ):
-        assert said in log
+        assert part in log
 
 
-def test_the_pool_that_limits_vcpus_is_there_without_anybody_making_it(api: Api) -> None:
-    """Else every trial would wait for ever; deferred tasks count, because their machines train."""
+def test_the_pool_of_vcpus_exists_from_the_start(api: Api) -> None:
+    """Without the pool every trial would wait; deferred tasks count in it, too."""
     pool = api.call("GET", "/api/v2/pools/nightshift_vcpus")
     assert (pool["slots"], pool["include_deferred"]) == (256, True)
     task = api.call("GET", "/api/v2/dags/retrain_cartpole_ppo/tasks/await")
@@ -315,13 +313,13 @@ def processes(api: Api) -> Iterator[AirflowProcesses]:
 @pytest.mark.kills
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", seeds(1, share=5))
-def test_a_run_survives_the_death_of_whatever_runs_it(
+def test_a_run_survives_the_death_of_each_process(
     api: Api, processes: AirflowProcesses, seed: int
 ) -> None:
-    """Workers, scheduler and triggerer die, the run is triggered twice, its waiting task is
-    cleared: one machine at a time, none is left.
+    """One machine works at a time, and none is left.
 
-    A second run of the same moment is a run of its own, after the first.
+    Workers, scheduler and triggerer die, the run is triggered twice, and its waiting task is
+    cleared. A second run of the same moment is a run of its own, which follows the first.
     """
     account, conf = (
         Account(),
@@ -361,9 +359,7 @@ def test_a_run_survives_the_death_of_whatever_runs_it(
 
 
 def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) -> None:
-    """Both while the task is deferred, where no worker runs that could be told: the triggerer ends
-    them, within a minute.
-    """
+    """The triggerer ends a deferred task's machine within a minute, because no worker runs."""
     api.wait_for_dags()
     dags = ("retrain_cartpole_ppo", "retrain_lunarlander_ppo")
     runs = {dag_id: api.begin_endless(dag_id) for dag_id in dags}
@@ -383,10 +379,8 @@ def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) 
     assert api.wait_for_run(failed, runs[failed], timeout_s=120) == "failed"
 
 
-def test_unpausing_a_dag_a_while_after_its_time_rents_nothing(api: Api) -> None:
-    """It was unpaused when this module began, twenty minutes after its time: its first night is the
-    next one, as the UI says.
-    """
+def test_unpausing_a_dag_after_its_time_launches_nothing(api: Api) -> None:
+    """A DAG that is unpaused twenty minutes after its time first runs the next night."""
     dag = api.call("GET", f"/api/v2/dags/retrain_{MISSED}")
     due = datetime.fromisoformat(dag["next_dagrun_run_after"])
     assert not dag["is_paused"]
@@ -395,9 +389,7 @@ def test_unpausing_a_dag_a_while_after_its_time_rents_nothing(api: Api) -> None:
 
 
 def _delete_run(api: Api, dag_id: str, run_id: str) -> None:
-    """Delete a run as the UI does: it must be over first, so marking it as failed runs its
-    teardown, and then it can go.
-    """
+    """Delete a run as the UI does: mark it as failed, wait for its teardown, then delete it."""
     with pytest.raises(urllib.error.HTTPError, match="409"):
         api.call("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
     api.insist("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})

@@ -1,6 +1,4 @@
-"""Training chains of segments inside the test's process, with and without a checkpoint between
-them.
-"""
+"""Train chains of segments in the test's process, with or without checkpoints between them."""
 
 import io
 from collections.abc import Callable
@@ -32,7 +30,7 @@ def make_trainer(
     seed: int = 1,
     fast: bool = True,
 ) -> SegmentTrainer:
-    """Give a trainer of short segments."""
+    """Make a trainer with short segments."""
     settings = read_settings(algo, hyperparameters)
     plan = SegmentPlan(seed, segment, total, max(1, total // segment))
     builder = ModelBuilder(settings, fast=fast)
@@ -40,7 +38,10 @@ def make_trainer(
 
 
 def train_chain(trainer: SegmentTrainer, *, through_files: bool) -> TrainedSegment:
-    """Train to the end. :param through_files: write and read every checkpoint, as after a kill."""
+    """Train to the end.
+
+    :param through_files: whether to write and read every checkpoint, as after a kill
+    """
     state: ModelState | None = None
     stored: dict[str, bytes] = {}
     for segment in range(trainer.plan.n_segments):
@@ -50,7 +51,10 @@ def train_chain(trainer: SegmentTrainer, *, through_files: bool) -> TrainedSegme
 
 
 def reread(state: ModelState, stored: dict[str, bytes]) -> ModelState:
-    """What a new machine would read. :param stored: chunks by name, as the store keeps them."""
+    """Return the checkpoint as a new machine reads it.
+
+    :param stored: chunks by name, as the store keeps them
+    """
     chunks = state.memory.chunks if state.memory else ()
     stored |= {chunk.sha256: b"".join(chunk.pieces) for chunk in chunks if chunk.pieces}
     return ModelState.from_files(
@@ -63,5 +67,5 @@ def _read(stored: dict[str, bytes], sha256: str, into: Callable[[Reader], None])
 
 
 def whole_digest(trained: TrainedSegment) -> str:
-    """The digest of everything: parameters, optimizers, statistics."""
+    """Return the digest of parameters, optimizers and statistics."""
     return digest_arrays(trained.state.arrays)

@@ -1,4 +1,4 @@
-"""What the trainer's tests share: tiny experiments, stores, and the trainer as a real process."""
+"""Tiny experiments, stores, and the trainer as a real process."""
 
 import json
 import os
@@ -49,14 +49,14 @@ Trainer = Callable[..., Done]
 
 
 def frozen(document: dict[str, Any], name: str = "tiny") -> Spec:
-    """Freeze an experiment as the launcher would."""
+    """Freeze an experiment as the launcher does."""
     return freeze_spec(
         read_experiment(document, name), run_id="test", created_at=datetime(2026, 1, 1, tzinfo=UTC)
     )
 
 
 def merged(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Change an experiment; `hyperparameters` are merged, everything else is replaced."""
+    """Change an experiment: `hyperparameters` are merged, other keys are replaced."""
     hyperparameters = {**document["hyperparameters"], **changes.pop("hyperparameters", {})}
     return {**document, **changes, "hyperparameters": hyperparameters}
 
@@ -74,9 +74,7 @@ def write_spec(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
 
 def trainer_environment() -> dict[str, str]:
-    """The environment of a trainer process: this one's, without whatever coverage or pytest put
-    there.
-    """
+    """Return this process's environment without variables of coverage and pytest."""
     return {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))
     }
@@ -90,13 +88,13 @@ class TrainerProcess:
         self.code: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs; negative when a signal ended it."""
+        """Return the exit code: None while it runs, negative after a signal."""
         if self.code is None:
             self.code = self._zygote.ask({"wait": self.pid})["code"]
         return self.code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to exactly this process."""
+        """Send a signal to this process only."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -113,7 +111,7 @@ class TrainerProcess:
 
 
 class Zygote:
-    """Starts trainers without importing torch each time; see :mod:`tests.trainer.zygote`."""
+    """Starts trainers without importing torch again; see :mod:`tests.trainer.zygote`."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -164,9 +162,7 @@ def zygote() -> Iterator[Zygote]:
 def start_trainer(
     zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., TrainerProcess]]:
-    """Start `python -m rl_trainer` and do not wait for it; whatever still runs at the end is
-    killed.
-    """
+    """Start `python -m rl_trainer` in the background; it is killed after the test."""
     started: list[TrainerProcess] = []
 
     def start(*arguments: str, env: dict[str, str] | None = None) -> TrainerProcess:
@@ -186,7 +182,7 @@ def trainer(start_trainer: Callable[..., TrainerProcess]) -> Trainer:
 
 
 def json_of(done: Done) -> dict[str, Any]:
-    """What a command printed as JSON; fails with its stderr if it did not succeed."""
+    """Return a command's JSON output; fail with its stderr if it did not succeed."""
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result

@@ -1,4 +1,4 @@
-"""Stores that misbehave on purpose."""
+"""Stores that fail on purpose."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from rl_lifecycle.storage.pieces import Reader
 class FakeFlakyStore:
     """Fails its first operations, then works.
 
-    :param error: what the store behind would have raised; it becomes the cause.
+    :param error: the cause of each failure
     """
 
     def __init__(self, root: Path, failures: int, error: Exception | None = None) -> None:
@@ -26,7 +26,7 @@ class FakeFlakyStore:
 
     @property
     def uri(self) -> str:
-        """Where the store behind is."""
+        """The directory's URI."""
         return self.behind.uri
 
     def find(self, key: str) -> StoredObject | None:
@@ -58,7 +58,7 @@ class FakeFlakyStore:
 
 
 class FakeMeddlingStore(DirectoryStore):
-    """Runs something just before a key is written, as another machine might."""
+    """Runs a function just before a key is written, as another machine might."""
 
     def __init__(
         self, root: Path, key_ends_with: str, meddle: Callable[[ObjectStore], None]
@@ -69,7 +69,7 @@ class FakeMeddlingStore(DirectoryStore):
     def put(
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
-        """Meddle once, then write."""
+        """Run the function once, then write."""
         if key.endswith(self._end) and self._end:
             self._end = ""
             self._meddle(DirectoryStore(self.root))
@@ -77,7 +77,7 @@ class FakeMeddlingStore(DirectoryStore):
 
 
 class FakeBreakingStore(DirectoryStore):
-    """Breaks off in the middle of the first object that is read piece by piece."""
+    """Fails in the middle of the first object that is read in pieces."""
 
     broken = False
 
@@ -86,11 +86,11 @@ class FakeBreakingStore(DirectoryStore):
         if self.broken:
             return super().read_through(key, consume)
         self.broken = True
-        consume(Breaking())
-        raise AssertionError("whoever reads sees the failure")
+        consume(FakeBody())
+        raise AssertionError("the reader ignored the failure")
 
 
-class Breaking:
+class FakeBody:
     """A body that ends in an error."""
 
     def __init__(self) -> None:

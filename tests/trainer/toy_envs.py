@@ -1,6 +1,4 @@
-"""Environments that are small and quick, one for each kind of space that the trainer must
-handle.
-"""
+"""Small and fast environments, one for each kind of space that the trainer supports."""
 
 from typing import Any
 
@@ -12,9 +10,7 @@ LENGTH = 20
 
 
 class ToyEnv(gym.Env[Any, Any]):
-    """Rewards an action that agrees with the sign of the observation; an episode ends after 20
-    steps, or by chance.
-    """
+    """Rewards an action with the observation's sign; ends at random or after 20 steps."""
 
     def __init__(self, observation: str = "box", action: str = "discrete") -> None:
         self.observation_space = OBSERVATIONS[observation]
@@ -29,7 +25,7 @@ class ToyEnv(gym.Env[Any, Any]):
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Reward, and draw the next observation."""
+        """Reward the action and draw the next observation."""
         reward = float(np.mean(np.asarray(action, np.float64)) * self._signal)
         observation = self._observe()
         if isinstance(observation, dict) and "desired_goal" in observation:
@@ -39,13 +35,13 @@ class ToyEnv(gym.Env[Any, Any]):
         return observation, reward, bool(self.np_random.random() < 0.02), False, {}
 
     def action_masks(self) -> np.ndarray[Any, Any]:
-        """Forbid one action in three states of four, for MaskablePPO."""
+        """Forbid one action in three of four states, for MaskablePPO."""
         mask = np.ones(int(getattr(self.action_space, "n", 1)), bool)
         mask[0] = self._signal > -0.5
         return mask
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
-        """For HER."""
+        """Compute the rewards of achieved goals, for HER."""
         return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
 
     def _observe(self) -> Any:

@@ -1,10 +1,11 @@
-"""A process that has imported the trainer and forks: children start in milliseconds, and are killed
-like any process.
+"""A process that has imported the trainer and forks a child for each start.
 
 Importing torch takes seconds, and the tests start the trainer dozens of times. Requests are JSON
-lines on stdin, answers JSON lines on stdout: `{"start": [arguments], "out": path, "err": path}` →
-`{"pid": …}`, `{"wait": pid}` → `{"code": …}` (None while it runs; a negative signal number when it
-was killed).
+lines on stdin, answers are JSON lines on stdout:
+
+- `{"start": [arguments], "out": path, "err": path}` is answered by `{"pid": …}`.
+- `{"wait": pid}` is answered by `{"code": …}`: None while the child runs, and a negative signal
+  number after a signal ended it.
 """
 
 import json
@@ -32,7 +33,7 @@ def serve() -> None:
 
 
 def start(request: dict[str, object]) -> int:
-    """Fork a child that runs the command line and leaves with its exit code."""
+    """Fork a child that runs the command line and exits with its code."""
     pid = os.fork()
     if pid:
         return pid
@@ -59,7 +60,7 @@ def start(request: dict[str, object]) -> int:
 
 
 def poll(pid: int) -> int | None:
-    """Look whether a child has ended."""
+    """Return whether a child has ended, and its code."""
     done, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if done else None
 

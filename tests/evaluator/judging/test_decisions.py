@@ -1,4 +1,4 @@
-"""The evaluator decides, from what is stored, and once."""
+"""The evaluator decides once, from stored shards only."""
 
 import math
 import random
@@ -28,7 +28,7 @@ CHAMPION = Champion(
 def ask(
     store: DirectoryStore, spec: Artifact, champion: str | None = "gate-champion", **changes: Any
 ) -> dict[str, Any]:
-    """Send the request as the pipeline does."""
+    """Send a judge request as the pipeline does."""
     event = {
         "action": "decide",
         "experiment": "cartpole",
@@ -50,7 +50,7 @@ def put_returns(
     first: int = 0,
     shard: int = 0,
 ) -> None:
-    """Store shards of both with a little noise."""
+    """Store shards of candidate and champion with a little noise."""
     rng = random.Random(first)
     for name, mean, sha256 in (
         ("gate-candidate", candidate, "a" * 64),
@@ -68,16 +68,14 @@ def put_returns(
 
 
 def test_a_better_candidate_is_promoted_and_the_report_is_written(store: DirectoryStore) -> None:
-    """The answer holds the verdict, the report's key and its digest; the report says what it rests
-    on.
-    """
+    """The answer has the verdict, the report's key and digest; the report lists its evidence."""
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     put_returns(store, spec, 80, 450, 200)
-    said = ask(store, artifact)
-    assert said["decision"] == "PROMOTE"
-    assert said["report_key"] == report_key("cartpole", "night-1", "gate-candidate")
-    stored = get(store, said["report_key"])
-    assert said["report_sha256"] == sha256_hex(stored.data)
+    result = ask(store, artifact)
+    assert result["decision"] == "PROMOTE"
+    assert result["report_key"] == report_key("cartpole", "night-1", "gate-candidate")
+    stored = get(store, result["report_key"])
+    assert result["report_sha256"] == sha256_hex(stored.data)
     report = Report.from_json(stored.data)
     assert (report.candidate_sha256, report.champion_sha256) == ("a" * 64, "c" * 64)
     assert report.spec_sha256 == artifact.sha256
@@ -87,22 +85,18 @@ def test_a_better_candidate_is_promoted_and_the_report_is_written(store: Directo
     assert store.find(report_page_key("cartpole", "night-1", "gate-candidate")) is None
 
 
-def test_a_look_that_tells_nothing_writes_no_report(store: DirectoryStore) -> None:
-    """CONTINUE is no decision: it names the pairs of the next look, and the report's place stays
-    free.
-    """
+def test_an_undecided_look_writes_no_report(store: DirectoryStore) -> None:
+    """CONTINUE names the pairs of the next look and writes no report."""
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     store_shard(store, spec, "gate-candidate", [500.0, 120.0] * 6)
     store_shard(store, spec, "gate-champion", [110.0, 450.0] * 6, sha256="c" * 64)
-    said = ask(store, artifact)
-    assert (said["decision"], said["next_look"], said["report_key"]) == ("CONTINUE", 20, None)
+    result = ask(store, artifact)
+    assert (result["decision"], result["next_look"], result["report_key"]) == ("CONTINUE", 20, None)
     assert store.find(report_key("cartpole", "night-1", "gate-candidate")) is None
 
 
-def test_a_decision_that_was_reported_stands(store: DirectoryStore) -> None:
-    """More shards after the decision are not looked at: asking again until it promotes is not
-    possible.
-    """
+def test_a_reported_decision_is_final(store: DirectoryStore) -> None:
+    """Shards that arrive after a decision do not change it."""
     spec, artifact = store_spec(store, CHAMPION)
     put_returns(store, spec, 10, 30, 470)
     first = ask(store, artifact)
@@ -111,8 +105,8 @@ def test_a_decision_that_was_reported_stands(store: DirectoryStore) -> None:
     assert ask(store, artifact) == first
 
 
-def test_shards_are_joined_whatever_their_order(store: DirectoryStore) -> None:
-    """Numbers of shards say nothing about their seeds."""
+def test_shards_are_joined_in_any_order(store: DirectoryStore) -> None:
+    """Shards join in the order of their seeds, not of their numbers."""
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     put_returns(store, spec, 40, 450, 200, first=40, shard=0)
     put_returns(store, spec, 40, 450, 200, first=0, shard=7)
@@ -120,21 +114,21 @@ def test_shards_are_joined_whatever_their_order(store: DirectoryStore) -> None:
 
 
 def test_a_first_champion_must_clear_the_bar(store: DirectoryStore) -> None:
-    """Without a champion the absolute bar is asked for."""
+    """Without a champion, a candidate is compared with the absolute bar."""
     spec, artifact = store_spec(store, evaluation={"first_champion_above": 300})
     store_shard(store, spec, "gate-candidate", [450.0] * 80)
     assert ask(store, artifact, champion=None)["decision"] == "PROMOTE"
 
 
 def test_a_first_champion_below_the_bar_is_not_promoted(store: DirectoryStore) -> None:
-    """A policy that is clearly below the bar is refused, and there is still no champion."""
+    """A candidate clearly below the bar is refused, and there is still no champion."""
     spec, artifact = store_spec(store, evaluation={"first_champion_above": 300})
     store_shard(store, spec, "gate-candidate", [100.0 + i for i in range(80)])
     assert ask(store, artifact, champion=None)["decision"] == "KEEP"
 
 
 def test_a_new_lineage_is_judged_by_the_bar(store: DirectoryStore) -> None:
-    """A champion of another environment is no measure."""
+    """A champion of another environment is not compared; the absolute bar decides."""
     spec, artifact = store_spec(
         store, CHAMPION.model_copy(update={"new_lineage": "another environment"})
     )
@@ -143,7 +137,7 @@ def test_a_new_lineage_is_judged_by_the_bar(store: DirectoryStore) -> None:
 
 
 def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) -> None:
-    """The very first call may come before any shard."""
+    """The first call may come before any shard and asks for the first look."""
     _, artifact = store_spec(store)
     assert (
         ask(store, artifact, champion=None)["decision"],
@@ -152,7 +146,7 @@ def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) ->
 
 
 @pytest.mark.parametrize(
-    ("break_it", "said"),
+    ("break_it", "message"),
     [
         (
             lambda *to: store_shard(*to, "gate-champion", [1.0] * 80, sha256="b" * 64),
@@ -181,18 +175,18 @@ def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) ->
     ids=["another champion", "other seeds", "other environment", "gap", "overlap", "two policies"],
 )
 def test_shards_that_are_not_the_runs_are_refused(
-    store: DirectoryStore, break_it: Any, said: str
+    store: DirectoryStore, break_it: Any, message: str
 ) -> None:
-    """Evidence must be of the frozen policies, environment and seeds; the champion stays."""
+    """Shards of other policies, environments or seeds are refused, and the champion stays."""
     spec, artifact = store_spec(store, CHAMPION)
     put_returns(store, spec, 80, 450, 200)
     break_it(store, spec)
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(InvalidRequestError, match=message):
         ask(store, artifact)
 
 
 def test_a_frozen_champion_cannot_be_left_out(store: DirectoryStore) -> None:
-    """Asking without the champion would replace the comparison by the easier bar."""
+    """A request must name the frozen champion, because the absolute bar is easier to pass."""
     spec, artifact = store_spec(store, CHAMPION)
     put_returns(store, spec, 80, 450, 480)
     with pytest.raises(InvalidRequestError, match="the run froze a champion"):
@@ -200,16 +194,14 @@ def test_a_frozen_champion_cannot_be_left_out(store: DirectoryStore) -> None:
 
 
 def test_a_spec_of_another_run_is_refused(store: DirectoryStore) -> None:
-    """The gate and the seeds come from the run's own spec."""
+    """A spec of another run is refused, because the gate and the seeds come from the spec."""
     _, artifact = store_spec(store)
     with pytest.raises(InvalidRequestError, match="is the spec of cartpole/night-1"):
         ask(store, artifact, run="night-2")
 
 
 def test_the_crash_guard_is_asked_in_every_scenario(store: DirectoryStore) -> None:
-    """Better at home and more crashes in the wind is no promotion; the answer names the
-    scenario.
-    """
+    """More crashes in one scenario prevent a promotion, and the answer names the scenario."""
     spec, artifact = store_spec(
         store,
         CHAMPION,
@@ -217,20 +209,20 @@ def test_the_crash_guard_is_asked_in_every_scenario(store: DirectoryStore) -> No
         evaluation={"scenarios": {"windy": {"env_kwargs": {"sutton_barto_reward": True}}}},
     )
     put_returns(store, spec, 80, 450, 200)
-    said = ask(store, artifact)
-    assert (said["decision"], said["next_look"]) == ("CONTINUE", 10)
+    result = ask(store, artifact)
+    assert (result["decision"], result["next_look"]) == ("CONTINUE", 10)
     kwargs = {"sutton_barto_reward": True}
     store_shard(store, spec, "gate-candidate--windy", [10.0] * 80, env_kwargs=kwargs)
     store_shard(
         store, spec, "gate-champion--windy", [300.0] * 80, env_kwargs=kwargs, sha256="c" * 64
     )
-    said = ask(store, artifact)
-    assert said["decision"] == "KEEP"
-    assert "crashes more often in windy (" in said["reason"]
+    result = ask(store, artifact)
+    assert result["decision"] == "KEEP"
+    assert "crashes more often in windy (" in result["reason"]
 
 
 def test_a_scenario_of_another_policy_is_refused(store: DirectoryStore) -> None:
-    """The guards are about the very policies that are compared."""
+    """Scenario shards must belong to the two policies that are compared."""
     spec, artifact = store_spec(store, CHAMPION, evaluation={"scenarios": {"same": {}}})
     put_returns(store, spec, 80, 450, 200)
     for name in ("gate-candidate--same", "gate-champion--same"):

@@ -1,6 +1,4 @@
-"""The page of a decision: plots, films of the worst episodes, and never a lost verdict because of a
-picture.
-"""
+"""The report page shows plots and films; a failing film never loses the verdict."""
 
 import base64
 import io
@@ -28,7 +26,7 @@ PLACE = ("cartpole", "night-1", "gate-candidate")
 
 
 class Decided:
-    """A first champion of an environment, evaluated and judged for real."""
+    """A first champion of an environment, with real evaluations and a real verdict."""
 
     def __init__(self, store: DirectoryStore, env_id: str = "CartPole-v1", **changes: Any) -> None:
         self.store = store
@@ -68,7 +66,7 @@ class Decided:
         )
 
     def draw(self, remaining_s: float = math.inf, **changes: Any) -> dict[str, Any]:
-        """Ask for the page."""
+        """Request the page."""
         return answer(
             {
                 "action": "render_report",
@@ -85,12 +83,12 @@ class Decided:
 
     @property
     def page(self) -> str:
-        """The page."""
+        """Read the page."""
         return get(self.store, report_page_key(*PLACE)).data.decode()
 
 
 def pictures(page: str) -> list[Image.Image]:
-    """The films that a page embeds."""
+    """List the films that a page embeds."""
     return [
         Image.open(io.BytesIO(base64.b64decode(data)))
         for data in re.findall(r'src="data:image/webp;base64,([^"]+)"', page)
@@ -98,12 +96,10 @@ def pictures(page: str) -> list[Image.Image]:
 
 
 def test_the_worst_episodes_are_filmed_and_embedded(store: DirectoryStore) -> None:
-    """Three moving pictures of the very episodes, in one file that fetches nothing; asked again, it
-    is the same.
-    """
+    """The page embeds films of the three worst episodes, loads nothing, and is repeatable."""
     decided = Decided(store)
-    said = decided.draw()
-    assert (said["films"], said["page"], said["n_bytes"]) == (
+    result = decided.draw()
+    assert (result["films"], result["page"], result["n_bytes"]) == (
         3,
         report_page_key(*PLACE),
         len(decided.page.encode()),
@@ -120,13 +116,13 @@ def test_the_worst_episodes_are_filmed_and_embedded(store: DirectoryStore) -> No
 
 
 class Blind(CartPoleEnv):
-    """Draws nothing."""
+    """An environment that renders no frame."""
 
     metadata = {"render_modes": []}
 
 
 class Jammed(CartPoleEnv):
-    """Its renderer fails."""
+    """An environment whose renderer raises."""
 
     def render(self) -> Any:
         """Fail."""
@@ -134,26 +130,25 @@ class Jammed(CartPoleEnv):
 
 
 class Deaf(CartPoleEnv):
-    """Knows no render mode."""
+    """An environment without a render mode."""
 
     def __init__(self) -> None:
         super().__init__()
 
 
 class Shaky(CartPoleEnv):
-    """Plays otherwise when it is drawn."""
+    """An environment that behaves differently while it is rendered."""
 
     def step(self, action: Any) -> Any:
-        """Give more while somebody looks."""
+        """Give a larger reward while rendering."""
         observation, reward, *rest = super().step(action)
         return observation, reward + (self.render_mode is not None), *rest
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*render_mode"
-)  # Gymnasium's own words for the environments below
+# Gymnasium warns about the render modes of the environments below.
+@pytest.mark.filterwarnings("ignore:.*render_mode")
 @pytest.mark.parametrize(
-    ("environment", "n_films", "said"),
+    ("environment", "n_films", "message"),
     [
         (Blind, 0, "the environment draws no pictures"),
         (Jammed, 0, "its renderer failed: RuntimeError: no display"),
@@ -162,44 +157,44 @@ class Shaky(CartPoleEnv):
     ],
 )
 def test_an_environment_that_cannot_be_shown_has_a_page_that_says_so(
-    store: DirectoryStore, environment: Any, n_films: int, said: str
+    store: DirectoryStore, environment: Any, n_films: int, message: str
 ) -> None:
-    """The verdict and the plots are there all the same."""
+    """Without films, the page still has the verdict, the plots and the reason."""
     gymnasium.register("Filmed-v0", entry_point=environment, max_episode_steps=50)
     try:
         decided = Decided(store, "Filmed-v0")
         assert decided.draw()["films"] == n_films
     finally:
         del gymnasium.registry["Filmed-v0"]
-    assert said in decided.page
+    assert message in decided.page
     assert "<svg" in decided.page
 
 
 @pytest.mark.parametrize(
-    ("remaining_s", "said"),
+    ("remaining_s", "message"),
     [(1.0, "no time was left"), (report_pages.RESERVE_S - 1, "no time was left")],
 )
 def test_films_stay_within_the_invocation(
-    store: DirectoryStore, remaining_s: float, said: str
+    store: DirectoryStore, remaining_s: float, message: str
 ) -> None:
-    """A Lambda that is nearly over writes the page without them."""
+    """A Lambda with little time left writes the page without films."""
     decided = Decided(store)
     assert decided.draw(remaining_s)["films"] <= 3
-    assert said in decided.page or "the film ends before the episode does" in decided.page
+    assert message in decided.page or "the film ends before the episode does" in decided.page
 
 
 def test_a_film_that_is_too_big_is_left_out(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page must open on a phone."""
+    """A film above the size limit is left out, so that the page opens on a phone."""
     monkeypatch.setattr(films, "MOST_BYTES", 500)
     decided = Decided(store)
     assert decided.draw()["films"] == 0
     assert "bytes; a page may hold at most 500" in decided.page
 
 
-def test_a_policy_that_is_gone_costs_the_films_alone(store: DirectoryStore) -> None:
-    """The page tells that there are none."""
+def test_a_missing_policy_leaves_out_the_films_only(store: DirectoryStore) -> None:
+    """Without the policy, the page has no films and says so."""
     decided = Decided(store)
     store.delete(decided.policy.key)
     assert decided.draw()["films"] == 0
@@ -207,7 +202,7 @@ def test_a_policy_that_is_gone_costs_the_films_alone(store: DirectoryStore) -> N
 
 
 def test_another_policy_is_not_filmed_in_its_place(store: DirectoryStore) -> None:
-    """What is shown is what was judged."""
+    """A policy with another digest is not filmed."""
     decided = Decided(store)
     decided.policy = Artifact(key=decided.policy.key, sha256="0" * 64)
     with pytest.raises(InvalidRequestError, match="is not the policy that was judged"):
@@ -215,7 +210,7 @@ def test_another_policy_is_not_filmed_in_its_place(store: DirectoryStore) -> Non
 
 
 def test_without_a_decision_there_is_no_page(store: DirectoryStore) -> None:
-    """The report comes first, then its page."""
+    """A page is written only after its report."""
     spec, artifact = store_spec(store)
     event = {
         "action": "render_report",

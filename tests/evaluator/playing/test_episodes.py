@@ -1,4 +1,4 @@
-"""Lock-step lanes: one episode per seed, the same as alone."""
+"""Lanes play one episode per seed in lock-step, with the same result as each episode alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ OBSERVATIONS = {
 
 
 def alone(policy: Policy, make: Callable[[], Env], seed: int, deterministic: bool) -> Episode:
-    """One episode in an environment and lanes of its own."""
+    """Play one episode in its own environment and lanes."""
     return run_episodes(policy, make, range(seed, seed + 1), deterministic=deterministic)[seed]
 
 
@@ -51,9 +51,7 @@ def alone(policy: Policy, make: Callable[[], Env], seed: int, deterministic: boo
 def test_lanes_give_every_seed_the_return_it_has_alone(
     observation: str, action: str, recurrent: bool, deterministic: bool
 ) -> None:
-    """Neighbouring lanes, their number and their order leave no trace in an episode, for every kind
-    of space.
-    """
+    """An episode's return does not depend on the other lanes, their number or their order."""
 
     def make() -> Env:
         return SpacesEnv(OBSERVATIONS[observation], ACTIONS[action])
@@ -68,9 +66,7 @@ def test_lanes_give_every_seed_the_return_it_has_alone(
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "Pendulum-v1"])
 def test_lanes_match_a_plain_loop(env_id: str) -> None:
-    """A loop that anyone would write, one environment and one observation at a time, finds the same
-    returns.
-    """
+    """Lanes give the returns of a plain loop over one environment and one observation."""
     policy = load_policy(policy_for_id(env_id))
     together = run_episodes(policy, environment_maker(env_id, {}), range(40))
     for seed in (0, 7, 39):
@@ -86,9 +82,7 @@ def test_lanes_match_a_plain_loop(env_id: str) -> None:
 
 
 def test_long_episodes_are_not_dropped() -> None:
-    """Of more seeds than lanes, every one ends, the longest too: none is cut off because others
-    came first.
-    """
+    """Every seed's episode ends, also the longest, when there are more seeds than lanes."""
 
     def make() -> Env:
         return SpacesEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2), longest=200)
@@ -101,9 +95,7 @@ def test_long_episodes_are_not_dropped() -> None:
 
 
 def test_an_episode_that_raises_is_lost_and_says_why() -> None:
-    """Seeds whose reset or step raises are null with a problem; all others are what they would have
-    been.
-    """
+    """An episode that raises is null with a problem, and the other returns stay the same."""
     policy = load_policy(policy_for(RaisingEnv()))
     episodes = run_episodes(policy, RaisingEnv, range(100))
     lost = {seed for seed, episode in episodes.items() if episode.total is None}
@@ -118,7 +110,7 @@ def test_an_episode_that_raises_is_lost_and_says_why() -> None:
 
 
 def test_an_action_that_is_not_finite_loses_the_episode() -> None:
-    """A policy that answers NaN on some observations loses those episodes and no others."""
+    """An episode is lost when the policy answers NaN, and the other episodes are not."""
     space = spaces.Box(-1, 1, (2,))
 
     class FarAwayEnv(SpacesEnv):
@@ -140,7 +132,7 @@ def test_an_action_that_is_not_finite_loses_the_episode() -> None:
 
 
 def test_stopping_abandons_only_unfinished_episodes() -> None:
-    """What had ended when time ran out is kept as it was."""
+    """When time runs out, finished episodes are kept and unfinished ones are dropped."""
 
     def make() -> Env:
         return SpacesEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))

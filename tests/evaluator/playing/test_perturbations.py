@@ -1,6 +1,4 @@
-"""Scenarios that disturb: the same disturbance for the same seed, whoever plays and however it is
-cut.
-"""
+"""A scenario's disturbance depends on the seed alone, not on the policy or the shards."""
 
 import math
 from typing import Any
@@ -33,7 +31,7 @@ NOISY = Perturbation(observation_noise=0.05, sticky_actions=0.2)
 def test_a_perturbed_episode_is_a_function_of_its_seed(
     env_id: str, perturbation: Perturbation
 ) -> None:
-    """Alone or in lanes, in one piece or in two: the same returns, and others than undisturbed."""
+    """A disturbed return depends on the seed alone and differs from the undisturbed one."""
     policy = load_policy(policy_for_id(env_id, seed=3))
     whole = evaluate(policy, Task(env_id, {}, 100, 40, perturbation=perturbation))
     parts = [
@@ -46,19 +44,19 @@ def test_a_perturbed_episode_is_a_function_of_its_seed(
 
 
 def test_without_a_perturbation_the_environment_is_not_wrapped() -> None:
-    """And is as fast as before."""
+    """Without a perturbation the environment gets no wrapper, so it loses no speed."""
     assert not isinstance(environment_maker("CartPole-v1", {}, Perturbation())(), PerturbedEnv)
 
 
-def test_actions_stick_about_as_often_as_said() -> None:
-    """Repeated is the action that was done, so it may stick again."""
+def test_actions_stick_with_the_given_probability() -> None:
+    """Actions stick with the given probability, and a repeated action may stick again."""
     done: list[Any] = []
 
     class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
-        """Notes what arrives."""
+        """Records the actions that arrive."""
 
         def step(self, action: Any) -> Any:
-            """Note."""
+            """Record the action."""
             done.append(action)
             return np.zeros(4, np.float32), 0.0, False, False, {}
 
@@ -72,7 +70,7 @@ def test_actions_stick_about_as_often_as_said() -> None:
 
 
 def test_noise_keeps_forms_and_bounds() -> None:
-    """Observations stay of their type, actions within their space."""
+    """Noisy observations keep their dtype, and noisy actions stay in their space."""
     env = perturb(
         make_environment("Pendulum-v1", {}), Perturbation(observation_noise=1.0, action_noise=50.0)
     )
@@ -85,7 +83,7 @@ def test_noise_keeps_forms_and_bounds() -> None:
 
 
 def test_noise_on_actions_that_are_no_numbers_is_refused() -> None:
-    """With what to use instead."""
+    """Noise on discrete actions is refused, and the message names the alternative."""
     with pytest.raises(EnvironmentFailedError, match="use sticky_actions"):
         environment_maker("CartPole-v1", {}, Perturbation(action_noise=1))()
 
@@ -93,7 +91,7 @@ def test_noise_on_actions_that_are_no_numbers_is_refused() -> None:
 def test_a_shard_of_another_perturbation_is_not_taken_for_this_one(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """The key would hold episodes of something else."""
+    """A key that holds a shard of another perturbation is not reused."""
     event = {
         "action": "evaluate",
         "experiment": "e",

@@ -1,4 +1,4 @@
-"""What is refused before it runs, and why."""
+"""Bad policy files are refused before they run, with the reason."""
 
 import io
 import pickle
@@ -33,7 +33,7 @@ def _zip() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "holds no graph"),
         (b"not a policy at all", "is not an ONNX file"),
@@ -43,9 +43,9 @@ def _zip() -> bytes:
     ],
     ids=["empty", "text", "pickle", "zip", "cut off"],
 )
-def test_bytes_that_are_no_onnx_are_refused(data: bytes, said: str) -> None:
-    """A foreign file is named for what it is, and never opened by anything that executes code."""
-    with pytest.raises(InvalidPolicyError, match=said):
+def test_bytes_that_are_no_onnx_are_refused(data: bytes, message: str) -> None:
+    """Bytes that are not ONNX are refused by name and are never unpickled or executed."""
+    with pytest.raises(InvalidPolicyError, match=message):
         load_policy(data, "p.onnx")
 
 
@@ -98,7 +98,7 @@ def _nan(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (_external, "keeps tensors in other files"),
         (_custom, "uses operators of com.microsoft"),
@@ -116,23 +116,21 @@ def _nan(model: Any) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_spoilt_policy_is_refused_with_the_reason(edit: Any, said: str) -> None:
-    """Every way of breaking the contract has its own sentence."""
-    with pytest.raises(InvalidPolicyError, match=said):
+def test_an_invalid_policy_is_refused_with_the_reason(edit: Any, message: str) -> None:
+    """Each violation of the policy contract has its own message."""
+    with pytest.raises(InvalidPolicyError, match=message):
         load_policy(policy_for_id("CartPole-v1", edit=edit), "p.onnx")
 
 
 def test_a_policy_that_is_too_big_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit is checked before anything reads the bytes."""
+    """The size limit is checked before the bytes are parsed."""
     monkeypatch.setattr("rl_evaluator.playing.policies.MAX_BYTES", 100)
     with pytest.raises(InvalidPolicyError, match="at most 100 are allowed"):
         load_policy(policy_for_id("CartPole-v1"))
 
 
 def test_rows_that_depend_on_each_other_are_run_one_by_one() -> None:
-    """A policy that normalises over its batch cannot be run in lanes; it is then run a row at a
-    time.
-    """
+    """A policy that normalises over its batch is run one row at a time."""
 
     def average_over_batch(model: Any) -> None:
         graph = model.graph
@@ -157,7 +155,7 @@ def test_rows_that_depend_on_each_other_are_run_one_by_one() -> None:
 
 
 def test_ordinary_policies_run_in_whole_batches() -> None:
-    """On the machines that the tests run on, an MLP's rows are independent in every batch size."""
+    """An MLP's rows are independent in every batch size on the test machine."""
     assert load_policy(policy_for_id("Pendulum-v1")).batch_sizes == BATCH_SIZES
 
 
@@ -224,12 +222,10 @@ def _no_opset(model: Any) -> None:
     ],
     ids=lambda edit: edit.__name__,
 )
-def test_what_the_onnx_checker_refuses_no_pointer_will_name(
+def test_a_policy_must_pass_the_onnx_checker_before_promotion(
     store: DirectoryStore, edit: Any
 ) -> None:
-    """Also what onnxruntime forgives: before a version is put into service the file must be ONNX by
-    ONNX's own checker.
-    """
+    """A file that onnxruntime accepts is refused for service if ONNX's own checker rejects it."""
     data = policy_for_id("CartPole-v1", edit=edit)
     with pytest.raises(onnx.checker.ValidationError):
         onnx.checker.check_model(data)
@@ -243,9 +239,7 @@ def test_what_the_onnx_checker_refuses_no_pointer_will_name(
 @settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_a_file_with_damaged_bytes_is_refused_or_plays(drawn: st.DataObject) -> None:
-    """Whatever bits fall over, loading ends with the one error that says so, or with a policy that
-    gives finite numbers.
-    """
+    """A file with flipped bits raises the documented error or gives finite numbers."""
     data = bytearray(GOOD)
     for at in drawn.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=4)):
         data[at] ^= 1 << drawn.draw(st.integers(0, 7))

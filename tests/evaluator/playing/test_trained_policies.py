@@ -1,6 +1,4 @@
-"""What the trainer exports, the evaluator plays: the same returns as SB3's own evaluation of the
-model.
-"""
+"""An exported policy has the returns of SB3's own evaluation of the model."""
 
 from typing import Any
 
@@ -23,12 +21,12 @@ from tests.evaluator.environments_for_tests import SpacesEnv
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Small networks on shared cores: more threads only wait for each other."""
+    """Use one thread, because more threads of a small network only wait for each other."""
     torch.set_num_threads(1)
 
 
 def export(model: Any, env: gymnasium.Env[Any, Any]) -> Policy:
-    """Export a model as its trial does, for the spaces of the environment itself."""
+    """Export a model as its trial does, with the spaces of the environment itself."""
     exported = export_policy(
         model, {}, algo="ppo", env_id="", env_kwargs={}, observation_space=env.observation_space
     )
@@ -36,7 +34,7 @@ def export(model: Any, env: gymnasium.Env[Any, Any]) -> Policy:
 
 
 def returns_of_sb3(model: Any, env: gymnasium.Env[Any, Any], seeds: range) -> list[float]:
-    """SB3's evaluate_policy, one seed at a time, because it seeds nothing itself."""
+    """Run SB3's evaluate_policy per seed, because it does not seed the environment."""
     returns = []
     for seed in seeds:
         monitored = DummyVecEnv([lambda: Monitor(env)])
@@ -53,7 +51,7 @@ def returns_of_sb3(model: Any, env: gymnasium.Env[Any, Any], seeds: range) -> li
     ids=str,
 )
 def test_returns_are_those_of_evaluate_policy(algorithm: Any, env_id: str, steps: int) -> None:
-    """Seed by seed the same, to the six digits that SB3's monitor keeps."""
+    """Returns agree seed by seed to the six digits that SB3's monitor keeps."""
     model = algorithm(
         "MlpPolicy",
         env_id,
@@ -69,9 +67,7 @@ def test_returns_are_those_of_evaluate_policy(algorithm: Any, env_id: str, steps
 
 @pytest.mark.parametrize("algorithm", [PPO, SAC], ids=str)
 def test_continuous_actions_give_the_same_returns_up_to_rounding(algorithm: Any) -> None:
-    """Torch and onnxruntime add up in another order, so the last digits of a continuous action may
-    differ.
-    """
+    """Continuous actions give the same returns, up to rounding in torch and onnxruntime."""
     model = algorithm("MlpPolicy", "Pendulum-v1", seed=0)
     episodes = run_episodes(
         export(model, gymnasium.make("Pendulum-v1")), environment_maker("Pendulum-v1", {}), range(3)
@@ -103,9 +99,7 @@ def test_continuous_actions_give_the_same_returns_up_to_rounding(algorithm: Any)
 def test_every_kind_of_space_that_sb3_trains_on_is_played(
     policy_kind: str, observation: spaces.Space[Any], action: spaces.Space[Any]
 ) -> None:
-    """The observation reaches the exported network as the environment gives it, and the action as
-    it takes it.
-    """
+    """Every kind of space that SB3 trains on can be played through the exported network."""
     env = SpacesEnv(observation, action)
     model = PPO(policy_kind, env, seed=0, n_steps=8, batch_size=8)
     policy = export(model, env)

@@ -1,4 +1,4 @@
-"""An experiment's own wheels: fetched by digest, one set at a time."""
+"""An experiment's own wheels are fetched by digest and used one set at a time."""
 
 import io
 import sys
@@ -30,7 +30,7 @@ gymnasium.register("Shop-v0", entry_point="shop_envs:ShopEnv", max_episode_steps
 
 
 def wheel(version: int) -> bytes:
-    """A wheel with one environment."""
+    """Build a wheel with one environment."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("shop_envs/__init__.py", CODE.format(version=version))
@@ -40,7 +40,7 @@ def wheel(version: int) -> bytes:
 
 @pytest.fixture(autouse=True)
 def clean_imports(store: DirectoryStore, tmp_path: Path) -> Iterator[None]:
-    """Leave sys.path and the registry as they were."""
+    """Restore sys.path and the registry after the test."""
     yield
     use_wheels(store, (), tmp_path)
     assert "shop_envs" not in sys.modules
@@ -48,7 +48,7 @@ def clean_imports(store: DirectoryStore, tmp_path: Path) -> Iterator[None]:
 
 
 def test_a_wheel_makes_its_environment_known(store: DirectoryStore, tmp_path: Path) -> None:
-    """`package:Env-v0` works as soon as the wheel is in use."""
+    """`package:Env-v0` can be made as soon as the wheel is in use."""
     use_wheels(store, [store_artifact(store, "shop_envs-0.1-py3-none-any.whl", wheel(1))], tmp_path)
     assert make_environment("shop_envs:Shop-v0", {}).unwrapped.version == 1  # type: ignore[attr-defined]
 
@@ -56,9 +56,7 @@ def test_a_wheel_makes_its_environment_known(store: DirectoryStore, tmp_path: Pa
 def test_a_warm_container_serves_another_version_of_the_same_package(
     store: DirectoryStore, tmp_path: Path
 ) -> None:
-    """The modules of the set before are forgotten: an experiment never runs on its neighbour's
-    environment.
-    """
+    """A warm container forgets the modules of the previous set."""
     for version in (1, 2, 1):
         use_wheels(
             store,
@@ -69,7 +67,7 @@ def test_a_warm_container_serves_another_version_of_the_same_package(
 
 
 def test_a_wheel_set_names_its_wheels(store: DirectoryStore, tmp_path: Path) -> None:
-    """What the bootstrap stores for the trainer serves here too."""
+    """The evaluator reads the wheel sets that the bootstrap stores for the trainer."""
     artifact = store_artifact(store, "shop_envs-0.1-py3-none-any.whl", wheel(3))
     wheels = WheelSet(python="3.12", wheels={"shop_envs-0.1-py3-none-any.whl": artifact.sha256})
     use_wheels(store, [store_artifact(store, "wheels.json", wheels.to_json())], tmp_path)
@@ -77,7 +75,7 @@ def test_a_wheel_set_names_its_wheels(store: DirectoryStore, tmp_path: Path) -> 
 
 
 def test_a_changed_wheel_is_refused(store: DirectoryStore, tmp_path: Path) -> None:
-    """Not one line of it runs."""
+    """A wheel with another digest is refused before any of its code runs."""
     artifact = store_artifact(store, "shop_envs-0.1-py3-none-any.whl", wheel(1))
     store.put(artifact.key, wheel(2))
     with pytest.raises(CorruptArtifactError):
@@ -89,15 +87,15 @@ def test_a_changed_wheel_is_refused(store: DirectoryStore, tmp_path: Path) -> No
     [("a.tar.gz", b"x", "takes .whl files"), ("a.whl", b"x", "is not a wheel")],
 )
 def test_what_is_no_wheel_is_refused(
-    store: DirectoryStore, tmp_path: Path, name: str, data: bytes, said: str
+    store: DirectoryStore, tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
-    """The message names the key."""
-    with pytest.raises(InvalidWheelError, match=said):
+    """A file that is not a wheel is refused, and the message names the key."""
+    with pytest.raises(InvalidWheelError, match=message):
         use_wheels(store, [store_artifact(store, name, data)], tmp_path)
 
 
 def test_a_missing_wheel_is_named(store: DirectoryStore, tmp_path: Path) -> None:
-    """The error says where it should lie."""
+    """The error of a missing wheel names its key."""
     sha256 = sha256_hex(b"nothing")
     with pytest.raises(Exception, match="does not exist"):
         use_wheels(store, [Artifact(key=f"artifacts/{sha256}/a.whl", sha256=sha256)], tmp_path)

@@ -1,6 +1,4 @@
-"""A policy is played in the wrappers that it was trained in, and paid what the environment itself
-gives.
-"""
+"""A policy plays in its training wrappers, and its return counts the environment's own rewards."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,19 +17,17 @@ from tests.evaluator.policy_files import policy_for_id
 
 
 def pendulum() -> Env:
-    """An environment whose every step costs."""
+    """An environment with a negative reward at every step."""
     return make_environment("Pendulum-v1", {})
 
 
 def trained_in(policy: Policy, *wrappers: WrapperForm) -> Policy:
-    """The same policy, as if it had been trained in wrappers."""
+    """Return the policy as if it had been trained in wrappers."""
     return replace(policy, metadata=policy.metadata.model_copy(update={"wrappers": wrappers}))
 
 
-def test_wrappers_change_what_is_seen_and_not_what_is_earned() -> None:
-    """A change of the observations holds; a clip of the rewards and a time limit of a wrapper's do
-    not count.
-    """
+def test_wrappers_change_observations_but_not_returns() -> None:
+    """Wrapped observations count; clipped rewards and a wrapper's time limit do not."""
     forms = (
         WrapperForm(
             name="gymnasium.wrappers.ClipReward", kwargs={"min_reward": 0.0, "max_reward": 0.1}
@@ -47,9 +43,7 @@ def test_wrappers_change_what_is_seen_and_not_what_is_earned() -> None:
 
 
 def test_an_episode_ends_when_the_environment_ends_it() -> None:
-    """A wrapper's early end costs no policy its bad steps: with it, every Pendulum would be a
-    champion.
-    """
+    """A wrapper's early end does not end the episode, because it would hide bad steps."""
     policy = load_policy(policy_for_id("Pendulum-v1"))
     limited = trained_in(
         policy, WrapperForm(name="gymnasium.wrappers.TimeLimit", kwargs={"max_episode_steps": 20})
@@ -58,7 +52,7 @@ def test_an_episode_ends_when_the_environment_ends_it() -> None:
 
 
 def test_a_wrapped_episode_is_a_function_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the seeds are cut into shards: what a wrapper remembers ends with the episode."""
+    """A wrapper's memory ends with the episode, so shards may be cut anywhere."""
     monkeypatch.setattr(gymnasium.wrappers, "Remembering", Remembering, raising=False)
     policy = trained_in(
         load_policy(policy_for_id("Pendulum-v1")),
@@ -70,27 +64,27 @@ def test_a_wrapped_episode_is_a_function_of_its_seed(monkeypatch: pytest.MonkeyP
 
 
 class Remembering(gymnasium.ObservationWrapper):  # type: ignore[type-arg]
-    """Gives other observations after every step that it ever saw."""
+    """A wrapper whose observations shrink with every step since it was made."""
 
     seen = 0
 
     def observation(self, observation: Any) -> Any:
-        """Shrink."""
+        """Shrink the observation."""
         self.seen += 1
         return (observation / self.seen).astype(np.float32)
 
 
 class Restart(gymnasium.Wrapper):  # type: ignore[type-arg]
-    """Begins again whenever it likes."""
+    """A wrapper that resets the environment during an episode."""
 
     def step(self, action: object) -> object:
-        """Step, after a reset."""
+        """Reset, then step."""
         self.env.reset()
         return self.env.step(action)
 
 
 def test_a_wrapper_cannot_begin_an_episode_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would never see a bad end."""
+    """A wrapper may not reset the environment during an episode, which could hide a bad end."""
     monkeypatch.setattr(gymnasium.wrappers, "Restart", Restart, raising=False)
     env = wrap_environment(
         make_environment("CartPole-v1", {}),
@@ -103,7 +97,7 @@ def test_a_wrapper_cannot_begin_an_episode_again(monkeypatch: pytest.MonkeyPatch
 
 
 class Repeat(gymnasium.Wrapper):  # type: ignore[type-arg]
-    """Takes every action twice, and forgets what the first one earned."""
+    """A wrapper that repeats every action and drops the first reward."""
 
     def step(self, action: object) -> object:
         """Step twice."""
@@ -112,7 +106,7 @@ class Repeat(gymnasium.Wrapper):  # type: ignore[type-arg]
 
 
 def test_what_a_wrapper_skips_is_earned_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two answers of the outermost wrapper, all rewards of the innermost are summed."""
+    """The rewards of all inner steps count, also of steps that a wrapper skips."""
     monkeypatch.setattr(gymnasium.wrappers, "Repeat", Repeat, raising=False)
     env = wrap_environment(
         make_environment("CartPole-v1", {}),
@@ -124,7 +118,7 @@ def test_what_a_wrapper_skips_is_earned_all_the_same(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("name", "kwargs", "said"),
+    ("name", "kwargs", "message"),
     [
         ("os.path.join", {}, "is not available here; use a wrapper of gymnasium.wrappers"),
         ("stable_baselines3.common.monitor.Monitor", {}, "is not available here"),
@@ -134,10 +128,10 @@ def test_what_a_wrapper_skips_is_earned_all_the_same(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_wrapper_that_cannot_be_had_is_named(
-    name: str, kwargs: dict[str, int], said: str
+    name: str, kwargs: dict[str, int], message: str
 ) -> None:
-    """In one line, as an error of the environment."""
-    with pytest.raises(EnvironmentFailedError, match=said):
+    """A wrapper that cannot be imported is named in a one-line environment error."""
+    with pytest.raises(EnvironmentFailedError, match=message):
         wrap_environment(
             make_environment("CartPole-v1", {}),
             (WrapperForm(name=name, kwargs=kwargs),),

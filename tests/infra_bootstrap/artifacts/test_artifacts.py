@@ -1,4 +1,4 @@
-"""Artifacts have the same bytes every time, are what the locks say, fit, and are uploaded once."""
+"""Artifacts are reproducible, follow the locks, fit into Lambda and are uploaded once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import artifact_key
 from tests.infra_bootstrap.accounts import PYTHON, ROOT, Deployment
 
-#: What `make setup` and the demo fill, so that tests do not download again.
+#: The download cache of `make setup` and the demo, so that tests download nothing twice.
 CACHE = ROOT / ".nightshift" / "cache"
 
 
 def test_an_archive_depends_on_its_content_alone(tmp_path: Path) -> None:
-    """Other order, other times: the same bytes. Other content: other bytes."""
+    """An archive's bytes depend on its files' names and contents, not on their order or times."""
     entries = [Entry("b.py", b"2"), Entry("a.so", b"1", executable=True)]
     assert zip_bytes(entries) == zip_bytes(reversed(entries))
     assert zip_bytes(entries) != zip_bytes([Entry("b.py", b"3"), entries[1]])
@@ -40,7 +40,7 @@ def test_an_archive_depends_on_its_content_alone(tmp_path: Path) -> None:
 
 
 def test_a_package_is_packed_without_what_only_this_machine_needs(tmp_path: Path) -> None:
-    """No byte code: its bytes differ from machine to machine."""
+    """A packed package has no byte code, because its bytes differ between machines."""
     package = tmp_path / "thing"
     (package / "__pycache__").mkdir(parents=True)
     (package / "__pycache__" / "x.pyc").write_bytes(b"")
@@ -56,7 +56,7 @@ def test_a_package_is_packed_without_what_only_this_machine_needs(tmp_path: Path
     ("project", "module"), [("lifecycle", "rl_lifecycle"), ("trainer", "rl_trainer")]
 )
 def test_our_wheels_are_reproducible_and_install(tmp_path: Path, project: str, module: str) -> None:
-    """The same bytes twice; uv installs the wheel, and its module is there."""
+    """Building our wheels twice gives the same bytes, and uv can install and import them."""
     wheel = build_wheel(ROOT / project)
     assert wheel == build_wheel(ROOT / project)
     (tmp_path / wheel.file_name).write_bytes(wheel.data)
@@ -82,7 +82,7 @@ def test_our_wheels_are_reproducible_and_install(tmp_path: Path, project: str, m
 
 
 def test_a_project_that_is_none_says_which(tmp_path: Path) -> None:
-    """The message names the file."""
+    """A folder that is not a project is refused, and the message names the missing file."""
     with pytest.raises(
         BuildFailedError, match=r"wheel of ghost: ghost/pyproject.toml cannot be read"
     ):
@@ -90,9 +90,7 @@ def test_a_project_that_is_none_says_which(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_read_for_its_target() -> None:
-    """Markers are decided for the machine's Python, not for this one; every pin keeps its
-    digests.
-    """
+    """Markers are evaluated for the machine's Python, and every pin keeps its digests."""
     old, new = (read_lock("trainer", Target(python)).text for python in ("3.11", "3.12"))
     assert "numpy==2.4.6" in old
     assert "numpy==2.4.6" not in new
@@ -104,7 +102,7 @@ def test_a_lock_is_read_for_its_target() -> None:
 
 
 def test_what_the_image_has_is_not_shipped() -> None:
-    """Torch and boto3 come with the image; NumPy is shipped, because a digest depends on it."""
+    """The image has torch and boto3; NumPy is shipped, because digests depend on its version."""
     text = read_lock("trainer", Target("3.12"), without=IN_IMAGE | NOT_NEEDED).text
     names = {line.split("==")[0] for line in text.splitlines() if line[:1].isalnum()}
     assert not names & (IN_IMAGE | NOT_NEEDED)
@@ -120,13 +118,13 @@ def test_what_the_image_has_is_not_shipped() -> None:
 
 
 def test_every_platform_has_its_tags() -> None:
-    """Linux is what AWS is; a laptop that plays AWS may be a Mac."""
+    """Each platform has its wheel tags: Linux for AWS, macOS for a laptop with the local AWS."""
     assert "manylinux_2_28_x86_64" in LINUX.pip
     assert PLATFORMS["macos-arm64"].uv == "aarch64-apple-darwin"
 
 
 def test_the_cache_builds_once_and_never_half(tmp_path: Path) -> None:
-    """A build that fails leaves nothing; one that succeeds is found again."""
+    """The cache keeps nothing of a failed build and builds only once."""
     built: list[Path] = []
 
     def build(folder: Path) -> None:
@@ -145,7 +143,7 @@ def test_the_cache_builds_once_and_never_half(tmp_path: Path) -> None:
 
 
 def test_a_layer_that_lambda_would_refuse_is_refused_here() -> None:
-    """The message says how large it is, and where to take something out."""
+    """A layer above Lambda's limit is refused with its size and the place to make it smaller."""
     check_size(MOST_UNZIPPED_BYTES)
     with pytest.raises(
         BuildFailedError, match=r"262,144,001 bytes unzipped, and Lambda takes 262,144,000"
@@ -154,15 +152,13 @@ def test_a_layer_that_lambda_would_refuse_is_refused_here() -> None:
 
 
 def test_the_functions_fit_and_the_layer_imports(tmp_path: Path) -> None:
-    """The real layer, trimmed, with the evaluator: below Lambda's limit, and importable in a clean
-    interpreter.
-    """
+    """The real layer and function fit into Lambda's limit, and a clean interpreter imports them."""
     functions = build_functions(Target(PYTHON), cache=CACHE)
     assert 50_000_000 < functions.unzipped_bytes < MOST_UNZIPPED_BYTES
     for file in (functions.layer, functions.evaluator):
         with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
             archive.extractall(tmp_path)
-    # New code is another zip and the same layer, found in the cache: nothing but the alias moves.
+    # New code makes a new zip and reuses the cached layer, so only the alias moves.
     changed = tmp_path / "changed"
     for room, module in (("evaluator", "rl_evaluator"), ("lifecycle", "rl_lifecycle")):
         shutil.copytree(ROOT / room / module, changed / room / module)
@@ -183,7 +179,7 @@ def test_the_functions_fit_and_the_layer_imports(tmp_path: Path) -> None:
 
 
 def test_a_wheel_set_names_every_wheel_by_its_digest() -> None:
-    """The set is one record: file names and digests, ours and the locked ones, for one Python."""
+    """The wheel set lists names and digests of our wheels and the locked ones, for one Python."""
     wheels = build_trainer_wheels(Target(PYTHON), cache=CACHE)
     record = WheelSet.from_json(wheels.files[-1].read())
     assert wheels.artifact.sha256 == sha256_hex(wheels.files[-1].read())
@@ -196,7 +192,7 @@ def test_a_wheel_set_names_every_wheel_by_its_digest() -> None:
 
 
 def test_artifacts_are_uploaded_once_and_what_names_others_last(dev: Deployment) -> None:
-    """A second upload finds them; one that is missing is uploaded though the last is there."""
+    """A second upload sends only a missing file, even if the last file exists."""
     files = [
         ArtifactFile(artifact_key(sha256_hex(data), "x.whl"), sha256_hex(data), data=data)
         for data in (b"one", b"two", b"set")

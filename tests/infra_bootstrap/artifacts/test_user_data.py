@@ -1,6 +1,4 @@
-"""A machine that cannot start says so and ends; its user data is small and never leaves the machine
-running.
-"""
+"""A machine that cannot start reports the reason and terminates itself."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ EXPERIMENT = {
 
 
 def test_the_script_is_valid_shell() -> None:
-    """Bash reads it, and the two programs inside of it are Python. It needs nothing that a small
-    Debian lacks.
-    """
+    """The script is valid Bash with two Python programs, and runs on a small Debian."""
     script = (TEMPLATES / "user_data.sh").read_text()
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     inside = [part.split("\nPY\n", 1)[0] for part in script.split("<<'PY'\n")[1:]]
@@ -53,9 +49,7 @@ def test_the_script_is_valid_shell() -> None:
 
 
 def test_the_script_needs_no_newer_shell_than_macos_has() -> None:
-    """The local AWS's machines are processes there, and its Bash is 3.2: none of what came with 4
-    and 5, outside of the programs.
-    """
+    """The script uses nothing newer than Bash 3.2, which macOS has and the local AWS uses there."""
     script = (TEMPLATES / "user_data.sh").read_text()
     shell = "".join(part.partition("\nPY\n")[2] or part for part in script.split("<<'PY'\n"))
     newer = re.compile(
@@ -84,10 +78,8 @@ TAGS = ("environment", "experiment", "run", "trial", "attempt", "spec", "deadlin
         "",
     ],
 )
-def test_whatever_a_tag_says_is_a_value_and_never_a_command(tmp_path: Path, value: str) -> None:
-    """The step that asks who the machine is, with a metadata service that answers this for every
-    tag.
-    """
+def test_a_tags_value_is_never_run_as_a_command(tmp_path: Path, value: str) -> None:
+    """A tag's value is never run as a command, whatever the metadata service answers."""
     script = (TEMPLATES / "user_data.sh").read_text()
     step = script[script.index("cat > identity.py") : script.index("export NIGHTSHIFT_BUCKET")]
     show = 'printf "%s\\0" "$instance" ' + " ".join(
@@ -107,7 +99,10 @@ def test_whatever_a_tag_says_is_a_value_and_never_a_command(tmp_path: Path, valu
 
 @contextmanager
 def answering(answer: Callable[[str], str]) -> Iterator[str]:
-    """Serve an instance metadata service that answers every path. :return: its address."""
+    """Serve an instance metadata service that gives one answer for every path.
+
+    :return: its address
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -135,7 +130,8 @@ def boot(
     dev: Deployment, run: str, wheels: WheelSet | None, *, upload_set: bool = True
 ) -> tuple[Spec, dict[str, Any]]:
     """Freeze a spec, launch its machine, and wait for the machine's end.
-    :return: the spec and the ended machine.
+
+    :return: the spec and the ended machine
     """
     launcher = dev.as_role("launcher")
     data = wheels.to_json() if wheels else b""
@@ -185,16 +181,14 @@ def await_end(dev: Deployment, instance_id: str) -> dict[str, Any]:
 
 
 def read(dev: Deployment, key: str) -> bytes:
-    """Read an object as Airflow's role, soon: the machine writes it just before it ends."""
+    """Read an object as Airflow's role, and wait until the machine has written it."""
     return bytes(
         dev.as_role("airflow-worker").s3.get_object(Bucket=dev.bucket, Key=key)["Body"].read()
     )
 
 
 def test_a_missing_wheel_is_a_failed_heartbeat_a_log_and_an_end(dev: Deployment) -> None:
-    """The trainer never started; so the machine speaks for it, uploads what happened, and
-    terminates itself.
-    """
+    """If the trainer cannot start, the machine writes heartbeat and log and terminates itself."""
     spec, machine = boot(
         dev, "missing", WheelSet(python=PYTHON, wheels={"ghost-1-py3-none-any.whl": "0" * 64})
     )
@@ -212,7 +206,7 @@ def test_a_missing_wheel_is_a_failed_heartbeat_a_log_and_an_end(dev: Deployment)
 
 
 def test_wheels_for_another_python_are_refused_by_name(dev: Deployment) -> None:
-    """An image that moved to another Python says so instead of failing at some import."""
+    """An image with another Python is refused by name, before an import fails."""
     spec, _ = boot(dev, "otherpython", WheelSet(python="3.99", wheels={}))
     beat = json.loads(read(dev, heartbeat_key(spec.trial_id("seed-0"))))
     assert (beat["state"], beat["cause"]) == ("failed", "spec")

@@ -1,6 +1,4 @@
-"""The command line, as users and scripts see it: one JSON object, one clear line, an exit
-status.
-"""
+"""The command line prints one JSON object or one clear line, and sets the exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from tests.infra_bootstrap.accounts import ROOT, Deployment
 
 
 def alone(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that must end before it speaks to AWS."""
+    """Run a command that must end before it calls AWS."""
     environ = {
         "PATH": os.environ["PATH"],
         "HOME": os.devnull,
@@ -43,7 +41,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "said"),
+    ("arguments", "variables", "message"),
     [
         (["deploy"], {}, "the following arguments are required: --environment"),
         (["deploy", "--environment", "Prod"], {}, "--environment 'Prod': lower case, digits and -"),
@@ -127,17 +125,17 @@ KEYS = {
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_status_2(
-    arguments: list[str], variables: dict[str, str], said: str
+    arguments: list[str], variables: dict[str, str], message: str
 ) -> None:
-    """What is wrong is said in one line, before anything is asked of AWS."""
+    """Bad input is refused in one line before the first call to AWS."""
     done = alone(*arguments, **variables)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
-    """Before anything is asked of AWS; its parameters are looked for beside it."""
+def test_a_missing_policy_file_is_refused_with_the_options_form() -> None:
+    """A missing policy file is refused with the option's form, before the first call to AWS."""
     done = alone(
         "upload-policy",
         "--environment",
@@ -156,7 +154,7 @@ def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
 
 
 def test_an_endpoint_that_does_not_answer_is_one_line(tmp_path: object) -> None:
-    """No traceback when AWS cannot be reached."""
+    """An endpoint that does not answer gives one line and no traceback."""
     done = alone(
         "outputs", "--environment", "dev", "--region", "eu-west-1", **KEYS, AWS_MAX_ATTEMPTS="1"
     )
@@ -166,16 +164,14 @@ def test_an_endpoint_that_does_not_answer_is_one_line(tmp_path: object) -> None:
 
 
 def test_another_account_than_the_one_that_was_meant_is_refused(dev: Deployment) -> None:
-    """`--account` protects from the wrong credentials."""
+    """`--account` refuses credentials of another account."""
     done = dev.account.cli("deploy", "--environment", "dev", "--account", "999999999999")
     assert done.returncode == 2
     assert "these credentials are of account 123456789012" in done.stderr
 
 
-def test_credentials_that_a_region_does_not_know_are_told_why(dev: Deployment) -> None:
-    """A region that was never opted into answers as if the credentials were wrong; both are said,
-    and what to do.
-    """
+def test_unknown_credentials_may_mean_a_region_without_opt_in(dev: Deployment) -> None:
+    """The error of unknown credentials also names the other cause, a region without opt-in."""
     done = subprocess.run(
         [
             sys.executable,
@@ -205,14 +201,14 @@ def test_credentials_that_a_region_does_not_know_are_told_why(dev: Deployment) -
 
 
 def test_what_is_not_deployed_says_what_to_run(dev: Deployment) -> None:
-    """The outputs of an environment that does not exist end with the command that makes it."""
+    """The outputs of an environment that does not exist name the command that creates it."""
     done = dev.account.cli("outputs", "--environment", "nowhere", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert "run `python -m infra_bootstrap deploy --environment nowhere`" in done.stderr
 
 
 def test_outputs_drift_and_preflight_print_one_json_object(dev: Deployment) -> None:
-    """Programs read stdout, people read stderr."""
+    """Results are JSON on stdout, and messages for people go to stderr."""
     outputs = json.loads(
         dev.account.cli("outputs", "--environment", "dev", "--json", role="airflow-worker").stdout
     )
@@ -226,9 +222,7 @@ def test_outputs_drift_and_preflight_print_one_json_object(dev: Deployment) -> N
 
 
 def test_the_policy_of_an_airflow_worker_is_a_file_to_attach(dev: Deployment) -> None:
-    """What is printed is what identity attached; it is known before identity exists, and names that
-    environment's roles.
-    """
+    """The printed policy is the one that the identity stack attaches; it needs no stack."""
     printed = json.loads(dev.account.cli("airflow-policy", "--environment", "dev").stdout)
     iam = dev.as_role("administrator").iam
     arn = f"arn:aws:iam::{dev.account.account_id}:policy/nightshift-dev-airflow"
@@ -241,14 +235,14 @@ def test_the_policy_of_an_airflow_worker_is_a_file_to_attach(dev: Deployment) ->
 
 
 def test_destroy_without_confirmation_deletes_nothing(dev: Deployment) -> None:
-    """Exit status 2, and the words that would confirm."""
+    """Without confirmation, destroy deletes nothing, exits with 2 and prints the words to type."""
     done = dev.account.cli("destroy", "--environment", "dev", "--confirm", "prod")
     assert (done.returncode, done.stdout) == (2, "")
     assert "add `--confirm dev`" in done.stderr
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    """Help needs neither network nor credentials, and names what every command needs."""
+    """Help needs neither network nor credentials and lists each command's required options."""
     for command in ("preflight", "plan", "deploy", "build", "outputs", "drift", "destroy", "smoke"):
         with pytest.raises(SystemExit, match="0"):
             build_parser().parse_args([command, "--help"])

@@ -1,6 +1,4 @@
-"""What is uploaded for an import: two files of one export, told apart without executing
-anything.
-"""
+"""An upload for an import is two files of one export, identified without executing them."""
 
 import json
 import struct
@@ -15,7 +13,7 @@ from rl_lifecycle.registry.parameter_files import digest_parameters
 
 
 def safetensors(value: float) -> bytes:
-    """A policy of one number, and an optimizer's state beside it."""
+    """Build a policy of one number, with an optimizer's state."""
     form = {
         "policy/w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
         "optimizer/step": {"dtype": "F32", "shape": [], "data_offsets": [4, 8]},
@@ -25,7 +23,7 @@ def safetensors(value: float) -> bytes:
 
 
 def test_parameters_of_another_policy_are_not_uploaded(tmp_path: Path) -> None:
-    """The policy's metadata name the digest of its own."""
+    """Parameters are refused if the policy's metadata name another digest."""
     policy, beside = tmp_path / "p.onnx", tmp_path / "p.safetensors"
     policy.write_bytes(b"onnx " + digest_parameters(safetensors(1.0), "p").encode())
     beside.write_bytes(safetensors(1.0))
@@ -46,8 +44,8 @@ def test_parameters_of_another_policy_are_not_uploaded(tmp_path: Path) -> None:
         struct.pack("<Q", 2) + b"{}",
     ],
 )
-def test_what_are_no_parameters_is_said_in_one_line(tmp_path: Path, data: bytes) -> None:
-    """Whatever the bytes are."""
+def test_bytes_that_are_no_parameters_are_refused(tmp_path: Path, data: bytes) -> None:
+    """Bytes that are not parameters are refused in one line."""
     with pytest.raises(InvalidRecordError) as failed:
         digest_parameters(data, "p.safetensors")
     assert "\n" not in str(failed.value)

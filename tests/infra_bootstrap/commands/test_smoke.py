@@ -1,6 +1,4 @@
-"""The first real account: refused without the exact words, and where anything exists; else one
-whole run, and nothing left.
-"""
+"""`make aws-smoke` needs exact words and an empty account, runs once and leaves nothing."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ from tests.infra_bootstrap.accounts import PYTHON, ROOT, Account, Deployment
     ],
 )
 def test_without_the_exact_words_nothing_is_made(account: Account, confirm: str) -> None:
-    """Words for another account or environment, or fewer, are refused; the message says what it
-    costs and what to type.
-    """
+    """Words for another account or environment are refused with the cost and the words to type."""
     done = account.cli("smoke", "--confirm", confirm)
     assert (done.returncode, done.stdout) == (2, "")
     assert f'make aws-smoke CONFIRM="{confirmation(account.clients(), "smoke")}"' in done.stderr
@@ -45,7 +41,7 @@ def test_without_the_exact_words_nothing_is_made(account: Account, confirm: str)
 
 
 def test_another_environments_words_name_it(account: Account) -> None:
-    """What is to be typed for another environment is the command that understands it."""
+    """The refusal for another environment shows the command for that environment."""
     done = account.cli(
         "smoke", "--environment", "trial", "--confirm", confirmation(account.clients(), "smoke")
     )
@@ -55,7 +51,7 @@ def test_another_environments_words_name_it(account: Account) -> None:
 
 
 def test_an_environment_that_lives_is_not_touched(dev: Deployment) -> None:
-    """Even with the exact words: its stacks stay, its bucket stays, and its machine runs on."""
+    """An existing environment is left unchanged, even with the exact words."""
     administrator = dev.as_role("administrator")
     tags = [
         {"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}
@@ -92,9 +88,7 @@ def test_an_environment_that_lives_is_not_touched(dev: Deployment) -> None:
 
 @pytest.fixture(params=["bucket", "role"])
 def half(account: Account, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An environment of which one thing exists, and no stack: what a kept bucket, or another
-    region, leaves to be seen.
-    """
+    """An environment without stacks that has one resource, such as a kept bucket."""
     clients: Any = account.clients()
     bucket, role = (
         bucket_name("half", account.account_id, account.region),
@@ -121,39 +115,35 @@ def half(account: Account, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_one_thing_that_exists_is_enough_to_refuse(account: Account, half: str) -> None:
-    """A bucket without stacks, or a role whose stack lives in another region: refused, and it is
-    still there.
-    """
-    clients, said = account.clients(), list[str]()
+    """A bucket without stacks, or a role of a stack in another region, is refused and kept."""
+    clients, output = account.clients(), list[str]()
     with pytest.raises(BadInputError, match=f"half exists \\({half}\\)"):
         run_smoke(
             clients,
             DeploymentSettings("half", lambda_runtime=f"python{PYTHON}"),
             confirmation(clients, "half"),
-            said.append,
+            output.append,
         )
     assert list(find_traces(clients, "half")) == [half]
-    assert said == []
+    assert output == []
 
 
 def test_a_new_environment_has_no_traces(account: Account) -> None:
-    """What the refusals above are measured against."""
+    """An environment that never existed has no traces, so the refusals above can tell."""
     assert list(find_traces(account.clients(), "untouched")) == []
 
 
-def test_the_dearest_that_can_happen_is_below_the_cap() -> None:
-    """The cap is a promise; what could be spent is added up before anything is made."""
+def test_the_highest_possible_cost_is_below_the_cap() -> None:
+    """The highest possible cost, which is computed before the run, is below the cap."""
     assert 0 < highest_usd() <= CAP_USD
 
 
 def test_what_could_cost_more_than_the_cap_is_refused(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deadline so late that the machine could pass the cap: refused with the exact words said,
-    and nothing was made.
-    """
+    """A deadline that could pass the cap is refused even with the exact words."""
     monkeypatch.setattr(smoke, "DEADLINE", timedelta(hours=24))
-    clients, said = account.clients(), list[str]()
+    clients, output = account.clients(), list[str]()
     with pytest.raises(
         BadInputError,
         match=r"it could cost \d+\.\d\d USD, more than the cap of 1\.00: nothing was made",
@@ -162,14 +152,14 @@ def test_what_could_cost_more_than_the_cap_is_refused(
             clients,
             DeploymentSettings("smoke", lambda_runtime=f"python{PYTHON}"),
             confirmation(clients, "smoke"),
-            said.append,
+            output.append,
         )
     assert list(find_traces(clients, "smoke")) == []
-    assert said == []
+    assert output == []
 
 
 def make(account: Account, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `make aws-smoke` as a user does, with an administrator's credentials."""
+    """Run `make aws-smoke` as an administrator."""
     environ = {
         key: value
         for key, value in os.environ.items()
@@ -188,16 +178,14 @@ def make(account: Account, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_make_refuses_without_the_words(account: Account) -> None:
-    """The target itself says what to type, and fails."""
+    """`make aws-smoke` without the words fails and prints the words to type."""
     done = make(account)
     assert done.returncode != 0
     assert f'make aws-smoke CONFIRM="{confirmation(account.clients(), "smoke")}"' in done.stderr
 
 
 def test_one_whole_run_leaves_nothing(account: Account) -> None:
-    """Bootstrap, a real training, its policy's arrival judged by the real Lambda, destroy,
-    proof.
-    """
+    """The run bootstraps, trains, evaluates in the real Lambda, destroys and leaves nothing."""
     done = make(
         account,
         f"CONFIRM={confirmation(account.clients(), 'smoke')}",

@@ -1,4 +1,4 @@
-"""Stacks are made, found unchanged, changed, and mended after a failure."""
+"""Stacks are created, found unchanged, updated, and repaired after a failure."""
 
 import json
 import time
@@ -30,7 +30,7 @@ from tests.infra_bootstrap.preflight.test_preflight import FakeClients
 
 
 def test_a_first_bootstrap_by_an_administrator_creates_five_stacks(dev: Deployment) -> None:
-    """Every stack of a new environment is there and complete."""
+    """An administrator's first bootstrap creates all five stacks."""
     stacks = [
         find_stack(dev.as_role("administrator"), stack_name("dev", concern)) for concern in Concern
     ]
@@ -38,15 +38,13 @@ def test_a_first_bootstrap_by_an_administrator_creates_five_stacks(dev: Deployme
 
 
 def test_airflows_role_finds_everything_unchanged(dev: Deployment) -> None:
-    """A second bootstrap, by the worker's role, changes nothing and says so."""
+    """A second bootstrap with the worker's role changes nothing and reports that."""
     results = dev.deploy(clients=dev.as_role("airflow-worker"))
     assert {result.outcome for result in results} == {StackOutcome.UNCHANGED}
 
 
 def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
-    """Everything the pipeline needs is in the outputs, as JSON too, without an environment
-    variable.
-    """
+    """Airflow's role can read every output, also as JSON and without environment variables."""
     outputs: Outputs = dev.outputs
     assert outputs.bucket == dev.bucket
     assert set(outputs.subnet_ids) == {"eu-west-1a", "eu-west-1b", "eu-west-1c"}
@@ -58,7 +56,7 @@ def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
 
 
 def test_airflows_role_may_not_change_identity(dev: Deployment) -> None:
-    """A change to roles ends with the command that an administrator must run."""
+    """A change to roles is refused with the command that an administrator must run."""
     settings = DeploymentSettings("dev", parameters={"MaxVolumeGib": "300"})
     with pytest.raises(
         IdentityChangedError,
@@ -68,7 +66,7 @@ def test_airflows_role_may_not_change_identity(dev: Deployment) -> None:
 
 
 def test_a_changed_parameter_updates_its_stack_alone(dev: Deployment) -> None:
-    """An update through the deployer's role says what changed, and can be taken back."""
+    """A changed parameter updates only its stack, reports the change, and can be reverted."""
     worker = dev.as_role("airflow-worker")
     for value in ("31", "30"):
         prepared = prepare(
@@ -83,7 +81,7 @@ def test_a_changed_parameter_updates_its_stack_alone(dev: Deployment) -> None:
 
 
 def await_outcome(clients: Clients, prepared: Prepared) -> None:
-    """Wait until a started stack is updated."""
+    """Wait until the update of a stack has ended."""
     for _ in range(200):
         if poll(clients, prepared).outcome is StackOutcome.UPDATED:
             return
@@ -92,11 +90,11 @@ def await_outcome(clients: Clients, prepared: Prepared) -> None:
 
 
 def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deployment) -> None:
-    """New bytes publish a version and move the alias; the machine's template gets a version with
-    the new wheels.
+    """New code changes only the function's alias and the launch template.
 
-    Nothing else changes: three stacks are unchanged, the layer is the one that was there, and the
-    template's first version, which specs that were frozen before have pinned, is still as it was.
+    New bytes publish a version and move the alias, and the launch template gets a version with the
+    new wheels. Three stacks and the layer stay unchanged. The template's first version stays as it
+    was, because frozen specs pin it.
     """
     fresh.deploy()
     before, administrator = fresh.outputs, fresh.as_role("administrator")
@@ -139,10 +137,8 @@ def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deploy
     assert wheels == {"1": before.trainer_wheels.sha256, "2": fresh.outputs.trainer_wheels.sha256}
 
 
-def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) -> None:
-    """A failed change names the resource and the reason, is rolled back, and corrected is UPDATED
-    by the same command.
-    """
+def test_a_failed_update_is_repaired_by_the_same_command(fresh: Deployment) -> None:
+    """A failed update names the resource and the reason; the corrected command then succeeds."""
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,), (Concern.EVALUATION,))
     good = fresh.upload(administrator, "def handle(event, context=None):\n    return 'new'\n")
@@ -156,18 +152,16 @@ def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) 
         match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it continues from here",
     ):
         deploy_side_by_side(
-            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.printed.append
         )
     done = deploy_side_by_side(
-        administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.said.append
+        administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.printed.append
     )
     assert [result.outcome for result in done] == [StackOutcome.UPDATED]
 
 
-def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deployment) -> None:
-    """A failed first deployment names the resource and AWS's reason; corrected, the same command
-    goes on.
-    """
+def test_a_stack_that_rolled_back_is_created_by_the_same_command(fresh: Deployment) -> None:
+    """A failed creation names resource and reason; the corrected command then succeeds."""
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,))
     uploaded = fresh.upload(administrator, "def handle(event, context=None):\n    return event\n")
@@ -181,7 +175,7 @@ def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deploy
         match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it continues from here",
     ):
         deploy_side_by_side(
-            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.printed.append
         )
     found = find_stack(administrator, stack_name(fresh.settings.environment, Concern.EVALUATION))
     assert found is not None
@@ -191,8 +185,8 @@ def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deploy
     ]
 
 
-def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deployment) -> None:
-    """A stack in REVIEW_IN_PROGRESS is cleared away and made."""
+def test_a_change_set_that_was_never_executed_is_removed(fresh: Deployment) -> None:
+    """A stack in REVIEW_IN_PROGRESS is deleted and created again."""
     fresh.deploy((Concern.IDENTITY,))
     prepare(fresh.as_role("administrator"), fresh.settings, Concern.STORAGE)
     found = find_stack(
@@ -204,9 +198,7 @@ def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deploymen
 
 
 def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
-    """UPDATE_ROLLBACK_FAILED takes no change set: the rollback goes on as the deployer, and then
-    the deployment does.
-    """
+    """UPDATE_ROLLBACK_FAILED takes no change set, so the deployer continues the rollback first."""
     client = boto3.client(
         "cloudformation",
         region_name="eu-west-1",

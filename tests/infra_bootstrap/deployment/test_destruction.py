@@ -1,6 +1,4 @@
-"""An environment goes as it came: after a confirmation, not under running machines, and nothing of
-it is left.
-"""
+"""Destroy needs a confirmation, refuses under running machines, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ def test_nothing_is_deleted_without_the_exact_name(dev: Deployment, confirm: str
 
 
 def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
-    """A machine of the environment stops its destruction."""
+    """A running machine of the environment stops its destruction."""
     ec2 = dev.as_role("administrator").ec2
     tags = [
         {"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}
@@ -38,16 +36,16 @@ def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
     )["Instances"][0]["InstanceId"]
     try:
         with pytest.raises(InstancesRunningError, match=f"1 machines run \\({made}\\)"):
-            destroy(dev.as_role("administrator"), dev.settings, "dev", dev.said.append)
+            destroy(dev.as_role("administrator"), dev.settings, "dev", dev.printed.append)
     finally:
         ec2.terminate_instances(InstanceIds=[made])
 
 
 def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deployment) -> None:
-    """Airflow deletes what costs money, keeps identity and storage, cannot take the bucket, and
-    nothing else is left.
+    """Airflow's role deletes everything except identity and storage.
 
-    A bootstrap afterwards finds the bucket again, with what was in it, and makes the rest anew.
+    It cannot delete the bucket. A later bootstrap finds the bucket with its content and creates the
+    rest again.
     """
     fresh.deploy()
     bucket = fresh.bucket
@@ -60,8 +58,8 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
     worker = fresh.as_role("airflow-worker")
     name = fresh.settings.environment
     with pytest.raises(AccessRefusedError, match="let an administrator run"):
-        destroy(worker, fresh.settings, name, fresh.said.append, delete_bucket=True)
-    done = destroy(worker, fresh.settings, name, fresh.said.append)
+        destroy(worker, fresh.settings, name, fresh.printed.append, delete_bucket=True)
+    done = destroy(worker, fresh.settings, name, fresh.printed.append)
     assert set(done.deleted) == {
         stack_name(name, concern)
         for concern in (Concern.NETWORK, Concern.TRAINING, Concern.EVALUATION)
@@ -77,40 +75,36 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
 
 
 def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
-    """A plain destroy keeps the bucket and, with it, the roles that its deletion needs; the second
-    one takes both.
-    """
+    """A plain destroy keeps the bucket and its roles, which a second destroy deletes."""
     fresh.deploy((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE))
     administrator, name = fresh.as_role("administrator"), fresh.settings.environment
     administrator.s3.head_bucket(Bucket=fresh.bucket)
-    first = destroy(administrator, fresh.settings, name, fresh.said.append)
+    first = destroy(administrator, fresh.settings, name, fresh.printed.append)
     assert first.deleted == (stack_name(name, Concern.NETWORK),)
     assert first.kept == (stack_name(name, Concern.IDENTITY), stack_name(name, Concern.STORAGE))
     assert "identity the role that can delete it" in first.why_kept
-    assert any(first.why_kept in said for said in fresh.said)
+    assert any(first.why_kept in line for line in fresh.printed)
     assert first.leftovers == ()
-    second = destroy(administrator, fresh.settings, name, fresh.said.append, delete_bucket=True)
+    second = destroy(administrator, fresh.settings, name, fresh.printed.append, delete_bucket=True)
     assert set(second.deleted) == {*first.kept, fresh.bucket}
     assert (second.kept, second.why_kept, second.leftovers) == ((), "", ())
 
 
 def test_roles_without_a_bucket_are_not_kept(fresh: Deployment) -> None:
-    """A bootstrap that got no further than identity leaves nothing after a plain destroy."""
+    """After a bootstrap that stopped at identity, a plain destroy leaves nothing."""
     fresh.deploy((Concern.IDENTITY,))
     done = destroy(
         fresh.as_role("administrator"),
         fresh.settings,
         fresh.settings.environment,
-        fresh.said.append,
+        fresh.printed.append,
     )
     assert done.deleted == (stack_name(fresh.settings.environment, Concern.IDENTITY),)
     assert (done.kept, done.why_kept, done.leftovers) == ((), "", ())
 
 
 def test_leftovers_are_found_by_their_tag(dev: Deployment) -> None:
-    """A subnet that somebody made and tagged is listed: the proof is not only that the stacks are
-    gone.
-    """
+    """A tagged subnet outside the stacks is listed, so the proof does not rely on stacks alone."""
     ec2 = dev.as_role("administrator").ec2
     vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     ec2.create_tags(Resources=[vpc], Tags=[{"Key": "nightshift:environment", "Value": "dev"}])

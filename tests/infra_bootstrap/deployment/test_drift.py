@@ -1,8 +1,7 @@
-"""Drift: nothing when nothing was touched, and what was touched by its name.
+"""Drift reports nothing for an untouched deployment, and names each resource that was changed.
 
-The first of these is also the read-back test: each role, policy, rule, bucket setting and template
-version is read through its own service and is what the template says. COMPLETE alone would be weak
-evidence.
+The first test reads each role, policy, rule, bucket setting and template version through its own
+service, because a stack's COMPLETE alone proves little.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Tampering = Callable[[Deployment], Iterator[None]]
 
 
 def drifted(dev: Deployment) -> set[str]:
-    """Differences as `Resource: what`."""
+    """List the differences as `Resource: what`."""
     return {
         f"{drift.resource}: {drift.what}"
         for drift in find_drift(dev.as_role("administrator"), "dev")
@@ -36,14 +35,12 @@ def drifted(dev: Deployment) -> set[str]:
 
 
 def test_what_was_deployed_reads_back_as_the_templates_say(dev: Deployment) -> None:
-    """Every role with its boundary, trust and policies, the bucket, the group, the endpoint, the
-    template, the alias.
-    """
+    """Every deployed resource that drift covers equals its template."""
     assert drifted(dev) == set()
 
 
 def a_bucket_policy(dev: Deployment) -> Iterator[None]:
-    """Somebody takes a statement out of the bucket's policy."""
+    """Remove a statement from the bucket's policy."""
     s3 = dev.as_role("administrator").s3
     before = s3.get_bucket_policy(Bucket=dev.bucket)["Policy"]
     document = json.loads(before)
@@ -56,7 +53,7 @@ def a_bucket_policy(dev: Deployment) -> Iterator[None]:
 
 
 def a_security_group(dev: Deployment) -> Iterator[None]:
-    """Somebody opens a port."""
+    """Open a port."""
     rule = [
         {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     ]
@@ -67,7 +64,7 @@ def a_security_group(dev: Deployment) -> Iterator[None]:
 
 
 def a_role(dev: Deployment) -> Iterator[None]:
-    """Somebody gives the trainer a policy more."""
+    """Add a policy to the trainer's role."""
     iam = dev.as_role("administrator").iam
     iam.put_role_policy(
         RoleName="nightshift-dev-trainer", PolicyName="sly", PolicyDocument=EVERYTHING
@@ -77,7 +74,7 @@ def a_role(dev: Deployment) -> Iterator[None]:
 
 
 def a_boundary(dev: Deployment) -> Iterator[None]:
-    """Somebody takes the evaluator's boundary away."""
+    """Remove the evaluator's boundary."""
     iam = dev.as_role("administrator").iam
     before = iam.get_role(RoleName="nightshift-dev-evaluator")["Role"]["PermissionsBoundary"][
         "PermissionsBoundaryArn"
@@ -90,7 +87,7 @@ def a_boundary(dev: Deployment) -> Iterator[None]:
 
 
 def a_trust(dev: Deployment) -> Iterator[None]:
-    """Somebody trusts the whole account with the promoter."""
+    """Let the whole account assume the promoter's role."""
     iam = dev.as_role("administrator").iam
     before = iam.get_role(RoleName="nightshift-dev-promoter")["Role"]["AssumeRolePolicyDocument"]
     wide = {
@@ -107,7 +104,7 @@ def a_trust(dev: Deployment) -> Iterator[None]:
 
 
 def public_access(dev: Deployment) -> Iterator[None]:
-    """Somebody takes the block of public access away."""
+    """Remove the block of public access."""
     s3 = dev.as_role("administrator").s3
     before = s3.get_public_access_block(Bucket=dev.bucket)["PublicAccessBlockConfiguration"]
     s3.delete_public_access_block(Bucket=dev.bucket)
@@ -116,7 +113,7 @@ def public_access(dev: Deployment) -> Iterator[None]:
 
 
 def versioning(dev: Deployment) -> Iterator[None]:
-    """Somebody suspends versioning: what is overwritten would be gone."""
+    """Suspend versioning, which would lose overwritten objects."""
     s3 = dev.as_role("administrator").s3
     s3.put_bucket_versioning(Bucket=dev.bucket, VersioningConfiguration={"Status": "Suspended"})
     yield
@@ -124,7 +121,7 @@ def versioning(dev: Deployment) -> Iterator[None]:
 
 
 def an_alias(dev: Deployment) -> Iterator[None]:
-    """Somebody points the alias at the code that was uploaded last, whatever it is."""
+    """Point the alias at the latest uploaded code."""
     lambda_, name = (
         dev.as_role("administrator").client("lambda"),
         dev.outputs.evaluator_function_name,
@@ -149,16 +146,14 @@ def an_alias(dev: Deployment) -> Iterator[None]:
     ],
 )
 def test_tampering_shows_up_by_name(dev: Deployment, tamper: Tampering, named: str) -> None:
-    """Each is found and nothing else is, and it is gone again when it was put back."""
+    """Each change is found alone, and is no longer found after it was reverted."""
     with contextmanager(tamper)(dev):
         assert named in drifted(dev)
     assert named not in drifted(dev)
 
 
 def test_a_version_of_the_launch_template_that_is_not_ours_shows_up(fresh: Deployment) -> None:
-    """Somebody adds a version; the deployed one is still what machines are launched from, and the
-    new one is named.
-    """
+    """A foreign template version is named, and launches still use the deployed version."""
     fresh.deploy()
     administrator, name = fresh.as_role("administrator"), fresh.settings.environment
     administrator.ec2.create_launch_template_version(
@@ -173,7 +168,7 @@ def test_a_version_of_the_launch_template_that_is_not_ours_shows_up(fresh: Deplo
 
 
 def test_drift_of_what_was_never_deployed_says_so(dev: Deployment) -> None:
-    """There is nothing to compare: the message names the stack and the command."""
+    """The drift of a missing environment names the stack and the command to run."""
     with pytest.raises(
         NotDeployedError,
         match=r"there is no stack nightshift-nowhere-identity: run `python -m infra_boot",

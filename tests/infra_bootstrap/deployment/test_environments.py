@@ -1,6 +1,4 @@
-"""`dev` as it comes and `prod` with everything that can be asked for, side by side in one account,
-and strangers to each other.
-"""
+"""`dev` with defaults and `prod` with every option share one account and stay separate."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ EVERYTHING = {
 
 @pytest.fixture(scope="module")
 def prod(running_account: Account, deployed: Deployment) -> Deployment:
-    """The environment `prod`, beside `dev`, with every option on and a KMS key of its own."""
+    """The environment `prod` beside `dev`, with every option on and its own KMS key."""
     assert running_account is deployed.account
     with running_account.reachable():
         key = (
@@ -56,14 +54,12 @@ def prod(running_account: Account, deployed: Deployment) -> Deployment:
 
 @pytest.fixture
 def both(dev: Deployment, prod: Deployment) -> tuple[Deployment, Deployment]:
-    """The two, with clients pointed at their account."""
+    """The two environments, with clients that point at their account."""
     return dev, prod
 
 
 def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deployment]) -> None:
-    """Every stack is complete, no name is shared, and reading everything back finds no
-    difference.
-    """
+    """Every stack is complete, no name is shared, and drift finds no difference."""
     dev, prod = both
     administrator = dev.as_role("administrator")
     for deployment in both:
@@ -91,10 +87,8 @@ def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deplo
     assert ours["environment"] != theirs["environment"]
 
 
-def test_everything_that_can_be_asked_for_is_there(both: tuple[Deployment, Deployment]) -> None:
-    """A way out through NAT, Session Manager's endpoints that take TLS from inside alone, a budget,
-    an address, executions kept.
-    """
+def test_every_option_has_its_resources(both: tuple[Deployment, Deployment]) -> None:
+    """`prod` has its NAT, private endpoints, budget, address and kept executions."""
     _, prod = both
     ec2, lambda_ = prod.as_role("administrator").ec2, prod.as_role("administrator").client("lambda")
     subnet = ec2.describe_subnets(SubnetIds=[prod.outputs.subnet_ids["eu-west-1a"]])["Subnets"][0]
@@ -129,12 +123,10 @@ def test_everything_that_can_be_asked_for_is_there(both: tuple[Deployment, Deplo
     assert [item["Endpoint"] for item in subscribed["Subscriptions"]] == ["nights@example.com"]
 
 
-def test_a_key_of_ones_own_encrypts_the_bucket_and_its_roles_may_use_it(
+def test_the_users_kms_key_encrypts_the_bucket(
     both: tuple[Deployment, Deployment],
 ) -> None:
-    """What the launcher writes is encrypted with the key, and every role that works on the bucket
-    is granted it, through S3.
-    """
+    """Objects are encrypted with the key, and each bucket role may use it through S3."""
     _, prod = both
     key, body = spec_key("exp", "kms"), b"{}"
     prod.as_role("launcher").s3.put_object(Bucket=prod.bucket, Key=key, Body=body, IfNoneMatch="*")
@@ -161,7 +153,7 @@ def test_a_key_of_ones_own_encrypts_the_bucket_and_its_roles_may_use_it(
 
 
 def test_neither_launches_in_the_other(both: tuple[Deployment, Deployment]) -> None:
-    """A launcher is refused the other's template, and machines tagged as the other's."""
+    """A launcher may use neither the other's template nor the other's tags."""
     dev, prod = both
     for ours, theirs in ((dev, prod), (prod, dev)):
         launcher, name = ours.as_role("launcher").ec2, ours.settings.environment
@@ -177,7 +169,7 @@ def test_neither_launches_in_the_other(both: tuple[Deployment, Deployment]) -> N
 
 
 def retagged(request: dict[str, Any], environment: str) -> dict[str, Any]:
-    """The request for a machine of an environment."""
+    """Change the request's tags to those of an environment."""
     changed = copy.deepcopy(request)
     tags = TAGS | {"nightshift:environment": environment}
     changed["TagSpecifications"][0]["Tags"] = [
@@ -190,7 +182,7 @@ def retagged(request: dict[str, Any], environment: str) -> dict[str, Any]:
 def test_no_role_reads_or_writes_the_others_bucket(
     both: tuple[Deployment, Deployment], role: str
 ) -> None:
-    """What the same role of the other environment may do there is refused."""
+    """A role is refused what the same role of the other environment may do there."""
     dev, prod = both
     for ours, theirs in ((dev, prod), (prod, dev)):
         s3 = ours.as_role(role).s3
@@ -206,7 +198,7 @@ def test_no_role_reads_or_writes_the_others_bucket(
 
 
 def test_neither_ends_the_others_machines(both: tuple[Deployment, Deployment]) -> None:
-    """Launcher and reaper of one environment are refused a machine of the other, which runs on."""
+    """Launcher and reaper cannot end a machine of the other environment."""
     dev, prod = both
     ec2 = dev.as_role("administrator").ec2
     tags = [
@@ -229,7 +221,7 @@ def test_neither_ends_the_others_machines(both: tuple[Deployment, Deployment]) -
 
 
 def test_a_role_becomes_no_role_of_the_other(both: tuple[Deployment, Deployment]) -> None:
-    """Launcher and promoter of one environment are not trusted by the other's roles."""
+    """The other environment's roles do not trust launcher and promoter."""
     dev, prod = both
     for ours, theirs in ((dev, prod), (prod, dev)):
         for role in ("launcher", "promoter"):
@@ -240,13 +232,11 @@ def test_a_role_becomes_no_role_of_the_other(both: tuple[Deployment, Deployment]
 def test_an_administrator_takes_one_away_and_leaves_the_other(
     both: tuple[Deployment, Deployment],
 ) -> None:
-    """Bucket, roles, policies and stacks of prod are gone; looked for by name and by tag, nothing
-    is found; dev is untouched.
-    """
+    """Destroying prod leaves nothing of prod by name or tag, and dev unchanged."""
     dev, prod = both
     administrator = dev.as_role("administrator")
     before = dev.outputs
-    done = destroy(administrator, prod.settings, "prod", prod.said.append, delete_bucket=True)
+    done = destroy(administrator, prod.settings, "prod", prod.printed.append, delete_bucket=True)
     assert set(done.deleted) == {*(stack_name("prod", concern) for concern in Concern), prod.bucket}
     assert (done.kept, done.leftovers) == ((), ())
     with pytest.raises(ClientError) as caught:
@@ -263,10 +253,8 @@ def test_an_administrator_takes_one_away_and_leaves_the_other(
     assert find_drift(administrator, "dev") == []
 
 
-def test_another_region_is_as_good(tmp_path: Path) -> None:
-    """us-east-1, which names its buckets' place and its zones otherwise than all: five stacks,
-    nothing in them names a region.
-    """
+def test_another_region_works_too(tmp_path: Path) -> None:
+    """The five stacks deploy to us-east-1, whose bucket location and zones have special names."""
     account = Account(tmp_path / "state", "--region", "us-east-1")
     try:
         with account.reachable():

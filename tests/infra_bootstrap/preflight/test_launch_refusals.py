@@ -1,6 +1,4 @@
-"""What the launcher is told before it asks for a machine, by the local AWS's own template, image,
-offers and quotas.
-"""
+"""The launcher checks template, image, offers and quotas before it requests a machine."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ def checks(dev: Deployment) -> LaunchChecks:
 
 
 def template(dev: Deployment, image_id: str) -> str:
-    """A template of somebody's, with an image."""
+    """Create a foreign launch template with an image."""
     made = dev.as_role("administrator").ec2.create_launch_template(
         LaunchTemplateName=f"t-{image_id}",
         LaunchTemplateData={"ImageId": image_id, "InstanceType": "c7i.large"},
@@ -37,7 +35,7 @@ def template(dev: Deployment, image_id: str) -> str:
 def test_what_is_deployed_passes_every_check(
     dev: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The launcher may look at all of it, quotas included: nothing was passed over."""
+    """A good deployment passes all checks, also quotas, without a skipped one."""
     with caplog.at_level(logging.INFO):
         checks(dev).check(
             dev.outputs.launch_template_id, dev.outputs.launch_template_version, AUTO_TYPES, "spot"
@@ -46,7 +44,7 @@ def test_what_is_deployed_passes_every_check(
 
 
 def test_a_deleted_template_is_refused(dev: Deployment) -> None:
-    """A version, or all of it."""
+    """A deleted template, or a deleted version, is refused."""
     with pytest.raises(
         LaunchRefusedError, match="has no version 99 any more: trigger bootstrap_infrastructure"
     ):
@@ -57,8 +55,8 @@ def test_a_deleted_template_is_refused(dev: Deployment) -> None:
         checks(dev).check(gone, "1", AUTO_TYPES, "spot")
 
 
-def test_an_image_that_is_gone_is_refused(dev: Deployment) -> None:
-    """The template names it, EC2 does not know it."""
+def test_a_missing_image_is_refused(dev: Deployment) -> None:
+    """A template whose image EC2 does not know is refused."""
     with pytest.raises(
         LaunchRefusedError, match="is gone, or not available: trigger bootstrap_infrastructure"
     ):
@@ -66,7 +64,7 @@ def test_an_image_that_is_gone_is_refused(dev: Deployment) -> None:
 
 
 def test_a_quota_that_can_never_hold_the_machine_is_refused(dev: Deployment) -> None:
-    """The account has 16 vCPUs of P, the machine 192."""
+    """A machine with more vCPUs than the quota is refused: 192 of P, where the quota is 16."""
     with pytest.raises(
         LaunchRefusedError, match=r"quota L-417A185B allows 16 vCPUs .* has 192: ask for more"
     ):
@@ -79,7 +77,7 @@ def test_a_quota_that_can_never_hold_the_machine_is_refused(dev: Deployment) -> 
 
 
 def test_a_type_that_no_subnet_of_ours_offers_is_refused(dev: Deployment) -> None:
-    """P5 is offered in one zone; a network without that zone cannot have it."""
+    """A type is refused if no zone of our subnets offers it."""
     offered = MarketPrices(dev.as_role("launcher").ec2, LOG).offered_zones(["p5.48xlarge"])
     assert offered is not None
     subnets = {
@@ -95,8 +93,8 @@ def test_a_type_that_no_subnet_of_ours_offers_is_refused(dev: Deployment) -> Non
 
 
 @pytest.mark.parametrize("role", ["trainer", "promoter", "reaper", "evaluator"])
-def test_nobody_else_asks_for_quotas(dev: Deployment, role: str) -> None:
-    """Only who launches needs them."""
+def test_only_the_launcher_reads_quotas(dev: Deployment, role: str) -> None:
+    """Only the launcher needs quotas, so the other roles may not read them."""
     assert_refused(
         dev.as_role(role).client("service-quotas").get_service_quota,
         ServiceCode="ec2",

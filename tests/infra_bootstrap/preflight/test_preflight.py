@@ -1,4 +1,4 @@
-"""Preflight says what would go wrong and how to mend it, and makes nothing."""
+"""Preflight reports what would fail and how to fix it, and creates nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
 
 
 class FakeClients(Clients):
-    """Clients of which some are stubs that check what they are asked."""
+    """Clients that are stubs for some services; a stub checks its requests."""
 
     def __init__(
         self, stubs: dict[str, Any], arn: str = "arn:aws:iam::123456789012:role/x"
@@ -34,17 +34,17 @@ class FakeClients(Clients):
         self.__dict__["identity"] = {"Account": "123456789012", "Arn": arn, "UserId": "x"}
 
     def client(self, service: str) -> Any:
-        """A stub if there is one."""
+        """Return the service's stub, or a real client."""
         return self.stubs.get(service) or super().client(service)
 
 
 def failed(checks: list[Check]) -> dict[str, Check]:
-    """Failures by name."""
+    """Return the failed checks by name."""
     return {check.name: check for check in failures(checks)}
 
 
 def test_a_good_account_is_ready(dev: Deployment) -> None:
-    """Nothing fails for an administrator, nor for Airflow's role once identity is there."""
+    """No check fails for an administrator or, after identity exists, for Airflow's role."""
     for role in ("administrator", "airflow-worker"):
         assert failed(run_checks(dev.as_role(role), dev.settings)) == {}
     found = run_checks(dev.as_role("administrator"), dev.settings)
@@ -54,14 +54,14 @@ def test_a_good_account_is_ready(dev: Deployment) -> None:
 
 
 def test_what_a_caller_may_not_look_at_is_a_warning_that_names_it(dev: Deployment) -> None:
-    """Airflow's role cannot read quotas: that is said, with the permission, and fails nothing."""
+    """A check without its permission is a warning that names the permission."""
     found = {check.name: check for check in run_checks(dev.as_role("airflow-worker"), dev.settings)}
     assert found["vCPUs"].verdict is CheckResult.WARNING
     assert "what GetServiceQuota needs" in found["vCPUs"].fix
 
 
 def test_a_bucket_that_is_not_ours_is_refused(dev: Deployment) -> None:
-    """A bucket of the name that no stack of ours made would fail the storage stack half-way."""
+    """A bucket with our name that no stack of ours created is refused."""
     s3 = dev.as_role("administrator").s3
     name = f"nightshift-taken-{dev.account.account_id}-{dev.account.region}"
     s3.create_bucket(
@@ -73,7 +73,7 @@ def test_a_bucket_that_is_not_ours_is_refused(dev: Deployment) -> None:
 
 
 def test_an_environment_that_lives_in_another_region_is_refused(dev: Deployment) -> None:
-    """Role names are global; a second region would fail half-way through identity."""
+    """An environment in another region is refused, because role names are global."""
     elsewhere = Clients(boto3.Session(*_credentials(dev), region_name="eu-central-1"))
     assert (
         "choose the region where the environment lives"
@@ -88,7 +88,7 @@ def _credentials(dev: Deployment) -> tuple[str, str, str]:
 
 
 def test_an_image_that_does_not_exist_or_does_not_fit_is_refused(dev: Deployment) -> None:
-    """A wrong SSM parameter, and a volume smaller than the image, are both found."""
+    """A wrong SSM parameter, or a volume smaller than the image, is refused."""
     wrong = DeploymentSettings(
         "new", parameters={"ImageId": "/aws/service/deeplearning/ami/x86_64/none/latest/ami-id"}
     )
@@ -103,12 +103,9 @@ def test_an_image_that_does_not_exist_or_does_not_fit_is_refused(dev: Deployment
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# every row can fail
+# ---- every row can fail
 def answering(service: str, *answers: tuple[str, Any]) -> Any:
-    """A client of a service whose calls are answered in this order: by a response, or by an error's
-    code.
-    """
+    """Return a client that answers its calls in this order, with responses or error codes."""
     client = boto3.client(
         service, region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none"
     )
@@ -125,12 +122,12 @@ def answering(service: str, *answers: tuple[str, Any]) -> Any:
 
 
 def quota(value: float) -> tuple[str, Any]:
-    """Service Quotas' answer."""
+    """Build Service Quotas' answer."""
     return "get_service_quota", {"Quota": {"Value": value}}
 
 
 def no_stack(times: int = 1) -> Any:
-    """A CloudFormation that knows no stack."""
+    """Return a CloudFormation client that knows no stack."""
     client = boto3.client(
         "cloudformation",
         region_name="eu-west-1",
@@ -147,7 +144,7 @@ def no_stack(times: int = 1) -> Any:
 
 
 def stack(concern: str, status: str, **more: Any) -> dict[str, Any]:
-    """One stack as CloudFormation describes it."""
+    """Describe one stack as CloudFormation does."""
     return {
         "Stacks": [
             {
@@ -163,8 +160,7 @@ def stack(concern: str, status: str, **more: Any) -> dict[str, Any]:
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MISSING_ROLE = ("get_role", "NoSuchEntity")
-#: One failing situation for each row of the table: the clients, the settings, what is found, and
-#: the fix.
+#: For each check, a situation in which it fails: clients, settings, what it finds, and the fix.
 FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] = {
     "who am I": (
         lambda: FakeClients({}, "arn:aws:iam::123456789012:root"),
@@ -345,15 +341,13 @@ REFUSED = (
         ]
     },
 )
-#: A role of AWS's that `deploy` makes itself is no failure.
+#: A missing service-linked role, which `deploy` creates, is no failure.
 WARNED = {"service-linked roles"}
 
 
 @pytest.mark.parametrize("row", CHECKS)
 def test_every_row_can_fail_and_says_what_to_do(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row of the table has a situation in which it fails, says what it found, and names the
-    fix.
-    """
+    """Each check fails in its situation, reports what it found, and names the fix."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     make, given, found, fix = FAILING[row]
     situation = Situation(make(), DeploymentSettings("dev", **given))
@@ -367,9 +361,7 @@ def test_every_row_can_fail_and_says_what_to_do(row: str, monkeypatch: pytest.Mo
 
 
 def test_a_quota_of_zero_fails_where_every_run_needs_it_and_warns_for_gpus() -> None:
-    """New accounts have no GPU quota, which is a warning, and may have no spot quota, which is a
-    failure.
-    """
+    """A zero quota is a warning for GPUs, as in new accounts, and a failure for spot."""
     situation = Situation(FAILING["vCPUs"][0](), DeploymentSettings("dev"))
     verdicts = [check.verdict for check in account_checks.check_quotas(situation)]
     assert verdicts == [
@@ -381,7 +373,7 @@ def test_a_quota_of_zero_fails_where_every_run_needs_it_and_warns_for_gpus() -> 
 
 
 def test_one_full_subnet_is_a_warning() -> None:
-    """Fleet takes the other zones; the table says which one is full."""
+    """One full subnet is a warning that names it, because Fleet uses the other zones."""
     subnets = [
         {"AvailabilityZone": "a", "AvailableIpAddressCount": 3},
         {"AvailabilityZone": "b", "AvailableIpAddressCount": 2000},
@@ -390,10 +382,8 @@ def test_one_full_subnet_is_a_warning() -> None:
     assert (check.verdict, check.found) == (CheckResult.WARNING, "a 3, b 2000")
 
 
-def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployment) -> None:
-    """Once identity is there its Airflow role may deploy; another role that may not administrate is
-    told so, and by whom.
-    """
+def test_a_role_without_rights_may_not_deploy(dev: Deployment) -> None:
+    """A role without rights is refused and referred to Airflow's role, which may deploy."""
     iam = dev.as_role("administrator").iam
     trust = {
         "Effect": "Allow",
@@ -420,9 +410,7 @@ def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployme
 
 
 def test_rights_that_are_scoped_to_our_names_suffice(dev: Deployment) -> None:
-    """Whoever may do all of it to this environment's own resources, and nothing else, is an
-    administrator here.
-    """
+    """Full rights on this environment's own resources are enough to deploy it."""
     iam = dev.as_role("administrator").iam
     trust = {
         "Effect": "Allow",
@@ -497,9 +485,7 @@ def test_rights_that_are_scoped_to_our_names_suffice(dev: Deployment) -> None:
 def test_deploy_refuses_before_anything_is_made(
     account: Account, given: list[str], problem: str
 ) -> None:
-    """A first deployment begins with the preflight: what it finds is one line with the fix, and no
-    stack exists afterwards.
-    """
+    """`deploy` runs preflight first, so a refused deployment creates no stack."""
     done = account.cli(
         "deploy", "--environment", "unready", "--lambda-runtime", f"python{PYTHON}", *given
     )
@@ -510,8 +496,9 @@ def test_deploy_refuses_before_anything_is_made(
 
 
 def test_a_laptops_python_is_refused_on_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Onnxruntime does not load in Lambda's python3.11; on this machine's loopback Lambda's Python
-    is this machine's.
+    """On AWS python3.11 is refused, because its glibc is too old for onnxruntime.
+
+    The local AWS runs functions in this machine's Python, so it accepts python3.11.
     """
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with pytest.raises(BadInputError, match=r"python3.11 has 2.26; choose python3.12 or later"):

@@ -1,6 +1,4 @@
-"""Who may write what: every class of keys against every role, refused by policy and not by a
-missing bucket.
-"""
+"""Policies let each role write its own classes of keys and no others."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from rl_lifecycle.storage.layout import (
 )
 from tests.infra_bootstrap.accounts import REFUSALS, Deployment, refusal
 
-#: The roles that write, and those that never do: an administrator's hand included.
+#: The roles that write, and those that never do, such as an administrator.
 ROLES = (
     "trainer",
     "evaluator",
@@ -35,8 +33,8 @@ ROLES = (
     "airflow-worker",
     "administrator",
 )
-#: The deployer may by the bucket's policy, for a future without the launcher; its own policy gives
-#: it nothing.
+#: The bucket's policy allows the deployer, for a future without the launcher; the deployer's own
+#: policy does not.
 WRITES = {(role, prefix) for prefix, roles in WRITERS.items() for role in roles} - {
     ("deployer", ARTIFACTS)
 }
@@ -53,12 +51,11 @@ KEYS = {
 
 
 def key_of(prefix: str, suffix: str = "") -> str:
-    """A key of a class."""
+    """Return a key of a class."""
     return KEYS.get(prefix, f"{prefix}exp/run/seed-0.json") + suffix
 
 
-#: What an evaluation of policies says, and no missing resource does: which action, and which kind
-#: of policy decided.
+#: What AWS's message has only if a policy refused the call: the action and the kind of policy.
 EVALUATED = re.compile(
     r"is not authorized to perform: ([a-z0-9-]+:\w+) .*?"
     r"(with an explicit deny in an? [\w-]+ policy|because no [\w-]+ policy allows the \1 action)"
@@ -66,9 +63,9 @@ EVALUATED = re.compile(
 
 
 def assert_refused(call: Callable[..., Any], **arguments: Any) -> str:
-    """Make a call that policies must refuse, by evaluating them and not because something is
-    missing.
-    :return: AWS's message.
+    """Assert that a policy refuses the call, and not a missing resource.
+
+    :return: AWS's message
     """
     with pytest.raises(ClientError) as caught:
         call(**arguments)
@@ -80,9 +77,7 @@ def assert_refused(call: Callable[..., Any], **arguments: Any) -> str:
 
 @pytest.mark.parametrize(("role", "prefix"), FOREIGN)
 def test_a_class_is_refused_to_all_but_its_writer(dev: Deployment, role: str, prefix: str) -> None:
-    """A role that is not a class's writer cannot write it, though bucket and credentials are
-    good.
-    """
+    """Other roles cannot write a class, even with a good bucket and good credentials."""
     s3 = dev.as_role(role).s3
     assert_refused(
         s3.put_object, Bucket=dev.bucket, Key=key_of(prefix, f".{role}"), Body=b"", IfNoneMatch="*"
@@ -91,15 +86,16 @@ def test_a_class_is_refused_to_all_but_its_writer(dev: Deployment, role: str, pr
 
 @pytest.mark.parametrize(("role", "prefix"), sorted(WRITES))
 def test_a_class_is_written_by_its_writer(dev: Deployment, role: str, prefix: str) -> None:
-    """The writer of a class can write it, with the condition that the contract asks for."""
-    dev.as_role(role).s3.put_object(
-        Bucket=dev.bucket, Key=key_of(prefix, f".{role}"), Body=b"{}", IfNoneMatch="*"
-    )
+    """The writer of a class can write it under the condition of the contract."""
+    key = key_of(prefix, f".{role}")
+    s3 = dev.as_role(role).s3
+    answer = s3.put_object(Bucket=dev.bucket, Key=key, Body=b"{}", IfNoneMatch="*")
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_writes_outside_of_the_contract(dev: Deployment, role: str) -> None:
-    """A key of no class can be written by nobody."""
+    """No role can write a key outside the classes."""
     assert_refused(
         dev.as_role(role).s3.put_object, Bucket=dev.bucket, Key=f"elsewhere/{role}", Body=b""
     )
@@ -115,10 +111,8 @@ def test_no_role_writes_outside_of_the_contract(dev: Deployment, role: str) -> N
         ("promoter", "registry/exp/history/"),
     ],
 )
-def test_what_is_written_once_cannot_be_written_without_saying_so(
-    dev: Deployment, role: str, prefix: str
-) -> None:
-    """A write without If-None-Match is refused, also by the class's own writer."""
+def test_a_write_once_class_needs_a_condition(dev: Deployment, role: str, prefix: str) -> None:
+    """Even a class's writer needs If-None-Match to write a key that is written once."""
     assert_refused(
         dev.as_role(role).s3.put_object,
         Bucket=dev.bucket,
@@ -132,9 +126,7 @@ def test_what_is_written_once_cannot_be_written_without_saying_so(
     [("promoter", "registry/other/champion.json"), ("trainer", "checkpoints/e/r/t/head.json")],
 )
 def test_a_pointer_moves_only_by_comparing(dev: Deployment, role: str, key: str) -> None:
-    """Without If-Match or If-None-Match a pointer cannot be written; with the ETag that was read it
-    can.
-    """
+    """A pointer is written only with If-None-Match, or with If-Match and the ETag that was read."""
     s3 = dev.as_role(role).s3
     assert_refused(s3.put_object, Bucket=dev.bucket, Key=key, Body=b"1")
     etag = s3.put_object(Bucket=dev.bucket, Key=key, Body=b"1", IfNoneMatch="*")["ETag"]
@@ -144,10 +136,8 @@ def test_a_pointer_moves_only_by_comparing(dev: Deployment, role: str, key: str)
 
 @pytest.mark.parametrize("prefix", [ARTIFACTS, SPECS, EVALUATIONS, LEDGER, REGISTRY])
 @pytest.mark.parametrize("role", ["promoter", "evaluator", "launcher", "administrator"])
-def test_nobody_rewrites_history(dev: Deployment, role: str, prefix: str) -> None:
-    """What was planned, judged, promoted and paid cannot be deleted, not even by an
-    administrator.
-    """
+def test_no_role_deletes_history(dev: Deployment, role: str, prefix: str) -> None:
+    """Not even an administrator can delete plans, verdicts, promotions and costs."""
     s3 = dev.as_role(role).s3
     assert_refused(s3.delete_object, Bucket=dev.bucket, Key=key_of(prefix))
     assert_refused(s3.delete_object, Bucket=dev.bucket, Key=key_of(prefix), VersionId="null")
@@ -155,7 +145,7 @@ def test_nobody_rewrites_history(dev: Deployment, role: str, prefix: str) -> Non
 
 @pytest.mark.parametrize("prefix", [POLICIES, CHECKPOINTS])
 def test_old_versions_stay(dev: Deployment, prefix: str) -> None:
-    """No version of any object can be deleted by hand; the lifecycle does that."""
+    """No role can delete an object's version; only the lifecycle rules do."""
     assert_refused(
         dev.as_role("administrator").s3.delete_object,
         Bucket=dev.bucket,
@@ -165,7 +155,7 @@ def test_old_versions_stay(dev: Deployment, prefix: str) -> None:
 
 
 def test_plain_http_is_refused_by_the_policy(dev: Deployment) -> None:
-    """The bucket's first statement denies everything that does not come by TLS."""
+    """The bucket's first statement denies every request without TLS."""
     found = json.loads(
         dev.as_role("administrator").s3.get_bucket_policy(Bucket=dev.bucket)["Policy"]
     )

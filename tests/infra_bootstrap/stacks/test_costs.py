@@ -1,6 +1,4 @@
-"""Prices are what they claim to be: approximate, from general knowledge, and said to be so wherever
-they are shown.
-"""
+"""Every displayed price is marked as approximate."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ COMMANDS = (ROOT / "infra_bootstrap/commands/actions.py").read_text()
 @pytest.mark.parametrize(
     "text", [costs.__doc__ or "", GUIDE], ids=["costs.py", "docs/aws-account.md"]
 )
-def test_nobody_claims_to_have_read_a_price(text: str) -> None:
-    """Where the prices come from is said, and that they are approximate."""
+def test_prices_have_a_source_and_are_approximate(text: str) -> None:
+    """The source of the prices is stated, and that they are approximate."""
     words = " ".join(text.split())
     assert (
         "approximate list prices of us-east-1, written down from general knowledge and not "
@@ -32,7 +30,7 @@ def test_nobody_claims_to_have_read_a_price(text: str) -> None:
 
 
 def test_what_is_printed_says_approximate() -> None:
-    """A plan's price and a first run's are both said to be approximate."""
+    """A plan's price and a first run's price are both marked as approximate."""
     assert "approximate list prices of us-east-1" in COMMANDS
     assert "by an approximate price table" in COMMANDS
     assert "at list price" not in COMMANDS
@@ -43,7 +41,7 @@ def test_what_is_printed_says_approximate() -> None:
     [("EnableNat", Concern.NETWORK, 37), ("EnableSessionManager", Concern.NETWORK, 22)],
 )
 def test_the_guide_says_what_the_sum_says(parameter: str, concern: Concern, about: int) -> None:
-    """What a parameter costs a month in the guide is what the plan adds up."""
+    """The guide's monthly cost of a parameter equals the plan's sum."""
     off, on = (
         costs.monthly_usd(resources_made(concern, {parameter: value}))
         for value in ("false", "true")
@@ -53,9 +51,7 @@ def test_the_guide_says_what_the_sum_says(parameter: str, concern: Concern, abou
 
 
 def test_a_plan_says_what_changes_and_what_that_costs(dev: Deployment) -> None:
-    """A way out of the network: what would be added and changed, what it costs a month, what is
-    paid now; and nothing is left.
-    """
+    """A plan for a NAT lists changes and monthly costs, and leaves nothing behind."""
     done = dev.account.cli(
         "plan",
         "--environment",
@@ -75,15 +71,15 @@ def test_a_plan_says_what_changes_and_what_that_costs(dev: Deployment) -> None:
     cloudformation = dev.as_role("administrator").cloudformation
     left = cloudformation.list_change_sets(StackName="nightshift-dev-network")["Summaries"]
     assert [change_set for change_set in left if change_set["ExecutionStatus"] == "AVAILABLE"] == []
-    told = dev.account.cli(
+    output = dev.account.cli(
         "plan", "--environment", "dev", "--stack", "network", "--parameter", "EnableNat=true"
     ).stdout
-    assert "added           NatGateway (AWS::EC2::NatGateway)" in told
-    assert "NatGateway 32.85, NatAddress 3.65, FlowLog 0.50), now 0.50" in told
+    assert "added           NatGateway (AWS::EC2::NatGateway)" in output
+    assert "NatGateway 32.85, NatAddress 3.65, FlowLog 0.50), now 0.50" in output
 
 
 def test_what_heartbeats_cost_is_what_the_trainer_writes() -> None:
-    """The guide's pause and price are the trainer's longest pause and the table's price."""
+    """The guide's cost of heartbeats follows from the trainer's longest pause and the prices."""
     assert f"a PUT every {LONGEST_S:g} s after" in GUIDE
     assert f"about {costs.heartbeats_usd_an_hour(LONGEST_S):.4f} USD an hour and machine" in GUIDE
     assert round(8 * 3600 / LONGEST_S, -2) == 1900

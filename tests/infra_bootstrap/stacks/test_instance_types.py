@@ -1,4 +1,4 @@
-"""Deployment reads the table of instance types; one more row is all that a new type needs."""
+"""A new instance type needs one new row of the table and no other change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rl_lifecycle.machines.prices import FALL_BACK
 from tests.infra_bootstrap.accounts import ROOT, Account, Deployment
 
 DEFAULT = str(parameters_of(Concern.IDENTITY)[ALLOWED_TYPES]["Default"])
-#: Types that do not exist: the next of a family, and one with a GPU and a first letter of its own.
+#: Invented types: the next size of a family, and a GPU type with a new first letter.
 NEW_ROWS = (
     {
         "name": "c9x.large",
@@ -58,8 +58,7 @@ NEW_ROWS = (
         "spot_usd": 0.3,
     },
 )
-#: Asked in a process of its own, which imports the copy of the contract whose table has the new
-#: rows.
+#: Runs in its own process, which imports a copy of the contract with the new rows.
 QUESTIONS = """
 import json, sys
 from pathlib import Path
@@ -97,7 +96,9 @@ with account.reachable():
 print(json.dumps({
     "auto": AUTO_TYPES,
     "form": [instance_types_of(compute), slots_of(compute)],
-    "form with a GPU": read_experiment(experiment | {"compute": graphs}, "new").compute.instance_types,
+    "form with a GPU": read_experiment(
+        experiment | {"compute": graphs}, "new"
+    ).compute.instance_types,
     "dearest": highest_on_demand_usd(names),
     "types": {
         name: [
@@ -114,9 +115,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def table_with_new_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the contract in a folder of its own, with more rows in its table and no other
-    change.
-    """
+    """Copy the contract into its own folder and add rows to its table."""
     room = tmp_path_factory.mktemp("lifecycle")
     shutil.copytree(Path(machines.__file__).parents[2], room / "rl_lifecycle")
     table = room / "rl_lifecycle/machines/instance_types.json"
@@ -127,7 +126,7 @@ def table_with_new_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory, table_with_new_rows: Path) -> Iterator[Account]:
-    """A local AWS that was started with that table."""
+    """A local AWS that was started with the changed table."""
     account = Account(
         tmp_path_factory.mktemp("types") / "state", "--instance-types", str(table_with_new_rows)
     )
@@ -137,7 +136,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory, table_with_new_rows: Path) -
 
 @pytest.fixture(scope="module")
 def answers(newer: Account, table_with_new_rows: Path) -> dict[str, Any]:
-    """What the pipeline says of the new types, and what the launcher could launch."""
+    """What the pipeline answers about the new types, and what the launcher could launch."""
     rooms = (table_with_new_rows.parents[2], ROOT)
     done = subprocess.run(
         [
@@ -159,9 +158,7 @@ def answers(newer: Account, table_with_new_rows: Path) -> dict[str, Any]:
 
 
 def test_a_new_row_is_all_that_the_pipeline_needs(answers: dict[str, Any]) -> None:
-    """`auto`, prices, quotas, processors, vCPUs, the pool, experiments and preflight know the
-    type.
-    """
+    """`auto`, prices, quotas, processors, pools, experiments and preflight know the type."""
     assert answers["auto"][0] == "c9x.large"
     assert "w9.medium" not in answers["auto"]
     assert answers["form"] == [["c9x.large", "w9.medium"], 6]
@@ -176,14 +173,12 @@ def test_a_new_row_is_all_that_the_pipeline_needs(answers: dict[str, Any]) -> No
 
 
 def test_a_new_row_is_all_that_the_launcher_needs(answers: dict[str, Any]) -> None:
-    """Its policy, made by a deployment, lets it launch the type; the local AWS starts the
-    machine.
-    """
+    """The deployed policy allows the new type, and the local AWS starts such a machine."""
     assert answers["launched"] == {"c9x.large": ["c9x.large"], "w9.medium": ["w9.medium"]}
 
 
 def test_a_new_row_is_all_that_the_local_aws_needs(newer: Account) -> None:
-    """It describes the type, offers it in every zone, and names its prices."""
+    """The local AWS describes the type, offers it in every zone, and prices it."""
     with newer.reachable():
         clients = newer.clients()
         names = [str(row["name"]) for row in NEW_ROWS]
@@ -207,7 +202,7 @@ def test_a_new_row_is_all_that_the_local_aws_needs(newer: Account) -> None:
 
 
 def test_a_killed_local_aws_keeps_the_types_of_its_start(newer: Account) -> None:
-    """A restart after a crash goes on with the copy in the state folder."""
+    """After a crash the local AWS restarts with the copy in its state folder."""
     newer.local_aws("fault", "restart", "--json")
     with newer.reachable():
         found = newer.clients().ec2.describe_instance_types(InstanceTypes=["c9x.large"])
@@ -217,7 +212,7 @@ def test_a_killed_local_aws_keeps_the_types_of_its_start(newer: Account) -> None
 def test_the_launcher_of_a_new_environment_may_launch_every_type_that_has_a_price(
     dev: Deployment,
 ) -> None:
-    """By the template's own list, and by what is added to it."""
+    """The template's list and the added families allow every type that has a price."""
     planned = plan_parameters(
         dev.account.clients(), DeploymentSettings("other"), Concern.IDENTITY, None
     )
@@ -227,10 +222,10 @@ def test_the_launcher_of_a_new_environment_may_launch_every_type_that_has_a_pric
         assert any(fnmatchcase(name, pattern) for pattern in patterns), name
 
 
-def test_families_of_new_rows_are_added_to_a_list_that_nobody_narrowed(
+def test_families_of_new_rows_are_added_to_a_list_that_was_not_narrowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A narrower list stays; one that was widened by hand keeps what was added."""
+    """New families are added to the default or a widened list, not to a narrowed one."""
     before = allow_types_of_the_table(DEFAULT, DEFAULT)
     row = replace(next(iter(INSTANCE_TYPES.values())), name="c9x.large")
     monkeypatch.setitem(INSTANCE_TYPES, row.name, row)  # type: ignore[arg-type]
@@ -242,20 +237,20 @@ def test_families_of_new_rows_are_added_to_a_list_that_nobody_narrowed(
 
 
 def test_a_person_may_still_choose_the_list(dev: Deployment) -> None:
-    """What is asked for is used as it is."""
+    """A list that a person gave is used unchanged."""
     settings = DeploymentSettings("other", parameters={ALLOWED_TYPES: "m5.*"})
     planned = plan_parameters(dev.account.clients(), settings, Concern.IDENTITY, None)
     assert planned[ALLOWED_TYPES] == "m5.*"
 
 
 def test_what_the_deployment_names_is_in_the_table() -> None:
-    """The first run's types have a price, and so has the template's default type."""
+    """The first run's types and the template's default type have a price."""
     default = parameters_of(Concern.TRAINING)["InstanceType"]["Default"]
     assert {default, *smoke.INSTANCE_TYPES} <= set(FALL_BACK)
 
 
 def test_preflight_looks_at_the_smallest_types_of_each_quota() -> None:
-    """What `auto` prefers, and the smallest GPUs."""
+    """Preflight checks the smallest types of `auto` and the smallest GPU types."""
     least = {"c7i.large", "c6i.large", "g4dn.xlarge", "g5.xlarge", "g6.xlarge"}
     assert least <= set(WANTED_TYPES)
     assert set(VCPU_QUOTAS) >= {

@@ -1,8 +1,7 @@
-"""What roles cannot do besides writing: launch, end, pass, invoke, become, deploy. Each refusal is
-policy's own.
+"""Roles cannot launch, end, pass, invoke, assume or deploy more than they need.
 
-A launch is tried as a dry run: AWS answers DryRunOperation when it would be allowed, and
-UnauthorizedOperation when not, before anything else can be wrong with it.
+A launch is tried as a dry run: AWS answers DryRunOperation if it is allowed, and
+UnauthorizedOperation if not, before it checks anything else.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ TAGS = {
 
 
 def fleet(dev: Deployment, **override: Any) -> Request:
-    """The request that the launcher makes, as a dry run."""
+    """Build the launcher's request as a dry run."""
     subnet = dev.outputs.subnet_ids["eu-west-1a"]
     template = {
         "LaunchTemplateId": dev.outputs.launch_template_id,
@@ -57,7 +56,7 @@ def fleet(dev: Deployment, **override: Any) -> Request:
 
 
 def instance(dev: Deployment, **changes: Any) -> Request:
-    """The same machine, asked for by RunInstances, which can change more than a Fleet can."""
+    """Build the same request for RunInstances, which can override more than CreateFleet."""
     asked = fleet(dev)
     return {
         "DryRun": True,
@@ -72,7 +71,7 @@ def instance(dev: Deployment, **changes: Any) -> Request:
 
 
 def tagged(request: Request, **tags: str | None) -> Request:
-    """The request with other tags; None takes one away."""
+    """Change tags of the request; None removes a tag."""
     changed = copy.deepcopy(request)
     wanted = {**TAGS, **{f"nightshift:{name}": value for name, value in tags.items()}}
     changed["TagSpecifications"][0]["Tags"] = [
@@ -82,14 +81,14 @@ def tagged(request: Request, **tags: str | None) -> Request:
 
 
 def without_template(request: Request) -> Request:
-    """The request for a machine that says everything itself."""
+    """Build the request of a machine without a launch template."""
     return {key: value for key, value in request.items() if key != "LaunchTemplate"}
 
 
 def dry_run(call: Callable[..., Any], request: Request, refused_on: str = "") -> str:
-    """What AWS says about a request that it does not carry out.
+    """Make a dry run and return AWS's error code.
 
-    :param refused_on: the resource that a refusal must name; an action it must always name.
+    :param refused_on: the resource that a refusal must name, besides the action
     """
     with pytest.raises(ClientError) as caught:
         call(**request)
@@ -101,7 +100,7 @@ def dry_run(call: Callable[..., Any], request: Request, refused_on: str = "") ->
 
 
 def disk(**settings: Any) -> list[dict[str, Any]]:
-    """A root volume of another kind."""
+    """Build a root volume of another kind."""
     return [
         {
             "DeviceName": "/dev/sda1",
@@ -111,7 +110,7 @@ def disk(**settings: Any) -> list[dict[str, Any]]:
 
 
 def foreign(dev: Deployment, what: str) -> str:
-    """Something that exists in the account and is not ours, made by the administrator."""
+    """Create a foreign resource in the account as the administrator."""
     ec2 = dev.as_role("administrator").ec2
     if what == "template":
         data = {
@@ -142,8 +141,7 @@ def foreign(dev: Deployment, what: str) -> str:
     return str(ec2.describe_security_groups(Filters=wanted)["SecurityGroups"][0]["GroupId"])
 
 
-# ----------------------------------------------------------------------------------------------------
-# launching
+# ---- launching
 LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
     "without the environment's tag": lambda dev: tagged(fleet(dev), environment="prod"),
     "without a deadline": lambda dev: tagged(fleet(dev), deadline=None),
@@ -156,7 +154,7 @@ LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
         dev, BlockDeviceMappings=disk(VolumeType="io2", Iops=1000)
     ),
     "on hardware of its own": lambda dev: fleet(dev, Placement={"Tenancy": "dedicated"}),
-    "on a host that somebody pays for": lambda dev: fleet(dev, Placement={"Tenancy": "host"}),
+    "on a dedicated host": lambda dev: fleet(dev, Placement={"Tenancy": "host"}),
     "in a placement group": lambda dev: fleet(dev, Placement={"GroupName": "somebodys"}),
     "in a subnet that is not ours": lambda dev: fleet(dev, SubnetId=foreign(dev, "subnet")),
 }
@@ -185,8 +183,7 @@ DIRECT: dict[str, Callable[[Deployment], Request]] = {
 }
 
 
-#: Which of a launch's resources each change is refused on: it shows that the condition meant for it
-#: is the one that decides.
+#: The resource on which each change is refused, which shows which condition decides.
 REFUSED_ON = {
     "without the environment's tag": "instance/*",
     "without a deadline": "instance/*",
@@ -197,7 +194,7 @@ REFUSED_ON = {
     "with a huge volume": "volume/*",
     "with an expensive volume": "volume/*",
     "on hardware of its own": "instance/*",
-    "on a host that somebody pays for": "instance/*",
+    "on a dedicated host": "instance/*",
     "in a placement group": "placement-group/somebodys",
     "in a subnet that is not ours": "subnet/",
     "without our template": "instance/*",
@@ -211,9 +208,7 @@ REFUSED_ON = {
 
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
 def test_the_launcher_may_launch_as_it_does(dev: Deployment, market: str) -> None:
-    """The request that the pipeline makes is allowed, on both markets; so what is refused below is
-    refused for its change.
-    """
+    """The pipeline's own request is allowed in both markets, so the refusals can tell."""
     request = fleet(dev)
     request["TargetCapacitySpecification"]["DefaultTargetCapacityType"] = market
     assert dry_run(dev.as_role("launcher").ec2.create_fleet, request) == "DryRunOperation"
@@ -222,7 +217,7 @@ def test_the_launcher_may_launch_as_it_does(dev: Deployment, market: str) -> Non
 
 @pytest.mark.parametrize("change", LAUNCHES)
 def test_a_fleet_is_refused(dev: Deployment, change: str) -> None:
-    """What an override or another tag could change is covered by a condition."""
+    """A condition refuses each change that an override or a tag of a Fleet could make."""
     assert (
         dry_run(dev.as_role("launcher").ec2.create_fleet, LAUNCHES[change](dev), REFUSED_ON[change])
         == "UnauthorizedOperation"
@@ -231,7 +226,7 @@ def test_a_fleet_is_refused(dev: Deployment, change: str) -> None:
 
 @pytest.mark.parametrize("change", DIRECT)
 def test_a_direct_launch_is_refused(dev: Deployment, change: str) -> None:
-    """The same holds for RunInstances, which can override everything."""
+    """A condition refuses each change that RunInstances could make."""
     request = DIRECT[change](dev)
     if change == "with a key pair":
         dev.as_role("administrator").ec2.create_key_pair(KeyName="somebody")
@@ -246,7 +241,7 @@ def test_a_direct_launch_is_refused(dev: Deployment, change: str) -> None:
 
 
 def test_the_launcher_passes_no_other_role(dev: Deployment) -> None:
-    """A machine with another profile is refused: the launcher may pass the trainer's role alone."""
+    """The launcher may pass only the trainer's role."""
     iam = dev.as_role("administrator").iam
     iam.create_instance_profile(InstanceProfileName="foreign")
     iam.add_role_to_instance_profile(InstanceProfileName="foreign", RoleName="administrator")
@@ -264,9 +259,7 @@ def test_the_launcher_passes_no_other_role(dev: Deployment) -> None:
 
 
 def test_the_trainers_profile_with_another_role_in_it_is_not_passed(dev: Deployment) -> None:
-    """The profile's name is ours; what is passed is the role in it, and the launcher may pass the
-    trainer's alone.
-    """
+    """The trainer's profile with another role is refused: PassRole checks the role."""
     iam, profile = dev.as_role("administrator").iam, "nightshift-dev-trainer"
     iam.remove_role_from_instance_profile(
         InstanceProfileName=profile, RoleName="nightshift-dev-trainer"
@@ -292,16 +285,15 @@ def test_the_trainers_profile_with_another_role_in_it_is_not_passed(dev: Deploym
     "role", ["trainer", "evaluator", "promoter", "reaper", "deployer", "airflow-worker"]
 )
 def test_only_the_launcher_launches(dev: Deployment, role: str) -> None:
-    """The pipeline's own request is refused to every other role."""
+    """Every other role is refused the pipeline's own request."""
     assert dry_run(dev.as_role(role).ec2.create_fleet, fleet(dev)) == "UnauthorizedOperation"
     assert dry_run(dev.as_role(role).ec2.run_instances, instance(dev)) == "UnauthorizedOperation"
 
 
-# ----------------------------------------------------------------------------------------------------
-# ending and tagging
+# ---- ending and tagging
 @pytest.fixture
 def stranger(dev: Deployment) -> Any:
-    """A machine of somebody else in the same account, and its end."""
+    """A foreign machine in the same account, which is ended after the test."""
     ec2 = dev.as_role("administrator").ec2
     made = ec2.run_instances(
         ImageId=dev.outputs.image_id,
@@ -317,24 +309,22 @@ def stranger(dev: Deployment) -> Any:
 @pytest.mark.parametrize(
     "role", ["launcher", "reaper", "trainer", "evaluator", "promoter", "deployer", "airflow-worker"]
 )
-def test_nobody_ends_a_machine_that_is_not_ours(dev: Deployment, stranger: str, role: str) -> None:
-    """A machine without our tag is refused to every role, those that may end ours included."""
+def test_no_role_ends_a_foreign_machine(dev: Deployment, stranger: str, role: str) -> None:
+    """Every role is refused to end a machine without our tag, also roles that may end ours."""
     assert_refused(dev.as_role(role).ec2.terminate_instances, InstanceIds=[stranger])
 
 
 def test_the_launcher_cannot_make_a_machine_ours_by_tagging_it(
     dev: Deployment, stranger: str
 ) -> None:
-    """Tags are given while something is made, and never afterwards: nobody adopts a stranger, or
-    moves a deadline.
-    """
+    """Tags can be set only at creation, so no role adopts a machine or moves a deadline."""
     tags = [{"Key": "nightshift:environment", "Value": "dev"}]
     assert_refused(dev.as_role("launcher").ec2.create_tags, Resources=[stranger], Tags=tags)
     assert_refused(dev.as_role("launcher").ec2.delete_tags, Resources=[stranger], Tags=tags)
 
 
 def test_the_launcher_cannot_change_the_template(dev: Deployment) -> None:
-    """A new version of the template is the deployer's alone."""
+    """Only the deployer creates versions of the launch template."""
     assert_refused(
         dev.as_role("launcher").ec2.create_launch_template_version,
         LaunchTemplateId=dev.outputs.launch_template_id,
@@ -344,9 +334,7 @@ def test_the_launcher_cannot_change_the_template(dev: Deployment) -> None:
 
 
 def test_the_reaper_reads_no_object(dev: Deployment) -> None:
-    """A machine's tag says when it is late; who may end machines need not know what they
-    trained.
-    """
+    """The reaper may not read objects, because a machine's tag has its deadline."""
     reaper = dev.as_role("reaper").s3
     for key in (
         "attempts/exp/run/seed-0/1.json",
@@ -357,14 +345,13 @@ def test_the_reaper_reads_no_object(dev: Deployment) -> None:
     assert_refused(reaper.list_objects_v2, Bucket=dev.bucket)
 
 
-# ----------------------------------------------------------------------------------------------------
-# what the deployer touches
+# ---- what the deployer touches
 Resource = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def foreign_network(deployed: Deployment) -> Iterator[dict[str, str]]:
-    """Somebody else's network in the same account: nothing of it bears our tags."""
+    """A foreign network in the same account, without our tags."""
     with deployed.account.reachable():
         ec2 = deployed.as_role("administrator").ec2
         vpc = ec2.create_vpc(CidrBlock="10.77.0.0/16")["Vpc"]["VpcId"]
@@ -391,7 +378,7 @@ def foreign_network(deployed: Deployment) -> Iterator[dict[str, str]]:
 
 
 def vpc_of(dev: Deployment) -> str:
-    """The environment's own network."""
+    """Return the environment's own network."""
     subnets = dev.as_role("administrator").ec2.describe_subnets(
         SubnetIds=list(dev.outputs.subnet_ids.values())
     )["Subnets"]
@@ -399,7 +386,7 @@ def vpc_of(dev: Deployment) -> str:
 
 
 def table_of(dev: Deployment) -> str:
-    """The environment's own route table."""
+    """Return the environment's own route table."""
     wanted = [{"Name": "association.subnet-id", "Values": [dev.outputs.subnet_ids["eu-west-1a"]]}]
     return str(
         dev.as_role("administrator").ec2.describe_route_tables(Filters=wanted)["RouteTables"][0][
@@ -409,16 +396,16 @@ def table_of(dev: Deployment) -> str:
 
 
 def kind(name: str, **properties: Any) -> Resource:
-    """A resource of a template."""
+    """Build a template's resource of a kind."""
     return {"Type": f"AWS::EC2::{name}", "Properties": properties}
 
 
 def prods(value: str) -> list[dict[str, str]]:
-    """Tags of another environment."""
+    """Build tags of another environment."""
     return [{"Key": value, "Value": "prod"}]
 
 
-#: What a template could ask of the deployer, and the call on the resource that must be refused.
+#: Requests that a template could make through the deployer, with the call that must be refused.
 INTRUSIONS: dict[str, tuple[Callable[[dict[str, str]], Resource], str]] = {
     "a route in their table": (
         lambda their: kind(
@@ -514,9 +501,7 @@ INTRUSIONS: dict[str, tuple[Callable[[dict[str, str]], Resource], str]] = {
 def test_the_deployer_touches_nothing_that_is_not_ours(
     dev: Deployment, foreign_network: dict[str, str], intrusion: str
 ) -> None:
-    """Whoever may hand the deployer a template cannot reach another network, or another
-    environment, through it.
-    """
+    """A template cannot reach a foreign network or another environment through the deployer."""
     make, refused = INTRUSIONS[intrusion]
     clients, name = (
         dev.as_role("administrator"),
@@ -541,8 +526,7 @@ def test_the_deployer_touches_nothing_that_is_not_ours(
     assert touched.format(**foreign_network) in reason, reason
 
 
-# ----------------------------------------------------------------------------------------------------
-# becoming and passing
+# ---- becoming and passing
 BECOMING = [
     (role, target)
     for role in ("trainer", "evaluator", "launcher", "promoter", "reaper", "airflow-worker")
@@ -554,9 +538,7 @@ BECOMING = [
 
 @pytest.mark.parametrize(("role", "target"), BECOMING)
 def test_no_role_becomes_another(dev: Deployment, role: str, target: str) -> None:
-    """Only Airflow's role becomes launcher, promoter and reaper; nobody becomes deployer, trainer
-    or evaluator.
-    """
+    """Only Airflow's role may assume roles: the launcher, the promoter and the reaper."""
     with pytest.raises(AccessRefusedError):
         dev.as_role(role).assume(
             f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-{target}"
@@ -565,7 +547,7 @@ def test_no_role_becomes_another(dev: Deployment, role: str, target: str) -> Non
 
 @pytest.mark.parametrize("target", ["launcher", "promoter", "reaper"])
 def test_airflows_role_becomes_its_three(dev: Deployment, target: str) -> None:
-    """What the refusals above are measured against."""
+    """Airflow's role may assume its three roles, so the refusals above can tell."""
     became: Clients = dev.as_role("airflow-worker").assume(
         f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-{target}"
     )
@@ -573,9 +555,7 @@ def test_airflows_role_becomes_its_three(dev: Deployment, target: str) -> None:
 
 
 def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) -> None:
-    """The trust policies name Airflow's role: another role of the account is refused though its own
-    policy allows it.
-    """
+    """The trust policies name Airflow's role, so another role's right to assume is not enough."""
     iam = dev.as_role("administrator").iam
     trust = {
         "Effect": "Allow",
@@ -593,21 +573,18 @@ def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) 
         dev.account.clients("bystander").assume(dev.outputs.launcher_role_arn)
 
 
-# ----------------------------------------------------------------------------------------------------
-# asking and deploying
+# ---- asking and deploying
 @pytest.mark.parametrize(
     "role", ["trainer", "evaluator", "launcher", "promoter", "reaper", "deployer"]
 )
 def test_only_airflow_asks_the_evaluator(dev: Deployment, role: str) -> None:
-    """No role but Airflow's invokes the evaluator; none asks past the alias."""
+    """Only Airflow's role may invoke the evaluator, and only through the alias."""
     lambda_ = dev.as_role(role).client("lambda")
     assert_refused(lambda_.invoke, FunctionName=dev.outputs.evaluator_alias_arn, Payload=b"{}")
 
 
 def test_airflow_asks_the_alias_and_nothing_past_it(dev: Deployment) -> None:
-    """The alias answers Airflow's role; the unqualified function, which may be half-deployed, does
-    not, nor the reaper.
-    """
+    """Airflow's role may invoke the alias, but not the unqualified function or the reaper."""
     lambda_ = dev.as_role("airflow-worker").client("lambda")
     assert (
         lambda_.invoke(FunctionName=dev.outputs.evaluator_alias_arn, Payload=b"{}")["StatusCode"]
@@ -621,7 +598,7 @@ def test_airflow_asks_the_alias_and_nothing_past_it(dev: Deployment) -> None:
     "stack", ["nightshift-dev-identity", "nightshift-dev-storage", "somebody-elses"]
 )
 def test_airflow_deletes_neither_identity_nor_storage(dev: Deployment, stack: str) -> None:
-    """Stacks that hold roles, history or other people's things are not Airflow's to delete."""
+    """Airflow's role may not delete the stacks of identity and storage."""
     cloudformation = dev.as_role("airflow-worker").cloudformation
     deployer = f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-deployer"
     assert_refused(cloudformation.delete_stack, StackName=stack, RoleARN=deployer)
@@ -650,8 +627,9 @@ def test_airflow_deploys_as_the_deployer_or_not_at_all(dev: Deployment) -> None:
 def test_airflow_could_replace_the_evaluator_unless_it_is_denied_to_deploy(
     dev: Deployment, stack: str
 ) -> None:
-    """What docs/decisions/2026-11-22-the-evaluator-decides.md admits, and that the denial it
-    recommends holds.
+    """Airflow's role can replace the evaluator until the recommended denial is attached.
+
+    docs/decisions/2026-11-22-the-evaluator-decides.md describes both.
     """
     iam, cloudformation = (
         dev.as_role("administrator").iam,
@@ -692,7 +670,7 @@ def test_airflow_could_replace_the_evaluator_unless_it_is_denied_to_deploy(
     "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper", "deployer"]
 )
 def test_no_role_changes_identities(dev: Deployment, role: str) -> None:
-    """Policies, boundaries and trust are an administrator's alone, the deployer's included."""
+    """Only an administrator, and not the deployer, changes policies, boundaries and trust."""
     iam = dev.as_role(role).iam
     everything = json.dumps(
         {
@@ -716,9 +694,7 @@ def test_no_role_changes_identities(dev: Deployment, role: str) -> None:
     "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper"]
 )
 def test_no_role_at_work_touches_the_buckets_policy(dev: Deployment, role: str) -> None:
-    """Who could change the policy could change who writes; that is the deployer's, through
-    CloudFormation.
-    """
+    """Only the deployer, through CloudFormation, may change the bucket's policy."""
     assert_refused(dev.as_role(role).s3.delete_bucket_policy, Bucket=dev.bucket)
     assert_refused(
         dev.as_role(role).s3.put_bucket_lifecycle_configuration,
@@ -737,7 +713,7 @@ def test_no_role_at_work_touches_the_buckets_policy(dev: Deployment, role: str) 
 
 
 def test_a_boundary_holds_against_an_administrators_mistake(dev: Deployment) -> None:
-    """Even a policy that allows the trainer everything leaves it within its boundary."""
+    """The boundary limits the trainer even if its policy allows everything."""
     iam = dev.as_role("administrator").iam
     everything = json.dumps(
         {

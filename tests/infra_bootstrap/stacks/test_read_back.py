@@ -1,8 +1,6 @@
-"""What the templates say is what the services report: every property of every resource, each
-through its own service.
+"""Each property of each resource in the templates is reported by the resource's service.
 
-The walk is over the templates, not over a list: a new resource, or a new property that no reader
-returns, fails here.
+The test walks over the templates, so a new resource or property that no reader returns fails here.
 """
 
 from __future__ import annotations
@@ -16,9 +14,14 @@ from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import resources_made, template
 from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
-from tests.infra_bootstrap.reading_back import READERS, Resolver, differences, with_stack_tags
+from tests.infra_bootstrap.stacks.reading_back import (
+    READERS,
+    Resolver,
+    differences,
+    with_stack_tags,
+)
 
-#: Every switch of the templates is on, so that what stands behind a condition is made, too.
+#: Every option of the templates is on, so that conditional resources are created too.
 EVERY_SWITCH = {
     "EnableNat": "true",
     "EnableSessionManager": "true",
@@ -27,13 +30,13 @@ EVERY_SWITCH = {
     "AlarmEmail": "somebody@example.org",
     "MonthlyBudgetUsd": "50",
 }
-#: The Region has three zones; these say what their twins A to C say.
+#: Three zones, of which the resources B and C repeat what A has.
 NEEDS_MORE_ZONES = {f"{kind}{zone}" for kind in ("Subnet", "Routes") for zone in "DEF"}
 
 
 @pytest.fixture(scope="module")
 def stages(running_account: Account) -> Iterator[dict[Concern, Resolver]]:
-    """The five stacks of an environment with every switch on."""
+    """The five stacks of an environment with every option on."""
     with running_account.reachable():
         administrator = running_account.clients()
         key = administrator.client("kms").create_key(Description="the bucket's")["KeyMetadata"][
@@ -70,7 +73,7 @@ def stages(running_account: Account) -> Iterator[dict[Concern, Resolver]]:
 def test_every_property_of_every_resource_is_what_its_service_reports(
     stages: dict[Concern, Resolver], concern: Concern, account: Account
 ) -> None:
-    """Nothing is dropped, nothing is changed, nothing is read by nobody."""
+    """The service reports every property of every resource as the template sets it."""
     stage, lost = stages[concern], []
     for logical_id, resource in resources_made(concern, stage.stack.parameters).items():
         wanted = with_stack_tags(stage.properties(logical_id), "every")
@@ -81,7 +84,7 @@ def test_every_property_of_every_resource_is_what_its_service_reports(
 
 @pytest.mark.local_aws
 def test_what_no_switch_makes_is_known(stages: dict[Concern, Resolver], account: Account) -> None:
-    """Every other resource of the templates was made and read."""
+    """Only the listed resources are not created by these options."""
     left = {
         name
         for concern, stage in stages.items()
@@ -92,7 +95,7 @@ def test_what_no_switch_makes_is_known(stages: dict[Concern, Resolver], account:
 
 
 def test_what_is_lost_is_seen() -> None:
-    """A property that is missing, another value, one item too many: each is named."""
+    """A missing property, another value and an additional item are each named."""
     wanted = {"A": 1, "B": {"C": [True, "x"]}, "D": ["only"]}
     assert (
         list(differences(wanted, {"A": "1.0", "B": {"C": ["x", "true"]}, "D": "only", "More": 1}))

@@ -1,4 +1,4 @@
-"""Policies fit into what IAM and S3 take, also where every name is as long as it may be."""
+"""Policies fit into the limits of IAM and S3, even with the longest names."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class FarClients(FakeClients):
 
 @pytest.fixture
 def stage() -> Stage:
-    """Identity, worked out with the longest names."""
+    """The identity stack, resolved with the longest names."""
     return stage_of(Concern.IDENTITY)
 
 
 def stage_of(concern: Concern) -> Stage:
-    """A stack worked out with the longest names."""
+    """Resolve a stack with the longest names."""
     values = {
         name: str(declared.get("Default", "")) for name, declared in parameters_of(concern).items()
     } | LONGEST
@@ -60,12 +60,12 @@ def stage_of(concern: Concern) -> Stage:
 
 
 def size(document: Any) -> int:
-    """Characters of a policy as IAM counts them."""
+    """Count a policy's characters as IAM does."""
     return len(json.dumps(document, separators=(",", ":")).replace(" ", ""))
 
 
 def test_managed_policies_fit(stage: Stage) -> None:
-    """Boundaries and Airflow's policy."""
+    """The boundaries and Airflow's policy fit into a managed policy."""
     sizes = {
         name: size(stage.properties(name)["PolicyDocument"])
         for name, resource in stage.resources.items()
@@ -76,7 +76,7 @@ def test_managed_policies_fit(stage: Stage) -> None:
 
 
 def test_inline_and_trust_policies_of_roles_fit(stage: Stage) -> None:
-    """All inline policies of a role together."""
+    """All inline policies of a role, and its trust policy, fit into IAM's limits."""
     for name, resource in stage.resources.items():
         if resource["Type"] == "AWS::IAM::Role":
             properties = stage.properties(name)
@@ -88,13 +88,13 @@ def test_inline_and_trust_policies_of_roles_fit(stage: Stage) -> None:
 
 
 def test_the_bucket_policy_fits() -> None:
-    """S3 counts bytes."""
+    """The bucket policy's bytes fit into S3's limit."""
     document = stage_of(Concern.STORAGE).properties("BucketPolicy")["PolicyDocument"]
     assert len(json.dumps(document)) <= BUCKET_POLICY
 
 
 def test_the_longest_names_fit_into_aws(stage: Stage) -> None:
-    """Role names have at most 64 characters, bucket names 63."""
+    """Role names have at most 64 characters, bucket names at most 63."""
     for name, resource in stage.resources.items():
         if resource["Type"] == "AWS::IAM::Role":
             assert len(stage.properties(name)["RoleName"]) <= 64

@@ -1,4 +1,4 @@
-"""`python -m rl_lifecycle decide`: two evaluations in, a decision out."""
+"""`python -m rl_lifecycle decide` reads two evaluations and prints a decision."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ GATE = {"return_range": [0, 500], "crash_below": 100, "max_pairs": 400}
 
 
 def write(folder: Path, **documents: Any) -> list[str]:
-    """Write the three files and give the arguments that name them."""
+    """Write the three files and return the arguments that name them."""
     arguments = ["decide"]
     for name, document in {"gate": GATE, **documents}.items():
         path = folder / f"{name}.json"
@@ -24,7 +24,7 @@ def write(folder: Path, **documents: Any) -> list[str]:
 
 
 def evaluation(returns: list[float | None], **more: Any) -> dict[str, Any]:
-    """An evaluation as `rl_evaluator evaluate` prints it, as far as the gate reads it."""
+    """Build the keys of `rl_evaluator evaluate`'s output that the gate reads."""
     return {
         "env_id": "CartPole-v1",
         "first_seed": 5,
@@ -35,7 +35,7 @@ def evaluation(returns: list[float | None], **more: Any) -> dict[str, Any]:
 
 
 def test_a_better_candidate_is_promoted(tmp_path: Path) -> None:
-    """The command as a user types it: one JSON object, the looks that were taken, no look left."""
+    """The command prints one JSON object with the looks taken and no next look."""
     arguments = write(
         tmp_path,
         candidate=evaluation([480.0, 500.0] * 200),
@@ -43,16 +43,16 @@ def test_a_better_candidate_is_promoted(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "rl_lifecycle", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    said = json.loads(done.stdout)
-    assert said["decision"] == "PROMOTE"
-    assert said["next_look"] is None
-    assert [look["n"] for look in said["looks"]] == [50, 100, 200, 400][: len(said["looks"])]
+    result = json.loads(done.stdout)
+    assert result["decision"] == "PROMOTE"
+    assert result["next_look"] is None
+    assert [look["n"] for look in result["looks"]] == [50, 100, 200, 400][: len(result["looks"])]
 
 
 def test_without_json_a_person_can_read_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The decision first, then one line a look."""
+    """Without --json the decision comes first, then one line per look."""
     assert (
         main(write(tmp_path, candidate=evaluation([1.0] * 60), champion=evaluation([499.0] * 60)))
         == 0
@@ -65,7 +65,7 @@ def test_without_json_a_person_can_read_it(
 def test_too_few_pairs_name_the_next_look(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """CONTINUE says how many pairs to come back with."""
+    """CONTINUE names the number of pairs for the next look."""
     assert (
         main(
             [
@@ -75,12 +75,12 @@ def test_too_few_pairs_name_the_next_look(
         )
         == 0
     )
-    said = json.loads(capsys.readouterr().out)
-    assert (said["decision"], said["next_look"], said["looks"]) == ("CONTINUE", 50, [])
+    result = json.loads(capsys.readouterr().out)
+    assert (result["decision"], result["next_look"], result["looks"]) == ("CONTINUE", 50, [])
 
 
 @pytest.mark.parametrize(
-    ("documents", "said"),
+    ("documents", "message"),
     [
         ({"candidate": "{"}, "candidate.json: "),
         ({"candidate": []}, "candidate.json: "),
@@ -103,9 +103,9 @@ def test_too_few_pairs_name_the_next_look(
     ids=str,
 )
 def test_bad_input_is_one_line_and_exit_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: dict[str, Any], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: dict[str, Any], message: str
 ) -> None:
-    """The file and the key are named; there is no traceback."""
+    """The line names the file and the key, without a traceback."""
     assert (
         main(
             write(
@@ -118,11 +118,11 @@ def test_bad_input_is_one_line_and_exit_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not a stack trace."""
+    """A missing file gives its name and no traceback."""
     assert (
         main(["decide", "--candidate", str(tmp_path / "no.json"), "--champion", "x", "--gate", "y"])
         == 2

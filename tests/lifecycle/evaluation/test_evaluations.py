@@ -1,4 +1,4 @@
-"""Shards of one evaluation join to the same whole, however they were cut, ordered or delivered."""
+"""Shards join to the same evaluation, however they are cut, ordered or delivered."""
 
 import itertools
 
@@ -14,7 +14,7 @@ RETURNS = st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=40)
 
 
 def shard(returns: list[float | None], first_seed: int = 100, sha256: str = "a") -> Shard:
-    """A shard of made-up episodes."""
+    """Build a shard of invented episodes."""
     return Shard(
         env_id="E-v0",
         policy_sha256=sha256,
@@ -33,9 +33,7 @@ def shard(returns: list[float | None], first_seed: int = 100, sha256: str = "a")
 def test_any_pieces_in_any_order_join_to_the_whole(
     returns: list[float | None], data: st.DataObject
 ) -> None:
-    """Cut anywhere, deliver some pieces twice or overlapping, in any order: the result is the
-    same.
-    """
+    """Shards may be cut anywhere, repeated, overlapping and in any order."""
     whole = shard(returns)
     n = len(returns)
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, n - 1)), max_size=5)) | {0, n})
@@ -54,7 +52,7 @@ def test_any_pieces_in_any_order_join_to_the_whole(
 
 @given(returns=st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=20), data=st.data())
 def test_a_gap_is_refused(returns: list[float], data: st.DataObject) -> None:
-    """An episode that is not there is never passed over."""
+    """A missing episode is refused."""
     hole = data.draw(st.integers(1, len(returns) - 2))
     pieces = [shard([*returns[:hole]], 100), shard([*returns[hole + 1 :]], 100 + hole + 1)]
     with pytest.raises(InvalidRecordError, match=f"seed {100 + hole} is missing"):
@@ -62,7 +60,7 @@ def test_a_gap_is_refused(returns: list[float], data: st.DataObject) -> None:
 
 
 def test_a_seed_with_two_returns_is_refused() -> None:
-    """An environment that does not repeat itself is found out where two deliveries overlap."""
+    """An overlap with two different returns shows an environment that does not repeat itself."""
     with pytest.raises(
         InvalidRecordError,
         match=r"seed 101 gave 2.0 and 3.0: the environment does not repeat itself",
@@ -71,18 +69,18 @@ def test_a_seed_with_two_returns_is_refused() -> None:
 
 
 def test_shards_of_two_policies_are_refused() -> None:
-    """One evaluation is one policy."""
+    """Shards of two policies do not join."""
     with pytest.raises(InvalidRecordError, match="not of one policy"):
         merge_shards([shard([1.0]), shard([1.0], 101, sha256="b")])
 
 
 def test_no_shard_is_no_evaluation() -> None:
-    """An empty list is an error, not a success."""
+    """An empty list of shards is an error."""
     with pytest.raises(InvalidRecordError, match="has no shard"):
         merge_shards([])
 
 
 @pytest.mark.parametrize("scenario", ["windy", "Wind 15 m/s", "ü"])
 def test_a_scenarios_evaluation_has_a_name_for_keys(scenario: str) -> None:
-    """Scenarios are named by people; keys are not."""
+    """A scenario's name is free text, so its key has a safe form."""
     assert is_slug(scenario_evaluation("gate-candidate", scenario))

@@ -1,5 +1,6 @@
-"""How often the gate errs, on returns as they really are. benchmarks/gate_characteristics.py runs
-more of the same.
+"""The gate's error rates on real returns stay below the promise.
+
+benchmarks/gate_characteristics.py runs more of the same simulations.
 """
 
 import itertools
@@ -26,7 +27,7 @@ from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
 from rl_lifecycle.evaluation.gate import Decision, Gate, decide
 
 ALPHA = 0.05
-#: Ordered pairs of agents of one environment: champion, candidate.
+#: Ordered pairs of agents of one environment: champion, then candidate.
 PAIRS = [
     (env_id, *pair)
     for env_id in ("LunarLander-v3", "Acrobot-v1", "Pendulum-v1")
@@ -35,7 +36,7 @@ PAIRS = [
 
 
 def test_the_simulation_computes_the_gates_own_p_value() -> None:
-    """What is simulated below is the rule that decides at night, to the last digits."""
+    """The simulation's p-value equals the gate's to the last digits."""
     rng = np.random.default_rng(0)
     gains = np.round(rng.normal(1, 20, (30, 120)))
     gains[0], gains[1], gains[2, :60] = -1.0, 1.0, 0.0
@@ -44,7 +45,7 @@ def test_the_simulation_computes_the_gates_own_p_value() -> None:
 
 
 def test_the_simulation_decides_as_the_gate_does() -> None:
-    """Row by row, PROMOTE and KEEP and the pairs used are those of `decide`, futility included."""
+    """The simulation gives the decisions and pairs of `decide`, also with futility stops."""
     rng, seen = random.Random(1), set()
     for trial in range(40):
         gate = gate_for("LunarLander-v3", max_pairs=160, crash_margin=0.1)
@@ -68,8 +69,9 @@ def test_the_simulation_decides_as_the_gate_does() -> None:
 def test_no_real_pair_of_equal_means_is_promoted_too_often(
     env_id: str, champion: str, candidate: str
 ) -> None:
-    """Two different agents, shifted until their means are equal: at most one night in twenty may
-    promote. No crash threshold helps here, so it is the mean's own bound that holds.
+    """Two agents with equal means are promoted at most at the rate alpha.
+
+    No crash threshold helps here, so the bound on the mean must hold alone.
     """
     gate = gate_for(env_id, crash_below=RANGES[env_id][0], max_pairs=400)
     before = load_pool(env_id, champion)
@@ -84,7 +86,7 @@ def test_no_real_pair_of_equal_means_is_promoted_too_often(
     ids=lambda part: str(part).removesuffix(".det"),
 )
 def test_a_policy_is_not_better_than_itself(env_id: str, agent: str) -> None:
-    """A/A: the same agent on other seeds."""
+    """A policy is rarely promoted over itself on other seeds (an A/A test)."""
     pool = load_pool(env_id, agent)
     assert (
         simulate(unpaired(pool, pool), gate_for(env_id, max_pairs=400), repetitions=100).promoted
@@ -94,17 +96,17 @@ def test_a_policy_is_not_better_than_itself(env_id: str, agent: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.002, 0.005, 0.01, 0.03])
 def test_a_rare_crash_that_was_not_seen_yet_does_not_slip_through(rate: float) -> None:
-    """Better nearly always, ruinous now and then, equal on average: the null on which the usual
-    tests fail.
-    """
+    """Rare crashes at an equal mean are rarely promoted; usual tests fail here."""
     draw = with_rare_crashes(load_pool("LunarLander-v3", "c0.det"), rate, crash=-200.0)
     gate = gate_for("LunarLander-v3", crash_below=-200.0, max_pairs=1000)
     assert simulate(draw, gate, repetitions=200).promoted <= ALPHA
 
 
 def test_calibrating_on_equal_policies_proves_nothing() -> None:
-    """The A/A trap: a paired t-test keeps its promise between two copies of one policy, and breaks
-    it badly where a rare crash hides; our bound keeps it in both.
+    """A paired t-test passes an A/A test and fails with rare crashes; the gate does not.
+
+    So a test that was calibrated on equal policies may still promote a policy that sometimes
+    crashes.
     """
     pool = load_pool("LunarLander-v3", "c0.det")
     equal, crashing = unpaired(pool, pool), with_rare_crashes(pool, 0.003, crash=-200.0)
@@ -132,7 +134,7 @@ def test_calibrating_on_equal_policies_proves_nothing() -> None:
 def test_a_candidate_at_the_edge_of_the_crash_guard_is_not_promoted_too_often(
     crash_margin: float,
 ) -> None:
-    """Clearly better on average, but crashing more often by exactly the margin."""
+    """A better candidate whose crash rate is higher by exactly the margin is rarely promoted."""
     pool = load_pool("LunarLander-v3", "c0.det")
 
     def draw(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
@@ -147,9 +149,7 @@ def test_a_candidate_at_the_edge_of_the_crash_guard_is_not_promoted_too_often(
 
 
 def test_a_better_mean_does_not_excuse_more_crashes() -> None:
-    """Real agents: a2c's mean is 12.8 above dqn's, and it crashes in 24.9 % of episodes instead of
-    14.4 %.
-    """
+    """A2C has a higher mean than DQN by 12.8 but crashes in 24.9 % of episodes, not 14.4 %."""
     draw = paired(load_pool("LunarLander-v3", "dqn.det"), load_pool("LunarLander-v3", "a2c.det"))
     tally = simulate(draw, gate_for("LunarLander-v3"), repetitions=60)
     assert tally.promoted == 0
@@ -167,19 +167,18 @@ def test_a_better_mean_does_not_excuse_more_crashes() -> None:
             0.0,
             0.97,
             900,
-        ),  # +.22 standard deviations of the difference
-        ("LunarLander-v3", "c0.det", "c1.det", -2.83, 0.85, 1900),  # +.11
-        ("Acrobot-v1", "dqn.det", "ppo.det", 0.0, 0.97, 1200),  # +.20
-        ("Pendulum-v1", "ppo.det", "sac.det", 0.0, 0.97, 600),  # +.55
+        ),
+        ("LunarLander-v3", "c0.det", "c1.det", -2.83, 0.85, 1900),
+        ("Acrobot-v1", "dqn.det", "ppo.det", 0.0, 0.97, 1200),
+        ("Pendulum-v1", "ppo.det", "sac.det", 0.0, 0.97, 600),
     ],
+    # The candidate's gain in standard deviations of the difference.
     ids=["LunarLander +.22 sd", "LunarLander +.11 sd", "Acrobot +.20 sd", "Pendulum +.55 sd"],
 )
 def test_a_better_candidate_is_found(
     env_id: str, champion: str, candidate: str, shift: float, power: float, pairs: int
 ) -> None:
-    """The power that docs/gate.md publishes, with futility stops, within the pairs that it
-    publishes.
-    """
+    """The gate reaches the power of docs/gate.md within the published number of pairs."""
     draw = paired(load_pool(env_id, champion), load_pool(env_id, candidate) + shift)
     tally = simulate(draw, gate_for(env_id), repetitions=60)
     assert tally.promoted >= power
@@ -187,7 +186,7 @@ def test_a_better_candidate_is_found(
 
 
 def test_ties_end_at_the_first_look() -> None:
-    """CartPole, 500 against 500: nothing to tell apart, and no episode more is spent on it."""
+    """Two perfect CartPole agents end at the first look."""
     verdict = decide([500.0] * 2000, [500.0] * 2000, gate_for("CartPole-v1"))
     assert verdict.decision is Decision.INCONCLUSIVE
     assert [look.n for look in verdict.looks] == [250]
@@ -195,7 +194,7 @@ def test_ties_end_at_the_first_look() -> None:
 
 
 def test_futility_costs_no_power_that_matters() -> None:
-    """Without the early stops, barely more candidates with a real gain would have been promoted."""
+    """Futility stops cost little power."""
     before, after = (
         load_pool("LunarLander-v3", "c0.det"),
         load_pool("LunarLander-v3", "c1.det") - 2.0,

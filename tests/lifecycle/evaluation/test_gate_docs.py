@@ -1,4 +1,4 @@
-"""docs/gate.md quotes the record, and nothing else."""
+"""docs/gate.md agrees with the benchmark records."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ RECORD = json.loads(FILE.read_text())["result"]
 
 
 def table_rows() -> list[list[str]]:
-    """The cells of every table row."""
+    """Return the cells of every table row."""
     lines = [line.strip("|") for line in PAGE.splitlines() if line.startswith("|")]
     return [[cell.strip().strip("*") for cell in line.split("|")] for line in lines]
 
@@ -25,7 +25,7 @@ def test_the_speed_table_is_the_records() -> None:
 
 
 def test_the_false_promotion_rates_are_the_records() -> None:
-    """Mean and maximum over all nulls, for the gate and for what it is compared with."""
+    """Mean and maximum over all null cases agree, for the gate and the other tests."""
     rows = {row[0]: row[1:] for row in table_rows()}
     for name, rule in (
         ("the gate", "gate"),
@@ -53,7 +53,7 @@ def test_a_year_at_those_rates_is_worked_out_rightly() -> None:
 
 
 def test_the_power_table_is_the_records() -> None:
-    """Promoted share and pairs of each comparison."""
+    """Promoted share and number of pairs agree for each comparison."""
     rows = {row[0]: row[1:] for row in table_rows()}
     shown = [case for case in RECORD["power"] if case["name"] in rows]
     assert len(shown) == 4
@@ -71,7 +71,7 @@ def test_the_power_table_is_the_records() -> None:
 
 
 def test_the_year_and_the_selection_are_the_records() -> None:
-    """The sentences' numbers."""
+    """The numbers in the sentences agree with the record."""
     rules = RECORD["year"]["rules"]
     words = " ".join(PAGE.split())
     assert (

@@ -1,4 +1,4 @@
-"""The gate's rule: its p-value, its looks, and every way that it decides."""
+"""The gate's p-value, its looks, and each of its decisions."""
 
 import random
 import time
@@ -36,7 +36,7 @@ RETURNS = st.lists(st.none() | st.floats(-100, 600), min_size=0, max_size=90)
 
 
 def noisy(mean: float, n: int, seed: int = 0, spread: float = 40) -> list[float | None]:
-    """Made-up returns."""
+    """Build invented returns with noise."""
     rng = random.Random(seed)
     return [rng.uniform(mean - spread, mean + spread) for _ in range(n)]
 
@@ -46,7 +46,7 @@ def noisy(mean: float, n: int, seed: int = 0, spread: float = 40) -> list[float 
     [(30, 100, 0.25), (0, 40, 0.1), (40, 40, 0.9), (7, 500, 0.01), (990, 1000, 0.98)],
 )
 def test_on_zeros_and_ones_p_is_the_exact_binomial_test(k: int, n: int, rate: float) -> None:
-    """A reader can check the p-value against scipy's."""
+    """On returns of 0 and 1 the p-value equals scipy's exact binomial test."""
     p = p_mean_at_most_zero([1 - rate] * k + [-rate] * (n - k), rate)
     assert p == pytest.approx(binomtest(k, n, rate, "greater").pvalue, rel=1e-11)
 
@@ -55,9 +55,7 @@ def test_on_zeros_and_ones_p_is_the_exact_binomial_test(k: int, n: int, rate: fl
 def test_p_grows_when_anything_gets_worse(
     values: list[float], worst: float, data: st.DataObject
 ) -> None:
-    """A lower return, or a lower declared floor, is never stronger evidence; and the order of
-    episodes says nothing.
-    """
+    """A lower return or floor never lowers the p-value; the order of episodes has no effect."""
     p = p_mean_at_most_zero(values, worst)
     assert 0 <= p <= 1
     index = data.draw(st.integers(0, len(values) - 1))
@@ -71,7 +69,7 @@ def test_p_grows_when_anything_gets_worse(
 
 @given(values=VALUES, worst=st.floats(0.5, 3))
 def test_the_two_sides_cannot_both_be_shown(values: list[float], worst: float) -> None:
-    """Better and worse add up to at least one, so no data promote and keep at once."""
+    """The p-values of both directions add up to at least 1, so no data show both."""
     assert (
         p_mean_at_most_zero(values, worst)
         + p_mean_at_most_zero([-value for value in values], worst)
@@ -80,14 +78,14 @@ def test_the_two_sides_cannot_both_be_shown(values: list[float], worst: float) -
 
 
 def test_ties_neither_help_nor_hurt() -> None:
-    """A pair without a difference moves no weight to either side."""
+    """A pair without a difference changes no p-value."""
     assert p_mean_at_most_zero([1.0, -2.0, 3.0, 0.0, 0.0], 5.0) == p_mean_at_most_zero(
         [1.0, -2.0, 3.0], 5.0
     )
 
 
 def test_the_looks_spend_all_of_alpha_and_no_more() -> None:
-    """The union bound over the looks is the promise."""
+    """The alphas of the looks add up to alpha (a union bound)."""
     default = Gate(return_range=(0, 1), crash_below=0)
     assert [n for n, _ in default.schedule()] == [250, 500, 1000, 2000]
     assert [alpha for _, alpha in default.schedule()] == pytest.approx([0.005, 0.01, 0.015, 0.02])
@@ -106,12 +104,10 @@ def test_the_looks_spend_all_of_alpha_and_no_more() -> None:
     cut=st.integers(0, 90),
     margin=st.sampled_from([0.0, 30.0, -30.0]),
 )
-def test_a_decision_stands(
+def test_a_decision_is_final(
     candidate: list[float | None], champion: list[float | None], cut: int, margin: float
 ) -> None:
-    """Whatever was decided on some pairs is decided on more of them too: looking again cannot
-    change it.
-    """
+    """A decision on some pairs stays the same with more pairs."""
     gate = GATE.model_copy(update={"max_pairs": 80, "margin": margin, "crash_margin": 0.2})
     early, late = decide(candidate[:cut], champion[:cut], gate), decide(candidate, champion, gate)
     assert late.looks[: len(early.looks)] == early.looks
@@ -131,9 +127,7 @@ def test_a_decision_stands(
 def test_only_evidence_at_a_look_promotes(
     candidate: list[float | None], champion: list[float | None]
 ) -> None:
-    """PROMOTE means that the last look's p-values are all within its alpha; every answer has a
-    reason.
-    """
+    """A promotion needs every p-value of a look within its alpha, and each answer has a reason."""
     verdict = decide(
         candidate, champion, GATE.model_copy(update={"max_pairs": 80, "crash_margin": 0.3})
     )
@@ -146,7 +140,7 @@ def test_only_evidence_at_a_look_promotes(
 
 
 def test_a_lost_episode_counts_against_the_candidate() -> None:
-    """Its own loss is the lowest return and a crash; the champion's loss is the highest return."""
+    """A lost episode is the candidate's worst return and the champion's best."""
     gate = GATE.model_copy(update={"looks": (200,)})
     whole = decide(noisy(300, 200), noisy(250, 200, 1), gate).looks[0]
     ours = decide([None, *noisy(300, 200)[1:]], noisy(250, 200, 1), gate).looks[0]
@@ -158,15 +152,13 @@ def test_a_lost_episode_counts_against_the_candidate() -> None:
 
 
 def test_a_lost_episode_is_a_crash_even_at_the_floor() -> None:
-    """With the crash threshold at the floor no return is a crash, but a lost episode still is
-    one.
-    """
+    """A lost episode is a crash even if the crash threshold equals the floor."""
     gate = Gate(return_range=(0, 500), crash_below=0, looks=(200,))
     assert decide([None, *noisy(300, 199)], noisy(250, 200), gate).looks[0].crashes_candidate == 1
 
 
 def test_many_lost_episodes_are_no_evidence() -> None:
-    """More than one in a hundred is trouble with the infrastructure, however good the rest."""
+    """More than 1 % lost episodes mean an infrastructure problem, so the result is INCONCLUSIVE."""
     candidate = noisy(450, 100)
     candidate[:2] = [None, None]
     verdict = decide(candidate, noisy(50, 100), GATE)
@@ -175,7 +167,7 @@ def test_many_lost_episodes_are_no_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("candidate", "champion", "changes", "decision", "said"),
+    ("candidate", "champion", "changes", "decision", "message"),
     [
         (450, 150, {}, Decision.PROMOTE, "the candidate is better"),
         (150, 450, {}, Decision.KEEP, "is not better"),
@@ -196,16 +188,16 @@ def test_many_lost_episodes_are_no_evidence() -> None:
     ],
 )
 def test_decisions_and_their_reasons(
-    candidate: float, champion: float, changes: dict[str, Any], decision: Decision, said: str
+    candidate: float, champion: float, changes: dict[str, Any], decision: Decision, message: str
 ) -> None:
-    """Each way out says what decided."""
+    """Each decision names the test that decided."""
     gate = GATE.model_copy(update={"max_pairs": 1600, **changes})
     verdict = decide(noisy(candidate, 1600), noisy(champion, 1600, 1), gate)
-    assert (verdict.decision, said in verdict.reason) == (decision, True), verdict.reason
+    assert (verdict.decision, message in verdict.reason) == (decision, True), verdict.reason
 
 
 def test_a_higher_mean_with_more_crashes_is_kept_out() -> None:
-    """The guard is asked for itself: it must be shown, and refuting it keeps the champion."""
+    """The crash guard must pass, and a refuted guard keeps the champion."""
     rng = random.Random(0)
     candidate: list[float | None] = [20.0 if rng.random() < 0.3 else 490.0 for _ in range(800)]
     verdict = decide(candidate, noisy(300, 800), GATE)
@@ -214,7 +206,7 @@ def test_a_higher_mean_with_more_crashes_is_kept_out() -> None:
 
 
 def test_an_absolute_ceiling_stops_the_ratchet() -> None:
-    """Better than a champion that crashes as often, but above the ceiling: not promoted."""
+    """A candidate above the crash ceiling is not promoted, even if the champion is no better."""
     rng = random.Random(0)
     champion: list[float | None] = [0.0 if rng.random() < 0.1 else 300.0 for _ in range(800)]
     candidate = [0.0 if value == 0 else 480.0 for value in champion]
@@ -226,9 +218,7 @@ def test_an_absolute_ceiling_stops_the_ratchet() -> None:
 
 
 def test_every_scenario_is_guarded() -> None:
-    """Improvement is asked at home, the guard everywhere; one scenario with more crashes is enough
-    to keep.
-    """
+    """More crashes in one scenario keep the champion; no scenario needs a better mean."""
     gate = GATE.model_copy(update={"scenarios": {"windy": 100.0, "dark": 100.0}})
     better, worse = noisy(450, 800), noisy(150, 800, 1)
     fine, crashing = noisy(300, 800), noisy(50, 800)
@@ -246,9 +236,7 @@ def test_every_scenario_is_guarded() -> None:
 
 
 def test_two_thousand_pairs_are_decided_within_a_second() -> None:
-    """All four looks, the longest way there is; processor time, because machines of tests are
-    shared.
-    """
+    """All four looks take less than a second of processor time."""
     rng = random.Random(0)
     gate = Gate(return_range=(-200, 320), crash_below=100)
     candidate = [rng.gauss(154, 100) for _ in range(2000)]
@@ -260,7 +248,7 @@ def test_two_thousand_pairs_are_decided_within_a_second() -> None:
 
 
 def test_a_first_champion_must_be_shown_to_lie_above_the_bar() -> None:
-    """Mean above the bar promotes, below keeps, and at the bar nothing is shown."""
+    """A mean above the bar promotes, below it keeps, and at the bar shows nothing."""
     assert decide_first(noisy(450, 800), 300, GATE).decision is Decision.PROMOTE
     assert decide_first(noisy(150, 800), 300, GATE).decision is Decision.KEEP
     assert decide_first(noisy(300, 800), 300, GATE).decision is Decision.INCONCLUSIVE
@@ -268,7 +256,7 @@ def test_a_first_champion_must_be_shown_to_lie_above_the_bar() -> None:
 
 
 def test_a_first_champion_must_keep_below_the_ceiling() -> None:
-    """Without a predecessor to compare with, the ceiling is the only guard."""
+    """A first champion has no predecessor, so the ceiling is its only crash guard."""
     candidate = noisy(450, 800)
     candidate[::10] = [50.0] * 80
     assert decide_first(candidate, 300, GATE).decision is Decision.PROMOTE
@@ -279,15 +267,13 @@ def test_a_first_champion_must_keep_below_the_ceiling() -> None:
 
 
 def test_without_a_bar_a_first_champion_must_leave_the_floor() -> None:
-    """The floor of the range is the bar then."""
+    """Without a bar, the first champion is compared with the floor of the return range."""
     assert decide_first(noisy(100, 800), None, GATE).decision is Decision.PROMOTE
     assert decide_first([0.0] * 800, None, GATE).decision is Decision.INCONCLUSIVE
 
 
 def test_the_champion_itself_is_unchanged() -> None:
-    """The very policy in service is recognised before an episode is run; a new lineage is judged
-    anew.
-    """
+    """The champion itself is recognised without an episode; a new lineage is judged again."""
     none = Artifact(key="k", sha256="0" * 64)
     champion = Champion(version=4, etag="e", digest="d" * 64, policy=none, parameters=none)
     verdict = decide_unchanged("d" * 64, champion)
@@ -303,7 +289,7 @@ def test_the_champion_itself_is_unchanged() -> None:
 
 
 def shard(first_seed: int = 5, **changes: Any) -> Shard:
-    """A shard of one episode."""
+    """Build a shard of one episode."""
     return Shard(
         env_id="E-v0",
         policy_sha256="a",
@@ -328,7 +314,7 @@ def shard(first_seed: int = 5, **changes: Any) -> Shard:
     ids=str,
 )
 def test_evaluations_that_are_no_pairs_are_refused(changes: dict[str, Any]) -> None:
-    """Other seeds, another environment or other settings: nothing is compared."""
+    """Evaluations with other seeds, environments or settings are not compared."""
     with pytest.raises(InvalidRecordError):
         decide_shards(shard(), shard(**changes), GATE)
     with pytest.raises(InvalidRecordError):
@@ -336,7 +322,7 @@ def test_evaluations_that_are_no_pairs_are_refused(changes: dict[str, Any]) -> N
 
 
 def test_the_gate_is_what_the_experiment_declares() -> None:
-    """Every key arrives; a scenario without a threshold of its own takes the experiment's."""
+    """Every declared key reaches the gate; a scenario without a threshold uses the experiment's."""
     document = {
         "env_id": "E-v0",
         "algo": "ppo",
@@ -362,7 +348,7 @@ def test_the_gate_is_what_the_experiment_declares() -> None:
 
 
 def test_every_setting_of_an_experiments_gate_is_the_gates_with_its_limits_and_default() -> None:
-    """A setting that is declared and not frozen would decide nothing."""
+    """Every declared setting is a setting of the gate with the same limits and default."""
     changed = {"alpha": 0.01, "margin": 3.0, "crash_margin": 0.1, "max_crash_rate": 0.5}
     assert changed.keys() == GateSettings.model_fields.keys()
     declared = {

@@ -1,4 +1,4 @@
-"""Descriptions of pairs, checked against scipy and against the gate itself."""
+"""The statistics of pairs agree with scipy and with the gate."""
 
 import random
 
@@ -18,7 +18,7 @@ from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
 
 
 def skewed(n: int, seed: int = 0) -> list[float]:
-    """Differences with a long left tail."""
+    """Build differences with a long left tail."""
     rng = random.Random(seed)
     return [rng.gauss(5, 25) if rng.random() > 0.02 else -150.0 for _ in range(n)]
 
@@ -26,7 +26,7 @@ def skewed(n: int, seed: int = 0) -> list[float]:
 @pytest.mark.parametrize("n", [1, 2, 40, 400])
 @pytest.mark.parametrize("alpha", [0.005, 0.05])
 def test_the_lower_bound_is_where_the_gates_test_stops(n: int, alpha: float) -> None:
-    """Just below it the gate would promote at that margin, just above it would not."""
+    """The gate promotes at a margin just below the bound and not just above it."""
     differences, width = skewed(n), 520.0
     bound = lower_bound(differences, width, alpha)
 
@@ -38,7 +38,7 @@ def test_the_lower_bound_is_where_the_gates_test_stops(n: int, alpha: float) -> 
 
 
 def test_the_analytic_interval_is_near_the_resampled_one() -> None:
-    """It stands for BCa without a draw, so the same report has the same bytes."""
+    """The analytic interval is close to BCa's and needs no random numbers."""
     differences = skewed(400)
     resampled = stats.bootstrap(
         (np.array(differences),),
@@ -55,13 +55,13 @@ def test_the_analytic_interval_is_near_the_resampled_one() -> None:
 
 
 def test_skewness_is_scipys() -> None:
-    """The biased one, as everywhere."""
+    """Skewness equals scipy's biased estimate."""
     assert skewness(skewed(300)) == pytest.approx(float(stats.skew(skewed(300))))
     assert skewness([1.0, 1.0]) == 0.0
 
 
 def shard(returns: list[float | None]) -> Shard:
-    """An evaluation of made-up returns."""
+    """Build an evaluation of invented returns."""
     return Shard(
         env_id="E-v0",
         policy_sha256="a",
@@ -75,9 +75,7 @@ def shard(returns: list[float | None]) -> Shard:
 
 
 def test_pairs_are_described() -> None:
-    """Means as played, crashes with lost ones against the candidate, the tail, the worst seeds,
-    what was clipped.
-    """
+    """The summary has means, crashes with lost episodes, the tail, the worst seeds and clipping."""
     gate = Gate(return_range=(0, 100), crash_below=20, looks=(200,))
     candidate: list[float | None] = [60.0 + index % 7 for index in range(200)]
     candidate[3], candidate[4], candidate[5] = None, -50.0, 10.0
@@ -97,7 +95,7 @@ def test_pairs_are_described() -> None:
 
 
 def test_a_long_left_tail_is_warned_of() -> None:
-    """That is where usual tests promote falsely."""
+    """A long left tail gives a warning, because usual tests promote too often there."""
     gate = Gate(return_range=(-200, 200), crash_below=-100, looks=(300,))
     candidate: list[float | None] = [
         -200.0 if index % 60 == 0 else 20.0 + index % 3 for index in range(300)

@@ -13,7 +13,7 @@ def test_a_report_is_read_back_as_it_was_written() -> None:
 
 
 def test_the_short_text_says_what_decided() -> None:
-    """A few lines for a log: the decision, the means, the crashes."""
+    """The short text for a log has the decision, the means and the crashes."""
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
     lines = summarise_report(report_on(candidate, champion)).splitlines()
     assert lines[0].startswith("PROMOTE: after")

@@ -1,4 +1,4 @@
-"""The candidate is the best on seeds that the gate never sees."""
+"""Selection takes the best policy on seeds that the gate never uses."""
 
 import pytest
 
@@ -24,20 +24,20 @@ def _shard(*returns: float | None) -> Shard:
 
 
 def test_the_best_mean_wins_and_the_rest_is_ranked() -> None:
-    """Contenders come back from best to worst."""
+    """Candidates are returned from best to worst."""
     best, ranking = select({("seed-0", 1): _shard(10, 20), ("seed-1", 1): _shard(400, 500)}, RULES)
     assert best.trial == "seed-1"
     assert [one.mean_return for one in ranking] == [450, 15]
 
 
 def test_lost_episodes_count_as_the_floor_and_returns_are_clipped() -> None:
-    """Losing bad episodes must not make a policy look better."""
+    """A policy that loses its bad episodes does not look better."""
     best, _ = select({("seed-0", 1): _shard(None, 500), ("seed-1", 1): _shard(300, 9000)}, RULES)
     assert (best.trial, best.mean_return, best.crash_rate) == ("seed-1", 400, 0.0)
 
 
 def test_ties_go_to_fewer_crashes_then_to_the_later_step() -> None:
-    """The choice is the same on every machine."""
+    """Ties go to fewer crashes, then to the later step, on every machine."""
     best, _ = select(
         {
             ("seed-0", 1): _shard(50, 450),
@@ -50,6 +50,6 @@ def test_ties_go_to_fewer_crashes_then_to_the_later_step() -> None:
 
 
 def test_no_policy_is_no_candidate() -> None:
-    """Success is never made of an empty list."""
+    """An empty list of candidates is an error."""
     with pytest.raises(InvalidRecordError, match="no candidate"):
         select({}, RULES)

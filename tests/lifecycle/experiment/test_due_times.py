@@ -1,4 +1,4 @@
-"""The time by which a result is needed: its forms, and when spot no longer leaves enough of it."""
+"""The forms of `needed_by`, and the moment when spot leaves too little time."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def experiment(needed_by: Any) -> Any:
-    """An experiment whose result is needed."""
+    """Build an experiment with `needed_by`."""
     return read_experiment({**DOCUMENT, "compute": {"needed_by": needed_by}}, "cartpole")
 
 
@@ -43,7 +43,7 @@ def experiment(needed_by: Any) -> Any:
     ],
 )
 def test_a_due_time_without_a_form_is_refused_with_the_forms(wrong: Any) -> None:
-    """YAML reads an unquoted 16:30 as the number 990; a moment without an offset is nobody's."""
+    """YAML reads an unquoted 16:30 as the number 990; a moment needs an offset."""
     with pytest.raises(
         InvalidExperimentError,
         match=r'compute\.needed_by: must be a time of day in UTC, in quotes, such as "06:30"',
@@ -52,7 +52,7 @@ def test_a_due_time_without_a_form_is_refused_with_the_forms(wrong: Any) -> None
 
 
 def test_a_moment_may_come_unquoted_from_yaml() -> None:
-    """As a datetime with an offset."""
+    """YAML reads an unquoted moment as a datetime with an offset."""
     assert (
         experiment(datetime(2026, 12, 1, 6, tzinfo=UTC)).compute.needed_by
         == "2026-12-01T06:00:00+00:00"
@@ -60,7 +60,7 @@ def test_a_moment_may_come_unquoted_from_yaml() -> None:
 
 
 def test_a_due_moment_in_the_past_is_refused_before_anything_is_frozen() -> None:
-    """With what to write instead."""
+    """The error is raised before the spec is frozen and names what to write."""
     with pytest.raises(
         InvalidExperimentError,
         match=r"compute\.needed_by: 2026-11-22 01:00 UTC is in the past: choose a later",
@@ -68,15 +68,15 @@ def test_a_due_moment_in_the_past_is_refused_before_anything_is_frozen() -> None
         freeze_spec(experiment("2026-11-22T01:00Z"), run_id="r", created_at=START)
 
 
-def test_a_run_that_nobody_waits_for_is_not_refused_for_a_moment_in_the_past() -> None:
-    """An import, a replay."""
+def test_an_import_or_replay_may_have_a_due_moment_in_the_past() -> None:
+    """An import or a replay is not refused for a due moment in the past."""
     past = experiment("2026-11-22T01:00Z").without_due_time()
     assert freeze_spec(past, run_id="r", created_at=START).due_at is None
 
 
 @given(st.integers(0, 10**9), st.integers(0, 23), st.integers(0, 59))
 def test_a_time_of_day_is_the_next_one(seconds: int, hour: int, minute: int) -> None:
-    """Never in the past, and within a day."""
+    """A time of day means its next occurrence, within 24 hours."""
     created_at = START + timedelta(seconds=seconds)
     due = needed_at(f"{hour:02}:{minute:02}", created_at)
     assert due is not None
@@ -84,10 +84,8 @@ def test_a_time_of_day_is_the_next_one(seconds: int, hour: int, minute: int) -> 
     assert (due.hour, due.minute) == (hour, minute)
 
 
-def test_a_trial_goes_on_demand_from_the_moment_when_spot_no_longer_leaves_enough_time() -> None:
-    """Although it has spot attempts left; and an experiment that never goes on-demand for their
-    number does then, too.
-    """
+def test_a_trial_goes_on_demand_when_spot_leaves_too_little_time() -> None:
+    """The trial goes on-demand then, whatever `on_demand_after` says."""
     for compute in (Compute(needed_by="06:00"), Compute(needed_by="06:00", on_demand_after=0)):
         tried = [attempt(1, end=AttemptEnd.INTERRUPTED)]
         assert [plan_market(compute, tried, spot_in_time=in_time) for in_time in (True, False)] == [
@@ -96,8 +94,8 @@ def test_a_trial_goes_on_demand_from_the_moment_when_spot_no_longer_leaves_enoug
         ]
 
 
-def test_the_rest_of_a_training_is_reckoned_at_the_speed_that_was_seen() -> None:
-    """From what is committed; before any speed was seen it is all the hours that are allowed."""
+def test_the_remaining_time_follows_from_the_measured_speed() -> None:
+    """The remaining time follows from steps and speed; without a speed it is all hours."""
     assert evidence(compute=Compute(max_hours=2)).left_s == 7200
     assert evidence(heartbeat=beat(steps_per_s=10), committed_step=60_000).left_s == 4000
     assert evidence(heartbeat=beat(steps_per_s=0.001), compute=Compute(max_hours=2)).left_s == 7200
@@ -107,7 +105,7 @@ def test_the_rest_of_a_training_is_reckoned_at_the_speed_that_was_seen() -> None
 def test_once_too_late_for_spot_it_stays_too_late(
     now_s: float, later_s: float, left_s: float, segment_s: float
 ) -> None:
-    """A trial never goes back from on-demand because time passed without progress."""
+    """A trial never returns from on-demand because time passed without progress."""
     due, now = START + timedelta(hours=24), START + timedelta(seconds=now_s)
     later = now + timedelta(seconds=later_s)
     assert spot_leaves_time(due, now, left_s, segment_s) or not spot_leaves_time(
@@ -119,7 +117,7 @@ def test_once_too_late_for_spot_it_stays_too_late(
 def test_an_interruption_at_any_moment_leaves_an_on_demand_machine_the_time(
     slack_s: float, left_s: float, segment_s: float, share: float
 ) -> None:
-    """Also just before a segment ends: all of it is trained again, with all that is spare."""
+    """On-demand has enough time even if the interruption comes just before a segment's end."""
     now = START
     due, moment_s = now + timedelta(seconds=left_s + slack_s), share * left_s
     for interrupted_s in (moment_s, math.nextafter((moment_s // segment_s + 1) * segment_s, 0)):
@@ -131,8 +129,8 @@ def test_an_interruption_at_any_moment_leaves_an_on_demand_machine_the_time(
             assert ended <= due + timedelta(milliseconds=1)
 
 
-def test_the_segment_that_an_interruption_repeats_is_part_of_the_reckoning() -> None:
-    """At the speed that was seen, else by its share; and at most what is left."""
+def test_the_segment_that_an_interruption_repeats_counts() -> None:
+    """The repeated segment counts at the seen speed, or by its share of the remaining steps."""
     assert evidence(heartbeat=beat(steps_per_s=10)).segment_s == 4000
     assert evidence(compute=Compute(max_hours=1)).segment_s == pytest.approx(0.4 * 3600)
     assert evidence(compute=Compute(max_hours=1), committed_step=90_000).segment_s == 3600

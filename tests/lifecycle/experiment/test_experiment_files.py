@@ -1,6 +1,4 @@
-"""The one reader of experiment files: what it refuses, and that trainer and Airflow read with
-it.
-"""
+"""One reader of experiment files serves the trainer and Airflow."""
 
 from pathlib import Path
 
@@ -36,16 +34,14 @@ evaluation: {return_range: [0, 500], crash_below: 100}
     ],
 )
 def test_what_is_no_yaml_or_ambiguous_is_refused(text: str, problem: str) -> None:
-    """The message names the file, the key or the line, and what is wrong."""
+    """The message names the file, the key or line, and the mistake."""
     with pytest.raises(InvalidExperimentError) as caught:
         parse_yaml(text, "f")
     assert str(caught.value).startswith(problem)
 
 
 def test_anchors_and_merged_keys_are_no_duplicates() -> None:
-    """A key that overrides a merged one is written once, also where the merged mapping merges
-    another.
-    """
+    """A key that overrides a merged key is no duplicate, also in nested merges."""
     text = """
 base: &base {a: 1, b: 1}
 outer: {inner: &inner {<<: *base, a: 2}}
@@ -62,8 +58,8 @@ again: [*base, *base]
     assert parse_yaml("", "f") is None
 
 
-def test_trainer_and_airflow_read_a_file_alike(tmp_path: Path) -> None:
-    """A file that one of them refuses, the other refuses, too, with the same words."""
+def test_trainer_and_airflow_read_the_same_files(tmp_path: Path) -> None:
+    """Trainer and Airflow refuse the same files with the same message."""
     path = tmp_path / "experiments" / "twice.yaml"
     path.parent.mkdir()
     store = DirectoryStore(tmp_path / "store")
@@ -79,8 +75,8 @@ def test_trainer_and_airflow_read_a_file_alike(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path.parent}/{problem}"
 
 
-def test_a_file_that_is_not_there_is_said_by_its_path(tmp_path: Path) -> None:
-    """The reader raises its own error, not the system's."""
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """The reader raises its own error with the path."""
     path = tmp_path / "nothing.yaml"
     with pytest.raises(
         InvalidExperimentError, match=r"nothing\.yaml: cannot be read: No such file"

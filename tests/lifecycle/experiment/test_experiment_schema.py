@@ -1,4 +1,4 @@
-"""The JSON schema of an experiment file says what the model says, as far as a schema can."""
+"""The JSON schema of an experiment file agrees with the model."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ VALIDATOR = jsonschema.Draft202012Validator(experiment_schema())
 
 
 def _documented() -> list[str]:
-    """The indented YAML examples of the docs that name an algorithm."""
+    """Yield the indented YAML examples in the docs that name an algorithm."""
     blocks = [
         block
         for page in sorted((ROOT / "docs").glob("*.md"))
@@ -32,7 +32,7 @@ def _documented() -> list[str]:
 
 
 def test_the_file_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    """`python -m rl_lifecycle schema > experiments/experiment.schema.json` writes it anew."""
+    """`python -m rl_lifecycle schema > experiments/experiment.schema.json` updates the file."""
     assert main(["schema"]) == 0
     assert capsys.readouterr().out == FILE.read_text()
     jsonschema.Draft202012Validator.check_schema(json.loads(FILE.read_text()))
@@ -40,7 +40,7 @@ def test_the_file_is_what_the_command_prints(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_our_own_experiments_name_the_schema_and_fit_it(path: Path) -> None:
-    """Editors find the schema by the first line, and mark nothing."""
+    """The first line of each experiment names the schema, and the experiment fits it."""
     text = path.read_text()
     first = f"# yaml-language-server: $schema={FILE.name}"
     assert text.splitlines()[0] == first
@@ -48,7 +48,7 @@ def test_our_own_experiments_name_the_schema_and_fit_it(path: Path) -> None:
 
 
 def test_the_examples_of_the_docs_fit() -> None:
-    """They show some keys of a file; the rest is that of our own experiment."""
+    """The docs' examples fit the schema together with the keys of our own experiment."""
     base = yaml.safe_load(EXAMPLES[0].read_text())
     documented = _documented()
     assert documented
@@ -81,7 +81,7 @@ def test_the_examples_of_the_docs_fit() -> None:
 def test_what_the_reader_refuses_the_schema_refuses(
     document: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """Wherever it depends on one key alone."""
+    """The schema refuses every mistake that concerns a single key."""
     VALIDATOR.validate(document)
     wrong = copy.deepcopy(document) | change
     with pytest.raises(InvalidExperimentError):
@@ -91,7 +91,7 @@ def test_what_the_reader_refuses_the_schema_refuses(
 
 @pytest.mark.parametrize("key", ["env_id", "algo", "total_timesteps", "evaluation"])
 def test_what_has_no_default_is_required(document: dict[str, Any], key: str) -> None:
-    """An editor says so before Airflow does."""
+    """A key without a default is required."""
     del document[key]
     assert not VALIDATOR.is_valid(document)
 
@@ -99,7 +99,7 @@ def test_what_has_no_default_is_required(document: dict[str, Any], key: str) -> 
 @pytest.mark.parametrize(
     "change",
     [
-        {"total_timesteps": "1_000_000"},  # how an editor reads 1_000_000 that is not quoted
+        {"total_timesteps": "1_000_000"},  # an editor's form of an unquoted 1_000_000
         {"hyperparameters": {"learning_rate": "lin_3e-4", "n_envs": 8}},
         {"schedule": None},
         {"compute": {"needed_by": "06:30", "instance_types": ["c7i.large"]}},
@@ -109,13 +109,14 @@ def test_what_has_no_default_is_required(document: dict[str, Any], key: str) -> 
 def test_what_the_reader_takes_the_schema_takes(
     document: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """No false alarm in an editor."""
-    read_experiment(document | change, "right")
-    VALIDATOR.validate(document | change)
+    """The schema accepts what the reader accepts."""
+    right = document | change
+    read_experiment(right, "right")
+    assert list(VALIDATOR.iter_errors(right)) == []
 
 
 def test_every_key_is_described_once() -> None:
-    """In the model or beside it; and what is beside it belongs to a key that there is."""
+    """Every key has one description, in the model or in the table beside it."""
     models = {"Experiment": Experiment.model_json_schema()}
     models |= models["Experiment"]["$defs"]
     made = experiment_schema()

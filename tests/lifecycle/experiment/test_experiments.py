@@ -1,4 +1,4 @@
-"""An experiment file either says what to train, or gets one line that names the key."""
+"""An experiment file is read, or refused in one line that names the key."""
 
 import contextlib
 from typing import Any
@@ -12,7 +12,7 @@ from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 
 
 def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -> None:
-    """Only return_range and crash_below must be thought about; the rest has a default."""
+    """Only return_range and crash_below have no default."""
     assert experiment.trials == 3
     assert experiment.schedule == "0 2 * * *"
     assert experiment.compute.budget_usd == 10
@@ -21,7 +21,7 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
 
 
 @pytest.mark.parametrize(
-    ("change", "key", "said"),
+    ("change", "key", "message"),
     [
         ({"total_timestep": 5}, "total_timestep", "did you mean total_timesteps?"),
         ({"compute": {"budget": 3}}, "compute.budget", "did you mean budget_usd?"),
@@ -62,13 +62,13 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
-    document: dict[str, Any], change: dict[str, Any], key: str, said: str
+    document: dict[str, Any], change: dict[str, Any], key: str, message: str
 ) -> None:
-    """The error is one line: the file, the key, and what would be right."""
+    """The error is one line with the file, the key and the allowed values."""
     with pytest.raises(InvalidExperimentError) as caught:
         read_experiment(document | change, "cartpole_ppo")
     assert caught.value.key == key
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(
         f"experiments/cartpole_ppo.yaml: {key}" + (": " if key else "")
     )
@@ -77,7 +77,7 @@ def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
 
 @pytest.mark.parametrize("key", ["env_id", "algo", "total_timesteps", "evaluation"])
 def test_a_missing_key_is_named(document: dict[str, Any], key: str) -> None:
-    """What has no default must be there."""
+    """A missing key without a default is named."""
     del document[key]
     with pytest.raises(InvalidExperimentError, match=f"{key}: is missing"):
         read_experiment(document, "cartpole_ppo")
@@ -85,13 +85,13 @@ def test_a_missing_key_is_named(document: dict[str, Any], key: str) -> None:
 
 @pytest.mark.parametrize("document", [None, [], "text", 3])
 def test_a_file_that_is_no_mapping_is_refused(document: object) -> None:
-    """An empty file, a list or a word is no experiment."""
+    """An empty file, a list and a word are refused."""
     with pytest.raises(InvalidExperimentError, match="must hold a mapping"):
         read_experiment(document, "empty")
 
 
 def test_a_file_name_that_is_no_slug_is_refused(document: dict[str, Any]) -> None:
-    """The name stands in keys, tags and DAG ids."""
+    """A file's name must be a slug, because it is part of keys, tags and DAG ids."""
     with pytest.raises(InvalidExperimentError, match="must be named in lower case"):
         read_experiment(document, "Cart Pole")
 
@@ -107,9 +107,7 @@ JSON = st.recursive(
 
 @given(key=st.sampled_from(sorted(Experiment.model_fields)) | st.text(max_size=10), value=JSON)
 def test_no_value_gives_anything_but_an_experiment_or_one_line(key: str, value: Any) -> None:
-    """Whatever a YAML file may hold, the reader answers; a raise of another kind would silence
-    every experiment.
-    """
+    """Any YAML value gives an experiment or the documented error."""
     document = {
         "env_id": "CartPole-v1",
         "algo": "ppo",

@@ -20,9 +20,7 @@ TEXT = st.text(min_size=1, max_size=20)
 
 @given(TEXT, TEXT)
 def test_no_two_purposes_can_meet(experiment: str, run: str) -> None:
-    """Whatever the names are, the longest evaluation of one purpose ends before the next purpose's
-    seeds begin.
-    """
+    """The longest evaluation of one purpose ends before the next purpose's seeds begin."""
     ranges = [
         SeedRange(first_seed=first_seed(purpose, experiment, run), n_episodes=LONGEST)
         for purpose in Purpose
@@ -32,7 +30,7 @@ def test_no_two_purposes_can_meet(experiment: str, run: str) -> None:
 
 
 def test_overlap_with_an_earlier_evaluation_is_refused() -> None:
-    """Evidence on seeds that were served before would be no fresh evidence."""
+    """Seeds of an earlier evaluation are refused, because they give no new evidence."""
     served = {"night-1": SeedRange(first_seed=100, n_episodes=50)}
     check_no_overlap(SeedRange(first_seed=150, n_episodes=50), "night-2", served)
     with pytest.raises(OverlappingSeedsError, match="night-2 overlap with those of night-1"):
@@ -41,7 +39,7 @@ def test_overlap_with_an_earlier_evaluation_is_refused() -> None:
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, 1000))
 def test_streams_of_a_segment_differ_and_repeat(trial: int, segment: int) -> None:
-    """Each generator has a seed of its own, the same whenever the segment is trained again."""
+    """Each generator has its own seed, which is the same when the segment is repeated."""
     streams = ["python", "numpy", "torch", "env-0", "env-1"]
     seeds = [segment_seed(trial, segment, stream) for stream in streams]
     assert len(set(seeds)) == len(streams)
@@ -50,6 +48,6 @@ def test_streams_of_a_segment_differ_and_repeat(trial: int, segment: int) -> Non
 
 
 def test_reseed_off_forgets_the_run() -> None:
-    """The same night again: only the experiment's seed and the trial count."""
+    """With `reseed: false` only the experiment's seed and the trial decide."""
     assert trial_seed(0, "a", "seed-0", reseed=False) == trial_seed(0, "b", "seed-0", reseed=False)
     assert trial_seed(0, "a", "seed-0", reseed=True) != trial_seed(0, "b", "seed-0", reseed=True)

@@ -1,4 +1,4 @@
-"""Freezing a run fixes all that decides what is trained."""
+"""A frozen spec holds everything that decides the training."""
 
 from datetime import datetime
 from typing import Any
@@ -15,14 +15,14 @@ from tests.lifecycle.conftest import NIGHT
 
 
 def test_a_frozen_spec_reads_back_as_itself(spec: Spec) -> None:
-    """Equal specs have equal bytes, so the digest names the run."""
+    """Equal specs have equal bytes, so the digest identifies the run."""
     again = Spec.from_json(spec.to_json())
     assert again == spec
     assert again.sha256 == spec.sha256
 
 
 def test_tuned_values_are_resolved_and_the_segment_is_whole_rollouts(spec: Spec) -> None:
-    """The trainer finds numbers, not the word `zoo`; 200,000 steps round to 781 rollouts of 256."""
+    """The spec holds numbers instead of `zoo`, and 200,000 steps become 781 rollouts of 256."""
     assert spec.hyperparameters["n_envs"] == 8
     assert spec.segment_timesteps % 256 == 0
     assert abs(spec.segment_timesteps - 200_000) <= 128
@@ -30,9 +30,7 @@ def test_tuned_values_are_resolved_and_the_segment_is_whole_rollouts(spec: Spec)
 
 
 def test_each_night_has_other_seeds_unless_reseed_is_off(document: dict[str, Any]) -> None:
-    """`reseed: false` repeats the same night; otherwise no trial shares a seed with another, or
-    with last night.
-    """
+    """With `reseed: false` runs use the same seeds; otherwise no trial shares a seed."""
     fresh = read_experiment(document, "cartpole_ppo")
     nights = [freeze_spec(fresh, run_id=run, created_at=NIGHT) for run in ("night-1", "night-2")]
     seeds = [plan.seed for night in nights for plan in night.trials]
@@ -43,7 +41,7 @@ def test_each_night_has_other_seeds_unless_reseed_is_off(document: dict[str, Any
 
 
 def test_overrides_of_a_form_go_through_the_same_checks(experiment: Experiment) -> None:
-    """A run may change single keys; a wrong one gets the file's error."""
+    """A form's overrides are checked like the file and give the same errors."""
     spec = freeze_spec(
         experiment, run_id="r", created_at=NIGHT, overrides={"trials": 1, "compute.budget_usd": 2.5}
     )
@@ -56,8 +54,8 @@ def test_overrides_of_a_form_go_through_the_same_checks(experiment: Experiment) 
         freeze_spec(experiment, run_id="r", created_at=NIGHT, overrides={"trials": -1})
 
 
-def test_no_tuned_values_is_said_with_what_is_known(document: dict[str, Any]) -> None:
-    """`zoo` for a pair that rl_zoo3 did not tune names the nearest that it did."""
+def test_missing_tuned_values_name_the_nearest_known(document: dict[str, Any]) -> None:
+    """`zoo` for an untuned pair is refused with the nearest pair that rl_zoo3 tuned."""
     unknown = read_experiment(document | {"env_id": "CartPole-v9"}, "x")
     with pytest.raises(
         InvalidExperimentError,
@@ -67,13 +65,13 @@ def test_no_tuned_values_is_said_with_what_is_known(document: dict[str, Any]) ->
 
 
 def test_a_naive_time_is_refused(experiment: Experiment) -> None:
-    """A time without its zone means another instant on another machine."""
+    """A time without a zone is refused."""
     with pytest.raises(InvalidExperimentError, match="aware UTC"):
         freeze_spec(experiment, run_id="r", created_at=datetime(2026, 1, 1))  # noqa: DTZ001 (this is the point)
 
 
-def test_an_unknown_trial_is_named_with_those_there_are(spec: Spec) -> None:
-    """A typo in --trial shows the trials of the run."""
+def test_an_unknown_trial_is_refused_with_the_known_trials(spec: Spec) -> None:
+    """A mistyped trial is refused with the names of the run's trials."""
     assert spec.trial_id("seed-1") == TrialId("cartpole_ppo", "night-1", "seed-1")
     with pytest.raises(InvalidRecordError, match="seed-0, seed-1, seed-2"):
         spec.trial("seed-9")
@@ -82,7 +80,9 @@ def test_an_unknown_trial_is_named_with_those_there_are(spec: Spec) -> None:
 def test_a_segment_shorter_than_ten_episodes_is_refused_with_the_value_to_set(
     experiment: Experiment,
 ) -> None:
-    """CartPole on 8 environments: 10 × 500 × 8 = 40,000 steps, 40,192 in whole rollouts."""
+    """CartPole on 8 environments needs 10 × 500 × 8 = 40,000 steps, which is 40,192 in whole
+    rollouts.
+    """
     hyperparameters = {"n_envs": 8, "n_steps": 32}
     check_segment(experiment, 40_192, hyperparameters, 500)
     check_segment(experiment, 256, hyperparameters, None)
@@ -105,14 +105,14 @@ def test_a_segment_shorter_than_ten_episodes_is_refused_with_the_value_to_set(
 def test_a_rollout_is_what_sb3_collects_between_updates(
     algo: str, hyperparameters: dict[str, Any], steps: int
 ) -> None:
-    """SB3's own defaults count where the file says nothing."""
+    """SB3's default rollout sizes apply if the file sets none."""
     assert rollout_timesteps(algo, hyperparameters) == steps
 
 
 def test_a_run_that_would_play_an_earlier_runs_seeds_is_refused(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hashes can meet; evidence on seeds that were served before would be no fresh evidence."""
+    """Hashed seeds can collide, and a repeated seed gives no new evidence."""
     spec = freeze_spec(experiment, run_id="night-2", created_at=NIGHT)
     check_fresh_seeds(spec, ["night-1", "night-2"])
     monkeypatch.setattr(
@@ -127,9 +127,7 @@ def test_a_run_that_would_play_an_earlier_runs_seeds_is_refused(
 
 
 def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
-    """It ends between two iterations, each of which plays 2 n_delta whole episodes: without a time
-    limit they might never end.
-    """
+    """A segment of ARS ends between iterations of 2 n_delta episodes, so a time limit is needed."""
     document = {
         "env_id": "CartPole-v1",
         "algo": "ars",
@@ -154,7 +152,7 @@ def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
     ],
 )
 def test_wrappers_that_no_evaluator_has_are_refused(experiment: Experiment, entry: Any) -> None:
-    """Before a machine is rented: the policy could never be judged."""
+    """Unknown wrappers are refused before launch, because the policy could never be judged."""
     check_wrappers(
         experiment, {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", {"own.Wrapper": {}}]}
     )
@@ -165,7 +163,7 @@ def test_wrappers_that_no_evaluator_has_are_refused(experiment: Experiment, entr
 
 
 def test_a_wrapper_with_statistics_of_its_own_is_refused(experiment: Experiment) -> None:
-    """They would change with every episode that is judged, and are no part of the policy."""
+    """A wrapper's own statistics change with every judged episode, so it is refused."""
     with pytest.raises(
         InvalidExperimentError,
         match=r"NormalizeObservation keeps its statistics .* hyperparameters.normalize",

@@ -1,4 +1,4 @@
-"""`instance_types: auto` is derived from prices, and from what was measured."""
+"""`instance_types: auto` follows from prices and measurements."""
 
 import pytest
 
@@ -8,7 +8,9 @@ from rl_lifecycle.machines.prices import FALL_BACK, HourlyPrice
 
 
 def test_auto_means_what_the_dated_prices_say() -> None:
-    """Two virtual CPUs, AVX-512, the cheapest first; no GPU, no burstable type, no larger size."""
+    """`auto` means types with two vCPUs and AVX-512, the cheapest first, no GPU and no burstable
+    type.
+    """
     assert plan_auto_types(FALL_BACK) == AUTO_TYPES
     assert len(AUTO_TYPES) >= 5
     prices = [FALL_BACK[name].on_demand for name in AUTO_TYPES]
@@ -17,7 +19,7 @@ def test_auto_means_what_the_dated_prices_say() -> None:
 
 
 def test_auto_means_the_types_at_most_a_quarter_dearer_than_the_cheapest() -> None:
-    """By the prices of 2026-11-22; types of other families and sizes do not count."""
+    """`auto` means the types at most 25 % above the cheapest, by the prices of 2026-11-22."""
     prices = {
         "c6a.large": 0.0765,
         "c6i.large": 0.0850,
@@ -39,9 +41,7 @@ def test_auto_means_the_types_at_most_a_quarter_dearer_than_the_cheapest() -> No
 
 
 def test_auto_follows_the_prices() -> None:
-    """A type that becomes dear drops out; one that was never measured does not come in, however
-    cheap it is.
-    """
+    """An expensive type is dropped; a cheap type that was not measured is not added."""
     changed = dict(FALL_BACK) | {
         "c7a.large": HourlyPrice(0.2, 0.1),
         "g5.xlarge": HourlyPrice(0.01, 0.01),
@@ -52,7 +52,7 @@ def test_auto_follows_the_prices() -> None:
 
 
 def test_a_larger_size_buys_fewer_steps() -> None:
-    """The trainer has one thread, so the price alone changes."""
+    """The trainer has one thread, so a larger size costs more for the same speed."""
     small, large = (
         steps_per_usd(10_000, FALL_BACK[name].on_demand) for name in ("c7i.large", "c7i.xlarge")
     )

@@ -1,4 +1,4 @@
-"""The table of instance types is complete, and agrees with what is reckoned for other types."""
+"""The table of instance types is complete and agrees with the rules for other types."""
 
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES, read_rows
@@ -21,19 +21,19 @@ def test_every_row_says_what_its_columns_promise() -> None:
 
 
 def test_no_name_has_two_rows() -> None:
-    """The second row would replace the first without a word."""
+    """No type has two rows, because the second would silently replace the first."""
     names = [row.name for row in read_rows()]
     assert len(names) == len(set(names)) == len(INSTANCE_TYPES)
 
 
 def test_a_family_has_one_processor() -> None:
-    """A type without a row takes the processor of its family, so the rows must agree."""
+    """All rows of a family name one processor, which the family's other types get too."""
     for name, row in INSTANCE_TYPES.items():
         assert processor_of(name) == row.processor
 
 
 def test_a_type_that_auto_may_choose_is_like_the_one_that_was_measured() -> None:
-    """It has two vCPUs on x86, no GPU, and a price."""
+    """A type for `auto` has two vCPUs on x86, no GPU and a price."""
     marked = [row for row in INSTANCE_TYPES.values() if row.auto]
     for row in marked:
         assert (row.vcpus, row.architecture, row.gpu) == (2, "x86_64", None), row.name
@@ -42,7 +42,7 @@ def test_a_type_that_auto_may_choose_is_like_the_one_that_was_measured() -> None
 
 
 def test_functions_read_the_row() -> None:
-    """What they know of a type is what its row says."""
+    """The functions return the values of the type's row."""
     for name, row in INSTANCE_TYPES.items():
         assert vcpus_of(name) == row.vcpus
         codes = QUOTA_CODES[row.quota] if row.quota else {}
@@ -50,8 +50,8 @@ def test_functions_read_the_row() -> None:
         assert quota_code(name, "on-demand") == codes.get("on-demand")
 
 
-def test_types_without_a_row_are_reckoned_from_their_names() -> None:
-    """By size, family letter and family."""
+def test_types_without_a_row_are_derived_from_their_names() -> None:
+    """Size, family letter and family decide for a type without a row."""
     others = ("c7i.24xlarge", "r7i.2xlarge", "p4d.24xlarge", "p5.48xlarge", "g4ad.xlarge")
     assert not set(others) & set(INSTANCE_TYPES)
     assert [vcpus_of(name) for name in others] == [96, 8, 96, 192, 4]

@@ -1,4 +1,4 @@
-"""How the next machine is asked for: market, pools, hours, back-off, request."""
+"""The next launch: market, pools, hours, back-off and request."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,7 +35,7 @@ SUBNETS = {"eu-west-1a": "subnet-a", "eu-west-1b": "subnet-b"}
 def attempt(
     number: int, market: str = "spot", end: AttemptEnd | None = None, **outcome: Any
 ) -> Attempt:
-    """An attempt as it lies in the bucket."""
+    """Build an attempt as it is stored."""
     request = {"TargetCapacitySpecification": {"DefaultTargetCapacityType": market}}
     return Attempt(
         experiment="cartpole",
@@ -65,37 +65,37 @@ def test_spot_comes_first_then_on_demand_after_as_many_attempts_as_the_experimen
 
 
 def test_never_on_demand_when_the_experiment_says_zero() -> None:
-    """`on_demand_after: 0` means never."""
+    """`on_demand_after: 0` never uses on-demand."""
     many = [attempt(n, end=AttemptEnd.INTERRUPTED) for n in range(1, 20)]
     assert plan_market(Compute(on_demand_after=0), many) == "spot"
 
 
 def test_on_demand_experiments_never_ask_for_spot() -> None:
-    """The market of the file is obeyed."""
+    """An on-demand experiment never uses spot."""
     assert plan_market(Compute(market="on-demand"), []) == "on-demand"
 
 
 def test_a_trial_with_checkpoints_stays_on_its_processor_generation() -> None:
-    """Interrupted equals uninterrupted holds on one numeric class only."""
+    """A trial continues on its numeric class, where interrupted equals uninterrupted."""
     compute = Compute(instance_types=("c7i.large", "c7a.large", "m7i.large"))
     ran = attempt(1, end=AttemptEnd.INTERRUPTED, instance_type="c7i.large", committed_step=40_960)
     assert plan_types(compute, [ran]) == ("c7i.large", "m7i.large")
 
 
 def test_a_trial_without_a_checkpoint_may_go_anywhere() -> None:
-    """Nothing was trained that would have to be equal."""
+    """Without a checkpoint any type may be used."""
     ran = attempt(1, end=AttemptEnd.INTERRUPTED, instance_type="c7i.large", committed_step=0)
     assert plan_types(Compute(), [ran]) == AUTO_TYPES
 
 
 def test_an_experiment_that_accepts_other_hardware_keeps_all_types() -> None:
-    """`on_other_hardware: continue` trades comparability for capacity."""
+    """`on_other_hardware: continue` gives up comparability for capacity."""
     ran = attempt(1, end=AttemptEnd.INTERRUPTED, instance_type="c7i.large", committed_step=40_960)
     assert plan_types(Compute(on_other_hardware="continue"), [ran]) == AUTO_TYPES
 
 
 def test_pools_are_types_in_zones_that_offer_them() -> None:
-    """A pool that cannot exist is not asked for."""
+    """A request contains only types in zones that offer them."""
     pools = plan_pools(
         ["c7i.large", "c7a.large"],
         SUBNETS,
@@ -109,7 +109,7 @@ def test_pools_are_types_in_zones_that_offer_them() -> None:
 
 
 def test_no_subnet_with_the_type_is_refused_with_the_fix() -> None:
-    """Refused before launch."""
+    """Without a matching subnet the launch is refused with the fix."""
     with pytest.raises(
         LaunchRefusedError, match=r"p5\.48xlarge is offered in the zones .*eu-west-1a.*choose other"
     ):
@@ -122,27 +122,27 @@ def test_no_subnet_with_the_type_is_refused_with_the_fix() -> None:
     st.integers(1, 400),
 )
 def test_pools_never_exceed_what_ec2_takes(types: list[str], zones: int) -> None:
-    """EC2 refuses a request with too many overrides as a whole; no pool is named twice."""
+    """A request has at most EC2's number of overrides, without duplicates."""
     pools = plan_pools(types, {f"z{n}": f"subnet-{n}" for n in range(zones)})
     assert 0 < len(pools) <= MOST_OVERRIDES
     assert len(set(pools)) == len(pools)
 
 
 def test_the_deadline_leaves_what_the_machines_before_did_not_use() -> None:
-    """`max_hours` is for the trial, all attempts together."""
+    """`max_hours` counts all attempts of the trial together."""
     used = attempt(1, end=AttemptEnd.INTERRUPTED, seconds=1800.0)
     assert plan_deadline(Compute(max_hours=2), [used], NOW) == NOW + timedelta(hours=1.5)
 
 
 def test_used_up_hours_refuse_the_launch() -> None:
-    """A deadline in the past is never asked for."""
+    """A launch whose deadline has passed is refused."""
     used = attempt(1, end=AttemptEnd.INTERRUPTED, seconds=7200.0)
     with pytest.raises(LaunchRefusedError, match=r"compute\.max_hours 2"):
         plan_deadline(Compute(max_hours=2), [used], NOW)
 
 
 def test_back_off_grows_with_refusals_in_a_row_and_has_a_ceiling() -> None:
-    """Roughly doubling, spread by the token, and never much more than ten minutes."""
+    """Back-off roughly doubles up to about ten minutes, with jitter from the token."""
     refused = [attempt(n, end=AttemptEnd.NO_CAPACITY) for n in range(1, 30)]
     waits = [back_off_s(refused[:n]) for n in range(1, 30)]
     assert waits[0] < 20
@@ -151,7 +151,7 @@ def test_back_off_grows_with_refusals_in_a_row_and_has_a_ceiling() -> None:
 
 
 def test_an_interruption_does_not_wait() -> None:
-    """Only refused capacity does."""
+    """Only a refused launch is delayed, not one after an interruption."""
     assert (
         back_off_s([attempt(1, end=AttemptEnd.NO_CAPACITY), attempt(2, end=AttemptEnd.INTERRUPTED)])
         == 0
@@ -160,7 +160,7 @@ def test_an_interruption_does_not_wait() -> None:
 
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
 def test_the_request_is_one_that_ec2s_own_model_accepts(market: Any) -> None:
-    """Every member exists, of the right type: botocore's service model is the judge."""
+    """The request fits botocore's model of EC2, with the right types."""
     tags = trial_tags("dev", TRIAL, 1, "ab" * 32, NOW)
     request = build_fleet_request(
         launch_template_id="lt-0123456789abcdef0",
@@ -181,8 +181,8 @@ def test_the_request_is_one_that_ec2s_own_model_accepts(market: Any) -> None:
     assert "MaxPrice" not in str(request)
 
 
-def test_a_machine_bears_what_the_trainer_and_the_reaper_need() -> None:
-    """The names are the contract between launcher, user data, adoption and reaper."""
+def test_a_machine_has_the_tags_that_the_trainer_and_the_reaper_need() -> None:
+    """These tags are the contract between launcher, user data, adoption and reaper."""
     tags = trial_tags("dev", TRIAL, 3, "ab" * 32, NOW)
     assert {name.removeprefix("nightshift:") for name in tags} == {
         "Name",
@@ -199,7 +199,7 @@ def test_a_machine_bears_what_the_trainer_and_the_reaper_need() -> None:
 
 
 def test_tokens_differ_by_trial_and_attempt_and_fit_ec2() -> None:
-    """At most 64 ASCII characters, one per attempt."""
+    """A token has at most 64 ASCII characters, and each attempt has its own."""
     tokens = {
         client_token(TrialId("e", "r", f"seed-{trial}"), number)
         for trial in range(20)
@@ -209,8 +209,8 @@ def test_tokens_differ_by_trial_and_attempt_and_fit_ec2() -> None:
     assert all(len(token) <= 64 and token.isascii() for token in tokens)
 
 
-def test_a_used_up_quota_is_told_with_what_to_do() -> None:
-    """A quota does not cure itself by waiting alone."""
+def test_a_used_up_quota_is_refused_with_the_fix() -> None:
+    """The message says what to do, because waiting alone does not free a quota."""
     assert "Service Quotas" in explain_refusals(
         ["VcpuLimitExceeded", "InsufficientInstanceCapacity"]
     )

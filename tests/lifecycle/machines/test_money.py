@@ -1,4 +1,4 @@
-"""Prices, and the ledger that reserves before a launch and settles after it."""
+"""Prices, and the ledger that reserves money before a launch and settles it afterwards."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,38 +24,38 @@ def ledger(budget_usd: float = 1.0) -> Ledger:
 
 
 def test_what_is_reserved_is_the_highest_on_demand_price_of_the_pools() -> None:
-    """Any of them may be launched, and spot never costs more than on-demand."""
+    """The highest on-demand price is reserved, because EC2 may launch any of the pools."""
     assert highest_on_demand_usd(["c6i.large", "g5.xlarge"]) == 1.006
     assert highest_on_demand_usd(["c6i.large"], {"c6i.large": 0.2}) == 0.2
 
 
 def test_a_type_without_a_price_is_refused_with_the_fix() -> None:
-    """Its cost could not be capped."""
+    """A type without a price is refused, because its cost cannot be limited."""
     with pytest.raises(LaunchRefusedError, match=r"no price is known for x9\.huge.*choose"):
         highest_on_demand_usd(["c6i.large", "x9.huge"])
 
 
 def test_the_table_prices_every_type_that_auto_means_and_spot_below_on_demand() -> None:
-    """Otherwise `instance_types: auto` would refuse itself."""
+    """Every type of `auto` has prices, and its spot price is below on-demand."""
     assert set(AUTO_TYPES) <= set(FALL_BACK)
     assert all(0 < price.spot < price.on_demand for price in FALL_BACK.values())
 
 
 def test_the_table_says_nothing_of_a_type_that_is_not_in_it() -> None:
-    """No price is not a price of zero."""
+    """A type that is not in the table has no price."""
     assert table_usd("c6i.large", "spot") == FALL_BACK["c6i.large"].spot
     assert table_usd("c6i.large", "on-demand") == FALL_BACK["c6i.large"].on_demand
     assert table_usd("x9.huge", "on-demand") is None
 
 
 def test_a_minute_is_the_least_that_is_billed() -> None:
-    """EC2 bills by the second after that."""
+    """EC2 bills at least one minute, then by the second."""
     assert cost_usd(1, 60.0) == cost_usd(BILLED_AT_LEAST_S, 60.0) == 1.0
     assert cost_usd(7200, 60.0) == 120.0
 
 
 def test_a_reservation_that_does_not_fit_is_refused_with_the_fix() -> None:
-    """And changes nothing."""
+    """A reservation above the budget is refused and changes nothing."""
     with pytest.raises(
         BudgetExceededError, match=r"USD 0\.3 are left of compute\.budget_usd 1; raise the budget"
     ):
@@ -63,13 +63,13 @@ def test_a_reservation_that_does_not_fit_is_refused_with_the_fix() -> None:
 
 
 def test_reserving_twice_is_reserving_once() -> None:
-    """A launch that is repeated after a kill does not take its money twice."""
+    """A launch that is repeated after a kill reserves its money once."""
     once = ledger().reserve("seed-0", 1, 0.7)
     assert once.reserve("seed-0", 1, 0.7) is once
 
 
 def test_settling_gives_back_what_was_not_spent() -> None:
-    """And settling again changes nothing."""
+    """Settling frees the unspent money, and settling again changes nothing."""
     settled = (
         ledger()
         .reserve("seed-0", 1, 0.7)
@@ -79,8 +79,8 @@ def test_settling_gives_back_what_was_not_spent() -> None:
     assert settled.settle("seed-0", 1, usd=5.0, seconds=1) == settled
 
 
-def test_a_machine_that_nobody_reserved_for_is_in_the_books_too() -> None:
-    """Better an overdrawn ledger than a machine that it does not know."""
+def test_a_machine_without_a_reservation_is_recorded_too() -> None:
+    """The ledger records it, even if that exceeds the budget."""
     assert ledger().settle("seed-0", 1, usd=0.2, seconds=10).spent_usd == 0.2
 
 
@@ -94,9 +94,7 @@ def test_a_machine_that_nobody_reserved_for_is_in_the_books_too() -> None:
 def test_the_ledger_never_commits_more_than_the_budget(
     moves: list[tuple[int, int, float, float]],
 ) -> None:
-    """Whatever is reserved and settled in whatever order, as long as nothing costs more than was
-    reserved for it.
-    """
+    """In any order of reservations and settlements, committed money stays within the budget."""
     books = ledger(1.0)
     for trial, attempt, usd, share in moves:
         try:
@@ -114,9 +112,7 @@ def test_the_ledger_never_commits_more_than_the_budget(
 
 
 def test_only_so_many_machines_of_a_run_are_at_work() -> None:
-    """A place is free again when one is settled; a trial's own reservation does not stand in its
-    way.
-    """
+    """A settled machine frees its place; a trial's own reservation does not block it."""
     books = ledger().reserve("seed-0", 1, 0.1, most=2).reserve("seed-1", 1, 0.1, most=2)
     with pytest.raises(
         NoPlaceError, match=r"2 machines of this run are at work \(compute\.max_parallel 2\)"
@@ -130,11 +126,10 @@ def test_only_so_many_machines_of_a_run_are_at_work() -> None:
     )
 
 
-def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_keeps_its_money() -> (
-    None
-):
-    """Its worker is dead; it ended itself, or the reaper did. Ledgers of before have no
-    deadline.
+def test_an_unsettled_machine_frees_its_place_after_its_deadline() -> None:
+    """The place is free because the machine has ended, and its money stays reserved.
+
+    Older ledgers have no deadline.
     """
     deadline = datetime(2026, 11, 22, 6, tzinfo=UTC)
     books = ledger().reserve("seed-0", 1, 0.1, most=1, deadline_at=deadline)
@@ -148,15 +143,15 @@ def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_ke
     assert not old.has_place("seed-1", 1, later)
 
 
-def test_what_was_set_aside_for_a_machine_that_was_never_asked_for_is_given_back() -> None:
-    """A worker died between the two writes, and then the trial was cancelled."""
+def test_money_for_a_machine_that_was_never_requested_is_freed() -> None:
+    """The money returns if the trial is cancelled after its worker died between two writes."""
     books = ledger().reserve("seed-0", 1, 0.1).reserve("seed-1", 1, 0.1)
     assert [entry.trial for entry in books.release("seed-0", 0).entries] == ["seed-1"]
     assert books.release("seed-0", 1) is books
 
 
 def test_a_month_is_the_sum_of_its_runs_and_what_each_champion_cost() -> None:
-    """Nights that promoted nothing are part of a champion's price."""
+    """A month adds up its runs; a champion's price includes nights without a promotion."""
     bought = (
         ledger().settle("seed-0", 1, usd=0.2, seconds=60).model_copy(update={"promoted_version": 1})
     )

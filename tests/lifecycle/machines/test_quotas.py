@@ -1,4 +1,4 @@
-"""Quotas of virtual CPUs: what can never fit is refused, what does not fit now waits."""
+"""A launch that can never fit a vCPU quota is refused; one that does not fit now waits."""
 
 import pytest
 
@@ -18,7 +18,7 @@ SPOT, G_SPOT = "L-34B43A08", "L-3819A6DF"
 
 
 def test_a_quota_of_zero_is_refused_with_the_command_that_asks_for_more() -> None:
-    """A new account has none for GPUs."""
+    """A quota of zero, as new accounts have for GPUs, is refused with the command."""
     with pytest.raises(
         LaunchRefusedError,
         match=rf"quota {G_SPOT} allows 0 vCPUs of spot.*--quota-code {G_SPOT} --desired-value 16",
@@ -27,20 +27,22 @@ def test_a_quota_of_zero_is_refused_with_the_command_that_asks_for_more() -> Non
 
 
 def test_a_quota_smaller_than_the_smallest_type_is_refused() -> None:
-    """One vCPU holds no machine of two."""
+    """A quota of one vCPU is refused, because the smallest machine has two."""
     with pytest.raises(LaunchRefusedError, match=r"the smallest of .* has 2"):
         refuse_hopeless(AUTO_TYPES, "spot", {SPOT: 1.0})
 
 
 def test_one_type_that_fits_is_enough() -> None:
-    """Also one whose quota is not known: then EC2 decides."""
+    """One type within its quota is enough; a type of unknown quota is left to EC2."""
+    with pytest.raises(LaunchRefusedError):
+        refuse_hopeless(["g5.xlarge"], "spot", {G_SPOT: 0.0})
     refuse_hopeless(["g5.xlarge", "c7i.large"], "spot", {G_SPOT: 0.0, SPOT: 5.0})
     refuse_hopeless(["g5.xlarge", "trn1.2xlarge"], "spot", {G_SPOT: 0.0})
     refuse_hopeless(["g5.xlarge"], "spot", {})
 
 
-def test_a_full_quota_names_every_pool_with_a_code_that_is_waited_out() -> None:
-    """As EC2 would answer, without asking it."""
+def test_a_full_quota_refuses_every_pool_with_a_code_that_waits() -> None:
+    """Each pool gets the refusal that EC2 would give."""
     pools = [("c7i.large", "eu-west-1a"), ("m7i.large", "eu-west-1b")]
     refusals = refusals_of_full(pools, "spot", {SPOT: Usage(64, 63)})
     assert [(one.instance_type, one.zone, one.code) for one in refusals] == [
@@ -52,7 +54,7 @@ def test_a_full_quota_names_every_pool_with_a_code_that_is_waited_out() -> None:
 
 
 def test_room_in_one_pool_is_left_to_ec2() -> None:
-    """It chooses among those that have room."""
+    """EC2 chooses among the pools that have room."""
     assert (
         refusals_of_full(
             [("g5.xlarge", "a"), ("c7i.large", "a")],
@@ -64,6 +66,6 @@ def test_room_in_one_pool_is_left_to_ec2() -> None:
 
 
 def test_the_vcpus_of_the_types_that_auto_means() -> None:
-    """Two each."""
+    """Each type of `auto` has two vCPUs and counts against the standard spot quota."""
     assert {vcpus_of(name) for name in AUTO_TYPES} == {2}
     assert {quota_code(name, "spot") for name in AUTO_TYPES} == {SPOT}

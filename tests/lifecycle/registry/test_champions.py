@@ -1,4 +1,4 @@
-"""A consumer gets the policy in service, verified, or a clear reason why not."""
+"""A consumer loads the verified champion, or gets a clear reason."""
 
 import json
 from collections.abc import Callable
@@ -25,14 +25,14 @@ NAME = "cartpole_ppo"
 def night(
     store: ObjectStore, experiment: Experiment, new_nonce: Callable[[], str]
 ) -> Callable[[str], Night]:
-    """Make nights on one store."""
+    """Return a function that makes nights on one store."""
     return lambda run: Night(store, experiment, run, new_nonce)
 
 
 def test_the_champion_is_loaded_with_all_that_is_known_of_it(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Version, digest, bytes, metadata, since when, and where."""
+    """The champion has version, digest, bytes, metadata, time of promotion and place."""
     night("night-1").promote()
     champion = load_champion(store, NAME)
     assert (champion.version, champion.digest, champion.onnx) == (
@@ -48,7 +48,7 @@ def test_the_champion_is_loaded_with_all_that_is_known_of_it(
 def test_refreshing_gives_the_same_object_until_the_pointer_moves(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """A consumer may ask before each episode; only a promotion makes it load anything."""
+    """A consumer may refresh before each episode, because only a promotion loads new bytes."""
     night("night-1").promote()
     first = load_champion(store, NAME)
     assert refresh_champion(store, first) is first
@@ -58,7 +58,7 @@ def test_refreshing_gives_the_same_object_until_the_pointer_moves(
 
 
 def test_before_the_first_promotion_there_is_no_champion(store: ObjectStore) -> None:
-    """The error names the key."""
+    """The error names the pointer's key."""
     with pytest.raises(MissingObjectError, match=f"registry/{NAME}/champion.json does not exist"):
         load_champion(store, NAME)
 
@@ -66,7 +66,7 @@ def test_before_the_first_promotion_there_is_no_champion(store: ObjectStore) -> 
 def test_a_policy_that_was_changed_is_not_loaded(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Bytes without the recorded digest never reach a consumer."""
+    """Bytes with another digest are refused."""
     night("night-1").promote()
     store.put(layout.version_prefix(NAME, 1) + "policy.onnx", b"something else")
     with pytest.raises(CorruptArtifactError):
@@ -74,10 +74,10 @@ def test_a_policy_that_was_changed_is_not_loaded(
 
 
 @pytest.mark.parametrize("file", ["policy.onnx", "manifest.json"])
-def test_a_champion_whose_files_are_gone_is_named(
+def test_a_champion_with_missing_files_is_named(
     night: Callable[[str], Night], store: ObjectStore, file: str
 ) -> None:
-    """And who has it loaded can go on with it."""
+    """Missing files are named, and a consumer may continue with the loaded champion."""
     night("night-1").promote()
     champion = load_champion(store, NAME)
     store.delete(layout.version_prefix(NAME, 1) + file)
@@ -99,7 +99,7 @@ def test_a_champion_whose_files_are_gone_is_named(
 def test_a_pointer_that_was_edited_by_hand_is_refused(
     night: Callable[[str], Night], store: ObjectStore, key: str, value: object
 ) -> None:
-    """Whatever was changed in it, it no longer fits the version that it names."""
+    """An edited pointer no longer matches the version's manifest."""
     night("night-1").promote()
     pointer = layout.champion_key(NAME)
     document = json.loads(get(store, pointer).data)
@@ -111,9 +111,7 @@ def test_a_pointer_that_was_edited_by_hand_is_refused(
 def test_a_pointer_to_another_version_with_its_own_manifest_is_refused(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """A careful hand that changes the version and its digest, but not the policy's, is noticed
-    too.
-    """
+    """An edit of version and manifest digest still disagrees with the policy's digest."""
     night("night-1").promote()
     night("night-2").promote()
     key = layout.champion_key(NAME)

@@ -1,6 +1,4 @@
-"""The pointer moves only to something complete, only from what was compared, and every move is in
-the history.
-"""
+"""The pointer moves only to a complete version, from the compared champion, and is recorded."""
 
 import json
 import re
@@ -55,7 +53,7 @@ def _put(store: ObjectStore, key: str, value: bytes | Record) -> Artifact:
 
 
 def _train(store: ObjectStore, spec: Spec, digest: str) -> PolicyRecord:
-    """Leave in the store what a finished trial leaves there."""
+    """Store what a finished trial stores."""
     store.put(layout.spec_key(spec.experiment.name, spec.run), spec.to_json())
     trial = spec.trial_id("seed-0")
     manifest = CheckpointManifest(
@@ -96,7 +94,7 @@ def _train(store: ObjectStore, spec: Spec, digest: str) -> PolicyRecord:
 
 
 class Night:
-    """One retraining, as far as the registry sees it."""
+    """One retraining as the registry sees it."""
 
     def __init__(
         self, store: ObjectStore, experiment: Experiment, run: str, new_nonce: Callable[[], str]
@@ -127,7 +125,7 @@ class Night:
         )
 
     def deliver(self, digest: str) -> None:
-        """Let the candidate be the policy of that digest."""
+        """Make the candidate a policy of that digest."""
         metadata = self.record.metadata.model_copy(update={"digest": digest})
         self.record = self.record.model_copy(update={"digest": digest, "metadata": metadata})
 
@@ -148,14 +146,14 @@ class Night:
 def night(
     store: ObjectStore, experiment: Experiment, new_nonce: Callable[[], str]
 ) -> Callable[[str], Night]:
-    """Make nights on one store."""
+    """Return a function that makes nights on one store."""
     return lambda run: Night(store, experiment, run, new_nonce)
 
 
 def test_a_first_candidate_becomes_champion(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Version 1 is whole, the pointer names it, and the history says who, when and why."""
+    """Version 1 is complete, the pointer names it, and the history says who, when and why."""
     done = night("n1").promote()
     assert (done.outcome, done.version) == (PromotionOutcome.PROMOTED, 1)
     assert done.uri == f"{store.uri}/registry/cartpole_ppo/versions/000001"
@@ -167,9 +165,7 @@ def test_a_first_candidate_becomes_champion(
 def test_a_second_night_supersedes_only_what_it_was_compared_with(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Two candidates compared with one champion: the first to be promoted wins, the other is
-    SUPERSEDED, hours later too.
-    """
+    """Of two candidates against one champion, the later to be promoted is SUPERSEDED."""
     night("n1").promote()
     one, other = night("n2"), night("n3")
     assert one.promote().outcome is PromotionOutcome.PROMOTED
@@ -180,7 +176,7 @@ def test_a_second_night_supersedes_only_what_it_was_compared_with(
 
 
 def test_promoting_again_changes_nothing(night: Callable[[str], Night], store: ObjectStore) -> None:
-    """A retried or cleared task finds its own success."""
+    """A repeated promotion finds its own result."""
     first = night("n1")
     assert [first.promote(minutes=minutes).version for minutes in (0, 5)] == [1, 1]
     assert len(read_history(store, "cartpole_ppo")) == 1
@@ -188,11 +184,11 @@ def test_promoting_again_changes_nothing(night: Callable[[str], Night], store: O
 
 
 class KilledError(BaseException):
-    """The process died here."""
+    """Ends the process at this write."""
 
 
 class FakeDyingStore:
-    """A store whose writer dies right before its n-th write."""
+    """A store that dies right before its n-th write."""
 
     def __init__(self, store: ObjectStore, writes_before_death: int) -> None:
         self._store, self._left = store, writes_before_death
@@ -209,14 +205,12 @@ class FakeDyingStore:
 
 @pytest.mark.parametrize(
     "writes", range(10)
-)  # a lost claim on version 1, a claim, five files, manifest, pointer, entry
+)  # lost claim on version 1, claim, five files, manifest, pointer, entry
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends_it(
     night: Callable[[str], Night], store: DirectoryStore, writes: int
 ) -> None:
-    """Whatever was written last, the pointer names something complete, and the retry gives one
-    version and one entry.
-    """
+    """After each write the champion is complete, and the retry gives one version and one entry."""
     night("n1").promote()
     second = night("n2")
     with pytest.raises(KilledError):
@@ -232,7 +226,7 @@ def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends
 def test_a_candidate_whose_files_changed_is_refused_and_the_champion_stays(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """What was judged is what is promoted, to the byte."""
+    """A candidate whose bytes differ from the judged bytes is refused."""
     night("n1").promote()
     second = night("n2")
     store.put(second.record.policy.key, b"another policy")
@@ -247,7 +241,7 @@ def test_a_candidate_whose_files_changed_is_refused_and_the_champion_stays(
 def test_only_a_report_that_says_promote_promotes(
     night: Callable[[str], Night], decision: Decision
 ) -> None:
-    """Whoever calls it: without evidence nothing moves."""
+    """Without a report that says PROMOTE, the pointer does not move."""
     one = night("n1")
     one.report = one.reported(decision)
     with pytest.raises(InvalidRecordError, match=f"says {decision}"):
@@ -257,7 +251,7 @@ def test_only_a_report_that_says_promote_promotes(
 def test_a_report_of_another_candidate_promotes_nothing(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """What was judged better is what is promoted."""
+    """A report about another candidate promotes nothing."""
     one = night("n1")
     one.report = one.reported(Decision.PROMOTE, policy_sha256="0" * 64)
     with pytest.raises(InvalidRecordError, match="another candidate"):
@@ -268,7 +262,7 @@ def test_a_report_of_another_candidate_promotes_nothing(
 def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_back(
     night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]
 ) -> None:
-    """The rolled-back digest is REFUSED when a later night delivers it again."""
+    """A later night that delivers the rolled-back digest gets REFUSED."""
     night("n1").promote()
     bad = night("n2")
     bad.promote()
@@ -289,9 +283,7 @@ def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_bac
 def test_of_many_rollbacks_at_once_one_moves(
     tmp_path: Path, experiment: Experiment, new_nonce: Callable[[], str]
 ) -> None:
-    """Answers to the same question: the history has one move more, and the pointer is what it
-    says.
-    """
+    """Of many concurrent rollbacks, one moves the pointer and adds a history entry."""
     store = DirectoryStore(tmp_path)
     for run in ("n1", "n2", "n3"):
         Night(store, experiment, run, new_nonce).promote()
@@ -322,9 +314,7 @@ def test_of_many_rollbacks_at_once_one_moves(
 def test_a_version_whose_manifest_an_older_release_wrote_can_be_put_back(
     night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]
 ) -> None:
-    """Its manifest lacks a key that came later; the pointer names the bytes that are there, and all
-    goes on.
-    """
+    """A manifest without a newer key still names complete bytes and can be restored."""
     night("n1").promote()
     night("n2").promote()
     key = layout.version_prefix("cartpole_ppo", 1) + "manifest.json"
@@ -338,7 +328,8 @@ def test_a_version_whose_manifest_an_older_release_wrote_can_be_put_back(
 
 
 @pytest.mark.parametrize(
-    ("version", "why", "said"), [(1, "why not", "in service already"), (2, "  ", "needs a reason")]
+    ("version", "why", "message"),
+    [(1, "why not", "in service already"), (2, "  ", "needs a reason")],
 )
 def test_a_rollback_that_makes_no_sense_is_refused(
     night: Callable[[str], Night],
@@ -346,11 +337,11 @@ def test_a_rollback_that_makes_no_sense_is_refused(
     new_nonce: Callable[[], str],
     version: int,
     why: str,
-    said: str,
+    message: str,
 ) -> None:
-    """To where it is already, or without a reason."""
+    """A rollback to the current version, or without a reason, is refused."""
     night("n1").promote()
-    with pytest.raises(InvalidRecordError, match=said):
+    with pytest.raises(InvalidRecordError, match=message):
         roll_back(
             store, "cartpole_ppo", version, who="ada", why=why, now=NIGHT, new_nonce=new_nonce
         )
@@ -359,7 +350,7 @@ def test_a_rollback_that_makes_no_sense_is_refused(
 def test_a_rollback_to_a_version_that_is_not_whole_is_refused(
     night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]
 ) -> None:
-    """The pointer never names something incomplete."""
+    """The pointer never names an incomplete version."""
     night("n1").promote()
     night("n2").promote()
     store.delete(layout.version_prefix("cartpole_ppo", 1) + "policy.onnx")
@@ -367,12 +358,10 @@ def test_a_rollback_to_a_version_that_is_not_whole_is_refused(
         roll_back(store, "cartpole_ppo", 1, who="ada", why="better", now=NIGHT, new_nonce=new_nonce)
 
 
-def test_nobody_promotes_over_a_pointer_that_was_edited(
+def test_an_edited_pointer_stops_promotions_until_a_rollback(
     night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]
 ) -> None:
-    """A night that compared with it before stops at its promotion, the next stops before it trains;
-    a rollback mends it.
-    """
+    """An edited pointer stops a promotion and the next night; a rollback repairs it."""
     for run in ("n1", "n2"):
         night(run).promote()
     third = night("n3")
@@ -397,10 +386,10 @@ def test_nobody_promotes_over_a_pointer_that_was_edited(
     assert night("n5").promote().outcome is PromotionOutcome.PROMOTED
 
 
-def test_a_champion_whose_files_are_gone_stops_the_night_with_its_name(
+def test_a_champion_with_missing_files_stops_the_night(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Nothing is compared with what is not there; the pointer stays."""
+    """A champion with missing files stops the night, and the pointer stays."""
     night("n1").promote()
     store.delete(layout.version_prefix("cartpole_ppo", 1) + "manifest.json")
     with pytest.raises(MissingObjectError, match=r"versions/000001/manifest.json does not exist"):
@@ -408,12 +397,8 @@ def test_a_champion_whose_files_are_gone_stops_the_night_with_its_name(
     assert find_champion(store, "cartpole_ppo") is not None
 
 
-def test_a_version_bears_a_card_that_says_what_it_is(
-    night: Callable[[str], Night], store: ObjectStore
-) -> None:
-    """Task, training, evaluation, limits, how to rebuild it; immutable like the rest, by digest in
-    the manifest.
-    """
+def test_a_version_has_a_model_card(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """The card has task, training, evaluation and limits, and the manifest has its digest."""
     night("n1").promote()
     manifest = get_manifest(store, "cartpole_ppo", 1)
     card = get(
@@ -421,7 +406,7 @@ def test_a_version_bears_a_card_that_says_what_it_is(
         layout.version_prefix("cartpole_ppo", 1) + "model_card.md",
         manifest.files["model_card.md"],
     ).data.decode()
-    for said in (
+    for part in (
         "# cartpole_ppo, version 1",
         "ppo on CartPole-v1",
         "Discrete 2",
@@ -434,20 +419,20 @@ def test_a_version_bears_a_card_that_says_what_it_is(
         "100,000 steps",
         "cpu any",
     ):
-        assert said.lower() in card.lower(), said
+        assert part.lower() in card.lower(), part
 
 
 @pytest.mark.parametrize(
-    ("champion", "said"),
+    ("champion", "message"),
     [
         (None, "an absolute bar only. The scenarios (windy) were not played"),
         ("c" * 64, "crashes were guarded: windy"),
     ],
 )
 def test_a_card_claims_no_guard_that_was_not_asked(
-    night: Callable[[str], Night], champion: str | None, said: str
+    night: Callable[[str], Night], champion: str | None, message: str
 ) -> None:
-    """A first champion plays its experiment's own environment alone."""
+    """A first champion is evaluated in its own environment only, and its card says so."""
     one = night("n1")
     windy = Evaluation(return_range=(0, 500), crash_below=100, scenarios={"windy": Scenario()})
     spec = one.spec.model_copy(
@@ -459,18 +444,18 @@ def test_a_card_claims_no_guard_that_was_not_asked(
     card = render_model_card(
         spec, report, one.record.metadata, version=1, origin="", numeric_class={}, rebuild=""
     )
-    assert said in card
+    assert message in card
 
 
 @pytest.mark.parametrize(("named", "outcome"), [(False, "other wrappers than its run"), (True, "")])
-def test_a_policy_that_names_other_wrappers_than_its_run_had_is_not_promoted(
+def test_a_policy_with_other_wrappers_than_its_run_is_not_promoted(
     night: Callable[[str], Night],
     experiment: Experiment,
     store: ObjectStore,
     named: bool,
     outcome: str,
 ) -> None:
-    """What it is played in was frozen before it was trained; its card tells whoever plays it."""
+    """The wrappers were frozen before the training, and the card names them."""
     one = night("n1")
     wrapper = WrapperForm(name="gymnasium.wrappers.RescaleObservation", kwargs={"min_obs": 0})
     metadata = one.record.metadata.model_copy(update={"wrappers": (wrapper,)})
@@ -499,7 +484,7 @@ def test_a_policy_that_names_other_wrappers_than_its_run_had_is_not_promoted(
 def test_a_manifest_keeps_the_digests_of_the_first_segments(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Policies expire; what a partial replay compares with must not."""
+    """Policies expire, but the manifest keeps the digests that a partial replay compares."""
     one = night("n1")
     early = one.record.model_copy(update={"step": 50, "digest": "early", "final": False})
     later = one.record.model_copy(update={"step": 150, "digest": "later"})
@@ -512,7 +497,7 @@ def test_a_manifest_keeps_the_digests_of_the_first_segments(
 
 
 def imported(night: Night) -> ImportRecord:
-    """The candidate of a night, as if it had been trained elsewhere."""
+    """Make a night's candidate look trained elsewhere."""
     record = night.record
     return ImportRecord(
         experiment=record.experiment,
@@ -529,7 +514,7 @@ def imported(night: Night) -> ImportRecord:
 def test_an_import_that_the_gate_promotes_is_a_version_like_any_other(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """It says so in manifest, history and card; the next night is compared with it."""
+    """Manifest, history and card name the import, and the next night is compared with it."""
     first = night("n1")
     first.record = imported(first)
     assert first.promote().outcome is PromotionOutcome.PROMOTED
@@ -556,7 +541,7 @@ def test_an_import_that_the_gate_promotes_is_a_version_like_any_other(
 def test_an_import_needs_a_promote_as_well(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Being somebody's favourite is no evidence."""
+    """An import without a PROMOTE is not promoted."""
     first = night("n1")
     first.record, first.report = imported(first), first.reported(Decision.KEEP)
     with pytest.raises(InvalidRecordError, match="says KEEP"):
@@ -567,7 +552,7 @@ def test_an_import_needs_a_promote_as_well(
 def test_a_changed_history_entry_is_noticed(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Nobody rewrites history unseen."""
+    """A changed entry breaks the chain of the history."""
     night("n1").promote()
     second = night("n2")
     store.put(layout.history_key("cartpole_ppo", 1), b"{}")
@@ -580,7 +565,7 @@ def test_a_changed_history_entry_is_noticed(
 def test_another_return_range_or_environment_begins_a_new_lineage(
     night: Callable[[str], Night], store: ObjectStore, experiment: Experiment
 ) -> None:
-    """A champion of another task is no measure for this one."""
+    """A champion of another range or environment is not compared."""
     night("n1").promote()
     same = freeze_champion(store, experiment)
     other = freeze_champion(store, experiment.model_copy(update={"env_id": "Acrobot-v1"}))
@@ -593,9 +578,7 @@ def test_another_return_range_or_environment_begins_a_new_lineage(
 def test_no_expiring_rule_covers_what_a_version_rests_on(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Retention never deletes what the history names: the version's files, its report, its spec's
-    wheels.
-    """
+    """No lifecycle rule deletes a version's files, its report or its spec's wheels."""
     template = (
         Path(__file__).resolve().parents[3] / "infra_bootstrap/templates/storage.yaml"
     ).read_text()

@@ -1,6 +1,4 @@
-"""Any order of nights, promotions, rollbacks, crashes and rivals: the registry is whole at every
-moment.
-"""
+"""The registry stays consistent under any order of promotions, rollbacks, crashes and rivals."""
 
 import contextlib
 import itertools
@@ -24,7 +22,7 @@ from rl_lifecycle.registry.versions import verify_version
 from rl_lifecycle.storage.layout import champion_key, history_key
 from tests.lifecycle.conftest import NIGHT
 from tests.lifecycle.registry.test_promotion import FakeDyingStore, KilledError, Night, imported
-from tests.plugins.worlds import MemoryStore
+from tests.plugins.worlds import FakeStore
 
 NAME = "cartpole_ppo"
 EXPERIMENT = read_experiment(
@@ -36,14 +34,14 @@ EXPERIMENT = read_experiment(
     },
     NAME,
 )
-#: Beyond the last write of any move, so that nobody dies.
+#: More writes than any move makes, so no write is interrupted.
 NEVER = 99
 
 
 class FakeInterruptingStore:
     """A store in which a rival acts right before the n-th write."""
 
-    def __init__(self, store: MemoryStore, writes_before: int, rival: Callable[[], Any]) -> None:
+    def __init__(self, store: FakeStore, writes_before: int, rival: Callable[[], Any]) -> None:
         self._store, self._left, self._rival = store, writes_before, rival
 
     def put(self, key: str, data: bytes, **condition: Any) -> str:
@@ -57,22 +55,18 @@ class FakeInterruptingStore:
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Nights wait in a list until somebody promotes them, however late; some die on the way and
-    come back.
-    """
+    """Nights wait to be promoted; some die during a promotion and are repeated."""
 
     @initialize()
     def begin(self) -> None:
         """An empty registry."""
-        self.store, self.count = MemoryStore(), itertools.count()
+        self.store, self.count = FakeStore(), itertools.count()
         self.nights: list[Night] = []
         self.pointers: list[bytes] = []
 
     @rule(as_import=st.booleans(), again=st.booleans())
     def train(self, as_import: bool, again: bool) -> None:
-        """A night ends with a candidate that the gate wants; sometimes it is a policy that was seen
-        before.
-        """
+        """Add a night whose candidate passes the gate, sometimes with an earlier policy."""
         night = Night(self.store, EXPERIMENT, f"n{next(self.count)}", self._nonce)
         if again and self.nights:
             night.deliver(self.nights[0].record.digest)
@@ -83,18 +77,14 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda machine: machine.nights)
     @rule(data=st.data(), writes=st.one_of(st.just(NEVER), st.integers(0, 10)))
     def promote(self, data: st.DataObject, writes: int) -> None:
-        """Promote any night, perhaps for the second time, and perhaps die before one of the
-        writes.
-        """
+        """Promote any night, perhaps again, and perhaps die before a write."""
         night = data.draw(st.sampled_from(self.nights))
         self._try(lambda: night.promote(FakeDyingStore(self.store, writes)))  # type: ignore[arg-type]
 
     @precondition(lambda machine: len(machine.nights) > 1)
     @rule(data=st.data(), writes=st.integers(0, 10))
     def promote_two_at_once(self, data: st.DataObject, writes: int) -> None:
-        """A second promoter does all of its work between two writes of the first; at most one of
-        the two moves the pointer.
-        """
+        """Promote two nights at once, of which at most one moves the pointer."""
         one, other = data.draw(st.permutations(self.nights))[:2]
         before, done = len(read_history(self.store, NAME)), []
         rivals = FakeInterruptingStore(self.store, writes, lambda: done.append(other.promote()))
@@ -106,7 +96,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda machine: find_champion(machine.store, NAME) is not None)
     @rule(data=st.data(), writes=st.one_of(st.just(NEVER), st.integers(0, 3)))
     def put_back(self, data: st.DataObject, writes: int) -> None:
-        """Roll back to any version that is whole, and perhaps die."""
+        """Roll back to any complete version, and perhaps die."""
         to = data.draw(st.sampled_from([one.version for one in list_versions(self.store, NAME)]))
         champion = find_champion(self.store, NAME)
         assume(champion is not None and champion[0].version != to)
@@ -125,7 +115,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_pointer_names_something_whole(self) -> None:
-        """Every file of the champion is there, with the digest that was recorded."""
+        """Check that every file of the champion exists with its recorded digest."""
         if champion := find_champion(self.store, NAME):
             manifest = verify_version(self.store, NAME, champion[0].version)
             assert manifest.digest == champion[0].digest
@@ -138,9 +128,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def history_has_every_move_in_its_order(self) -> None:
-        """One entry a move of the pointer, none missing, none twice, each beginning where the one
-        before ended.
-        """
+        """Check that each move has one entry, which begins where the previous entry ended."""
         history, champion = read_history(self.store, NAME), find_champion(self.store, NAME)
         data = self.store.find(champion_key(NAME))
         if data is not None and data.data not in self.pointers:
@@ -154,7 +142,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_rolled_back_did_not_come_back_by_itself(self) -> None:
-        """Only a rollback, which a person asks for, brings such a policy into service again."""
+        """Check that only a rollback restores a policy that was rolled back."""
         bad: set[str] = set()
         for entry in read_history(self.store, NAME):
             if entry.move is Move.ROLLED_BACK and entry.from_digest != entry.to_digest:

@@ -1,4 +1,4 @@
-"""What is trained again is what was trained, and only the same numeric class says anything."""
+"""A replay trains what was trained, and only the same numeric class can show a drift."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ from tests.lifecycle.registry.test_promotion import Night, imported
 def night(
     store: ObjectStore, experiment: Experiment, new_nonce: Callable[[], str]
 ) -> Callable[[str], Night]:
-    """Make nights on one store."""
+    """Return a function that makes nights on one store."""
     return lambda run: Night(store, experiment, run, new_nonce)
 
 
@@ -39,9 +39,7 @@ def trained(store: ObjectStore, night: Callable[[str], Night]) -> tuple[Spec, Ve
 def test_all_that_decides_the_bits_stays_as_it_was(
     trained: tuple[Spec, VersionManifest], segments: int, step: int, digest: str
 ) -> None:
-    """Seed, steps, hyper-parameters, segment, wheels, image; the run, its name and its machine are
-    the replay's own.
-    """
+    """Everything that decides the bits stays the same; only run, name and machine are new."""
     spec, manifest = trained
     made = plan_replay(
         spec,
@@ -72,7 +70,7 @@ def test_all_that_decides_the_bits_stays_as_it_was(
 
 
 def test_a_replay_has_no_time_by_which_it_is_needed(trained: tuple[Spec, VersionManifest]) -> None:
-    """The version's own moment has passed, and would lead to on-demand."""
+    """The version's due moment is in the past and would force on-demand."""
     spec, manifest = trained
     compute = spec.experiment.compute.model_copy(update={"needed_by": "2026-11-23T06:00:00+00:00"})
     spec = spec.model_copy(
@@ -85,7 +83,7 @@ def test_a_replay_has_no_time_by_which_it_is_needed(trained: tuple[Spec, Version
 def test_an_import_cannot_be_trained_again(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """It says where it came from."""
+    """An import is refused with the place that it came from."""
     one = night("n1")
     one.record = imported(one)
     one.promote()
@@ -114,7 +112,7 @@ def test_an_import_cannot_be_trained_again(
 def test_only_the_same_numeric_class_can_show_a_drift(
     digest: str, cpu: str, outcome: ReplayOutcome
 ) -> None:
-    """On another processor another digest is to be expected."""
+    """Another processor gives another digest without a drift."""
     answer = judge_replay(
         Replay(experiment="e", version=3, step=10, digest="a"), digest, {"cpu": cpu}, {"cpu": "x"}
     )
@@ -133,7 +131,7 @@ def test_only_the_same_numeric_class_can_show_a_drift(
 def test_a_version_trained_on_a_removed_path_names_the_release_that_removed_it(
     digest: str, path: str, outcome: ReplayOutcome
 ) -> None:
-    """A replay with the version's own wheels still has the path, and is compared as always."""
+    """The release is named, and a replay with the version's own wheels is compared as usual."""
     replay = Replay(experiment="e", version=3, step=10, digest="a")
     answer = judge_replay(replay, digest, {"path": path}, {"path": "graphs"})
     assert answer.outcome is outcome

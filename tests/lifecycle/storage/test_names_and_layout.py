@@ -1,4 +1,4 @@
-"""Names are safe in keys, and every key is spelt in one place."""
+"""Names are safe in keys, and one module spells every key."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,18 +9,18 @@ from rl_lifecycle.storage import layout
 
 @given(st.text())
 def test_any_name_becomes_a_slug(name: str) -> None:
-    """Whatever Airflow calls a run, its keys are plain."""
+    """Any run id of Airflow gives a plain slug."""
     assert is_slug(slug(name))
 
 
 @given(st.text(), st.text())
 def test_different_names_give_different_slugs(one: str, other: str) -> None:
-    """Two runs never share a folder."""
+    """Different run ids give different slugs, so runs never share a folder."""
     assert (slug(one) == slug(other)) == (one == other)
 
 
 def test_each_key_begins_with_a_class_that_has_a_writer() -> None:
-    """Policies and lifecycle rules match these prefixes, so no key may lie outside them."""
+    """Every key begins with a prefix of policies and lifecycle rules."""
     trial = layout.TrialId("e", "r", "t")
     keys = [
         layout.artifact_key("ab", "x.whl"),
@@ -45,7 +45,7 @@ def test_each_key_begins_with_a_class_that_has_a_writer() -> None:
 
 
 def test_keys_sort_as_their_numbers_do() -> None:
-    """A LIST is in the order of steps, attempts, shards and versions."""
+    """A LIST returns steps, attempts, shards and versions in numeric order."""
     trial = layout.TrialId("e", "r", "t")
     assert layout.policy_key(trial, 9, "json") < layout.policy_key(trial, 10, "json")
     assert layout.attempt_key(trial, 9) < layout.attempt_key(trial, 10)
@@ -53,7 +53,7 @@ def test_keys_sort_as_their_numbers_do() -> None:
 
 
 def test_the_trial_is_read_back_out_of_a_key() -> None:
-    """An event about a key tells whose it is."""
+    """A key of an event gives back its trial."""
     trial = layout.TrialId("cartpole", "r1", "seed-0")
     assert layout.trial_of_key(layout.heartbeat_key(trial), layout.HEARTBEATS) == trial
     assert layout.trial_of_key(layout.policy_key(trial, 3, "json"), layout.POLICIES) == trial

@@ -1,4 +1,4 @@
-"""Both stores keep the same promises: whole writes, one winner, one's own write recognised."""
+"""Both stores write whole objects, let one writer win, and recognise their own writes."""
 
 import threading
 from pathlib import Path
@@ -18,7 +18,7 @@ from rl_lifecycle.storage.s3_store import S3Store, split_s3_uri
 
 
 def test_what_was_put_is_found_and_listed_in_order(store: ObjectStore) -> None:
-    """Keys come back sorted, with their sizes and the ETag that a read gives too."""
+    """Keys are listed in order, with the sizes and ETags that a read gives."""
     for key in ("a/2", "a/1", "b/1"):
         store.put(key, key.encode())
     assert [(item.key, item.n_bytes) for item in store.list("a/")] == [("a/1", 3), ("a/2", 3)]
@@ -30,7 +30,7 @@ def test_what_was_put_is_found_and_listed_in_order(store: ObjectStore) -> None:
 
 
 def test_a_key_is_written_once(store: ObjectStore) -> None:
-    """The second writer of other bytes loses; writing the same bytes again is no harm."""
+    """A second writer of other bytes loses; the same bytes may be written again."""
     assert put_once(store, "k", b"one")
     assert put_once(store, "k", b"one")
     assert not put_once(store, "k", b"two")
@@ -38,7 +38,7 @@ def test_a_key_is_written_once(store: ObjectStore) -> None:
 
 
 def test_if_match_moves_a_key_only_from_what_was_read(store: ObjectStore) -> None:
-    """Compare-and-swap: who read an older ETag loses."""
+    """A write with an older ETag loses (compare-and-swap)."""
     first = store.put("head", b"1")
     store.put("head", b"2", if_match=first)
     with pytest.raises(PreconditionFailedError):
@@ -49,7 +49,7 @@ def test_if_match_moves_a_key_only_from_what_was_read(store: ObjectStore) -> Non
 
 
 def test_one_of_racing_writers_wins(tmp_path: Path) -> None:
-    """Sixteen threads write one key under If-None-Match: exactly one finds its bytes there."""
+    """Of sixteen concurrent writers with If-None-Match, exactly one wins."""
     store, wins = DirectoryStore(tmp_path), []
 
     def write(index: int) -> None:
@@ -63,8 +63,8 @@ def test_one_of_racing_writers_wins(tmp_path: Path) -> None:
     assert sum(wins) == 1
 
 
-def test_an_absent_key_and_a_changed_one_are_told_apart(store: ObjectStore) -> None:
-    """What a later step relies on is verified by its digest."""
+def test_a_missing_key_and_a_changed_one_raise_different_errors(store: ObjectStore) -> None:
+    """A read with a digest tells a missing object from a changed one."""
     with pytest.raises(MissingObjectError):
         get(store, "k")
     store.put("k", b"changed")
@@ -73,7 +73,7 @@ def test_an_absent_key_and_a_changed_one_are_told_apart(store: ObjectStore) -> N
 
 
 def test_deleting_is_repeatable(store: ObjectStore) -> None:
-    """Clean-up may run twice."""
+    """Deleting twice is no error."""
     store.put("k", b"")
     store.delete("k")
     store.delete("k")
@@ -81,9 +81,7 @@ def test_deleting_is_repeatable(store: ObjectStore) -> None:
 
 
 class FakeLossyClient:
-    """An S3 client whose first conditional answer is lost after the write took effect, as a proxy
-    may lose it.
-    """
+    """An S3 client that loses the answer of its first conditional write."""
 
     def __init__(self, client: Any) -> None:
         self._client, self.lost = client, 0
@@ -92,7 +90,7 @@ class FakeLossyClient:
         answer = self._client.put_object(**request)
         if self.lost == 0 and ("IfNoneMatch" in request or "IfMatch" in request):
             self.lost += 1
-            return self._client.put_object(**request)  # what botocore's retry does
+            return self._client.put_object(**request)  # botocore's retry
         return answer
 
     def __getattr__(self, name: str) -> Any:
@@ -101,7 +99,7 @@ class FakeLossyClient:
 
 @pytest.mark.parametrize("store", ["bucket"], indirect=True)
 def test_a_conditional_write_whose_answer_was_lost_is_recognised(store: S3Store) -> None:
-    """The retry is answered 412 to its own success; reading back shows that it had won."""
+    """The retry gets 412 because of its own write, and a read shows that the write succeeded."""
     lossy = S3Store(FakeLossyClient(store.client), store.bucket, store.prefix)
     etag = lossy.put("k", b"mine", if_none_match=True)
     assert etag == get(store, "k").etag
@@ -110,7 +108,7 @@ def test_a_conditional_write_whose_answer_was_lost_is_recognised(store: S3Store)
 
 @pytest.mark.parametrize("store", ["bucket"], indirect=True)
 def test_a_bucket_that_does_not_answer_is_not_an_absent_key(store: S3Store) -> None:
-    """An access error must never read as 'there is none'."""
+    """An access error is not reported as a missing key."""
     with pytest.raises(StoreUnavailableError):
         S3Store(store.client, "another-bucket").find("k")
 
@@ -121,16 +119,14 @@ def test_a_key_cannot_leave_a_directory_store(tmp_path: Path) -> None:
         DirectoryStore(tmp_path / "store").put("../outside", b"")
 
 
-def test_a_full_or_read_only_place_is_said(tmp_path: Path) -> None:
-    """A directory that cannot be written is an unavailable store, not a traceback of the operating
-    system.
-    """
+def test_a_full_or_read_only_place_is_reported(tmp_path: Path) -> None:
+    """A directory without write access is an unavailable store, not a system error."""
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreUnavailableError):
         DirectoryStore(tmp_path / "file").put("k", b"")
 
 
 def test_uris_are_split_into_bucket_and_prefix() -> None:
-    """A prefix ends with a slash, or is empty."""
+    """A prefix is empty or ends with a slash."""
     assert split_s3_uri("s3://lake") == ("lake", "")
     assert split_s3_uri("s3://lake/a/b/") == ("lake", "a/b/")

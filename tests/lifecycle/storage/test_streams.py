@@ -1,4 +1,4 @@
-"""Large objects go to a store and come back piece by piece, and are verified on the way."""
+"""Large objects are sent and read in pieces and verified on the way."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ PIECES = [memoryview(part) for part in PARTS]
 
 
 def test_pieces_become_one_object_and_are_read_as_they_come(store: ObjectStore) -> None:
-    """What was written in pieces is what joining them would have written."""
+    """An object written in pieces equals the joined pieces."""
     put_pieces(store, "a/chunk", PIECES, sha256_hex(WHOLE))
     assert get(store, "a/chunk").data == WHOLE
     assert (
@@ -31,9 +31,7 @@ def test_pieces_become_one_object_and_are_read_as_they_come(store: ObjectStore) 
 
 
 def test_bytes_that_changed_in_memory_are_not_stored_under_their_digest(store: ObjectStore) -> None:
-    """However they changed, and whether or not the store compares digests: who commits hears of
-    it.
-    """
+    """The writer gets an error, whether or not the store compares digests."""
     data = bytearray(WHOLE)
     pieces = [memoryview(data)[:100], memoryview(data)[100:]]
     expected = sha256_hex(WHOLE)
@@ -46,7 +44,7 @@ def test_bytes_that_changed_in_memory_are_not_stored_under_their_digest(store: O
     data[-1] ^= 1
 
     def overtaken(**request: Any) -> None:
-        """Send, and overwrite what was sent."""
+        """Send the pieces, then overwrite them in memory."""
         assert request["Body"].read()
         assert base64.b64decode(request["ChecksumSHA256"]).hex() == expected
         data[0] ^= 1
@@ -60,18 +58,16 @@ def test_bytes_that_changed_in_memory_are_not_stored_under_their_digest(store: O
 def test_other_bytes_than_were_recorded_are_refused_however_little_was_read(
     store: ObjectStore,
 ) -> None:
-    """The digest is over all of the object, also over what nobody asked for."""
+    """The digest covers the whole object, also parts that the caller did not read."""
     store.put("chunk", WHOLE[:-1] + b"x")
     with pytest.raises(CorruptArtifactError, match="chunk has SHA-256"):
         read_verified(store, "chunk", sha256_hex(WHOLE), lambda reader: reader.read(1))
 
 
-def test_what_cannot_be_understood_is_damage_only_if_its_digest_is_another(
+def test_a_readers_error_is_damage_only_if_the_digest_differs(
     store: ObjectStore,
 ) -> None:
-    """A reader's ValueError is named damage where it is, and stays the reader's where the bytes are
-    as recorded.
-    """
+    """A reader's ValueError means damage if the digest differs, and is passed on if not."""
     store.put("chunk", b"odd")
 
     def fails(_reader: object) -> None:
@@ -84,13 +80,13 @@ def test_what_cannot_be_understood_is_damage_only_if_its_digest_is_another(
 
 
 def test_a_key_that_does_not_exist_is_named(store: ObjectStore) -> None:
-    """It is not taken for a store that does not answer, which would be waited for."""
+    """A missing key is reported as missing, not as a store that does not answer."""
     with pytest.raises(MissingObjectError, match="nowhere"):
         read_verified(store, "nowhere", "", lambda reader: reader.read(1))
 
 
 def test_pieces_can_be_sought_in_like_a_file() -> None:
-    """An HTTP client measures a body and sends it again after a redirect."""
+    """An HTTP client can measure a body and send it again after a redirect."""
     reader = PiecesReader(PIECES)
     assert (len(reader), reader.seek(0, io.SEEK_END), reader.tell()) == (
         len(WHOLE),

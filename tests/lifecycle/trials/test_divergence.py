@@ -1,4 +1,4 @@
-"""When a training has diverged: a pure rule."""
+"""The rule that decides when a training has diverged."""
 
 import math
 import re
@@ -11,12 +11,10 @@ from rl_lifecycle.trials.divergence import LARGEST_PARAMETER, SLACK, find_diverg
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1), st.floats(0, 1), st.floats(0, LARGEST_PARAMETER))
-def test_an_estimate_that_a_return_explains_never_stops_a_training(
+def test_a_plausible_estimate_never_stops_a_training(
     reward: float, gamma: float, share: float, parameter: float
 ) -> None:
-    """Two values that are possible differ by at most twice the largest: the rule allows hundreds of
-    times as much.
-    """
+    """The bound is hundreds of times the largest difference that returns can explain."""
     possible = 2 * reward / max(1 - gamma, 1e-6)
     assert (
         find_divergence(
@@ -28,7 +26,7 @@ def test_an_estimate_that_a_return_explains_never_stops_a_training(
 
 
 @pytest.mark.parametrize(
-    ("parameter", "error", "said"),
+    ("parameter", "error", "message"),
     [
         (1.1e6, None, r"a parameter has grown to 1.1e\+06"),
         (math.inf, 0.0, "a parameter has grown to inf"),
@@ -36,8 +34,8 @@ def test_an_estimate_that_a_return_explains_never_stops_a_training(
         (1.0, math.inf, "values are wrong by inf"),
     ],
 )
-def test_what_nothing_explains_is_named(parameter: float, error: float | None, said: str) -> None:
-    """The first of what has left its bounds."""
+def test_an_impossible_value_is_named(parameter: float, error: float | None, message: str) -> None:
+    """The first value outside its bounds is named."""
     found = find_divergence(parameter=parameter, value_error=error, largest_reward=1.0, gamma=0.99)
     assert found is not None
-    assert re.search(said, found)
+    assert re.search(message, found)

@@ -1,4 +1,4 @@
-"""What an interruption cost."""
+"""The time and the steps that an interruption cost."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ START = datetime(2026, 11, 22, 2, tzinfo=UTC)
 
 
 def attempt(number: int, **outcome: Any) -> Attempt:
-    """An attempt that ended somehow."""
+    """Build an ended attempt."""
     return Attempt(
         experiment="e",
         run="r",
@@ -27,17 +27,17 @@ def attempt(number: int, **outcome: Any) -> Attempt:
 
 
 def at(seconds: float) -> datetime:
-    """So long after the start."""
+    """Return a time so many minutes after the start."""
     return START + timedelta(seconds=seconds)
 
 
 def test_an_undisturbed_trial_has_no_recovery() -> None:
-    """Nothing was lost."""
+    """A trial without interruptions has no recovery."""
     assert find_recoveries([attempt(1, instance_id="i-1", end=AttemptEnd.FINISHED)]) == ()
 
 
 def test_a_recovery_runs_from_the_notice_to_the_first_new_step() -> None:
-    """Refused capacity in between is part of it; the steps after the last checkpoint are lost."""
+    """A recovery includes refused capacity and the steps after the last checkpoint."""
     found = find_recoveries(
         [
             attempt(
@@ -70,8 +70,8 @@ def test_a_recovery_runs_from_the_notice_to_the_first_new_step() -> None:
     )
 
 
-def test_what_was_not_seen_is_not_made_up() -> None:
-    """A machine that vanished gave no notice and told no step."""
+def test_unknown_values_are_not_invented() -> None:
+    """A machine that vanished gave no notice and no step."""
     found = find_recoveries(
         [
             attempt(1, instance_id="i-1", end=AttemptEnd.MACHINE_LOST),

@@ -1,6 +1,4 @@
-"""What of a chain of checkpoints may be deleted: never anything that a kept one, a policy or a
-version needs.
-"""
+"""Retention deletes no checkpoint that a kept one, a policy or a version needs."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ FILES = {"state.json": StoredFile(sha256="s", n_bytes=1)}
 def link(
     step: int, chunks: tuple[str, ...] = (), attempt: int = 1
 ) -> tuple[str, CheckpointManifest]:
-    """One checkpoint of a chain."""
+    """Build one checkpoint of a chain."""
     manifest = CheckpointManifest(
         step=step,
         segment=step,
@@ -33,9 +31,7 @@ def link(
 
 @given(n=st.integers(1, 12), held=st.integers(1, 6), kept=st.integers(1, 4))
 def test_kept_checkpoints_stay_whole_and_the_rest_goes(n: int, held: int, kept: int) -> None:
-    """For a buffer that holds a few chunks: all that the newest list stays, all data that only
-    older ones list goes.
-    """
+    """The newest list's chunks stay, and chunks that only older lists name are deleted."""
     chain = [
         link(step, tuple(f"c{index}" for index in range(max(0, step - held), step)))
         for step in range(n, 0, -1)
@@ -54,7 +50,7 @@ def test_kept_checkpoints_stay_whole_and_the_rest_goes(n: int, held: int, kept: 
 
 
 def test_chunks_go_before_the_files_that_lead_to_them() -> None:
-    """Who dies in between finds the rest again, because the checkpoint's files are still there."""
+    """After a crash the rest is found again, because the checkpoint's files are deleted last."""
     chain = [link(step, (f"c{step}",)) for step in range(KEPT + 1, 0, -1)]
     assert plan_retention(TRIAL, chain) == (
         buffer_key(TRIAL, "c1"),
@@ -62,10 +58,8 @@ def test_chunks_go_before_the_files_that_lead_to_them() -> None:
     )
 
 
-def test_what_was_never_committed_is_swept_and_what_others_write_is_not() -> None:
-    """An earlier attempt's unfinished checkpoint goes; the head, manifests, later attempts' and
-    later steps' files stay.
-    """
+def test_uncommitted_checkpoints_are_deleted_and_other_files_are_not() -> None:
+    """An earlier attempt's unfinished checkpoint goes; head, manifests and later files stay."""
     chain = dict([link(200, attempt=2), link(100)])
     stay = [
         f"{checkpoint_prefix(TRIAL)}head.json",

@@ -1,4 +1,4 @@
-"""From evidence to state, cause and action: the recovery table, and what holds for any evidence."""
+"""The recovery table from evidence to state, cause and action, and its invariants."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ def attempt(
     end: AttemptEnd | None = None,
     **outcome: Any,
 ) -> Attempt:
-    """An attempt whose machine was launched at the start, and which has an hour."""
+    """Build an attempt that was launched at the start with one hour."""
     if instance_id is not None:
         outcome = {
             "instance_id": instance_id,
@@ -59,7 +59,7 @@ def attempt(
 def machine(
     state: str = "running", reason_code: str = "", reason: str = "", **more: Any
 ) -> Machine:
-    """The machine of attempt 1."""
+    """Build the machine of attempt 1."""
     return Machine(
         instance_id="i-1",
         attempt=1,
@@ -82,7 +82,7 @@ def beat(
     steps_per_s: float = 1000.0,
     rebalance_at: datetime | None = None,
 ) -> Heartbeat:
-    """What the machine of an attempt said."""
+    """Build a heartbeat of an attempt's machine."""
     return Heartbeat(
         attempt=number,
         state=TrainerState(state),
@@ -99,7 +99,7 @@ def beat(
 def evidence(
     *attempts: Attempt, now: datetime = NOW, compute: Compute | None = None, **seen: Any
 ) -> Evidence:
-    """What is known at `now`."""
+    """Build the evidence at `now`."""
     return Evidence(
         now=now,
         total_timesteps=100_000,
@@ -445,7 +445,7 @@ TABLE: list[tuple[str, Evidence, TrialState, AttemptEnd | None, ActionKind]] = [
 def test_each_row_of_the_recovery_table(
     what: str, seen: Evidence, state: TrialState, cause: AttemptEnd | None, kind: ActionKind
 ) -> None:
-    """What is seen gives this state, this cause and this action."""
+    """Each row's evidence gives its state, cause and action."""
     finding = diagnose(seen)
     assert (finding.state, finding.cause, decide_action(seen).kind) == (state, cause, kind), what
 
@@ -506,13 +506,13 @@ STOP = "no better for 5 policies"
 def test_an_early_stop_makes_no_failure_and_no_cancellation_green(
     seen: Evidence, state: TrialState, cause: AttemptEnd
 ) -> None:
-    """It ends a training that goes on, or one whose machine alone was the trouble."""
+    """It ends only a training that continues, or one whose machine was the problem."""
     finding = diagnose(seen)
     assert (finding.state, finding.cause) == (state, cause)
 
 
-def test_every_failure_of_a_kind_that_a_person_must_mend_says_how() -> None:
-    """The reason ends with advice."""
+def test_each_failure_that_needs_a_person_ends_with_advice() -> None:
+    """The reason ends with what to do."""
     for end in set(AttemptEnd) - RELAUNCHED - {AttemptEnd.FINISHED, AttemptEnd.STOPPED_EARLY}:
         action = decide_action(evidence(attempt(end=end, ended_at=NOW, reason="because")))
         assert action.kind is ActionKind.FAIL
@@ -520,7 +520,7 @@ def test_every_failure_of_a_kind_that_a_person_must_mend_says_how() -> None:
 
 
 def test_three_machines_in_a_row_without_a_new_checkpoint_end_the_trial() -> None:
-    """Something kills every machine, and it is not the market."""
+    """Three machines without progress end the trial, because the market is not the cause."""
     lost = [
         attempt(n, end=AttemptEnd.MACHINE_LOST, ended_at=NOW, committed_step=40_000)
         for n in range(2, 5)
@@ -532,8 +532,8 @@ def test_three_machines_in_a_row_without_a_new_checkpoint_end_the_trial() -> Non
     assert "3 machines in a row" in action.finding.reason
 
 
-def test_interruptions_with_progress_go_on_for_as_long_as_money_and_hours_last() -> None:
-    """A busy spot market is no failure."""
+def test_a_trial_with_progress_survives_any_number_of_interruptions() -> None:
+    """Interruptions with progress are no failure."""
     many = [
         attempt(n, end=AttemptEnd.INTERRUPTED, ended_at=NOW, committed_step=1000 * n, seconds=60.0)
         for n in range(1, 15)
@@ -542,7 +542,7 @@ def test_interruptions_with_progress_go_on_for_as_long_as_money_and_hours_last()
 
 
 def test_used_up_hours_end_the_trial() -> None:
-    """All attempts together."""
+    """The hours of all attempts count together."""
     used = [
         attempt(n, end=AttemptEnd.INTERRUPTED, ended_at=NOW, committed_step=n, seconds=3600.0)
         for n in range(1, 5)
@@ -553,7 +553,7 @@ def test_used_up_hours_end_the_trial() -> None:
 
 
 def test_capacity_is_not_waited_for_beyond_the_hours_allowed() -> None:
-    """A trial does not wait for ever."""
+    """A trial without capacity ends after its allowed hours."""
     refused = attempt(instance_id=None, end=AttemptEnd.NO_CAPACITY, ended_at=START)
     action = decide_action(
         evidence(refused, now=START + timedelta(hours=5), compute=Compute(max_hours=4))
@@ -561,8 +561,8 @@ def test_capacity_is_not_waited_for_beyond_the_hours_allowed() -> None:
     assert (action.kind, action.finding.cause) == (ActionKind.FAIL, AttemptEnd.NO_CAPACITY)
 
 
-def test_the_stall_clock_starts_anew_when_the_step_moves_or_another_machine_speaks() -> None:
-    """And only then: a heartbeat with the same step proves nothing."""
+def test_the_stall_clock_restarts_with_a_new_step_or_machine() -> None:
+    """A heartbeat with the same step does not restart the clock."""
     first = track_progress(None, beat(step=10), START)
     assert first is not None
     assert track_progress(first, beat(step=10), NOW) == first
@@ -573,7 +573,7 @@ def test_the_stall_clock_starts_anew_when_the_step_moves_or_another_machine_spea
 
 
 def test_a_trainer_that_waits_for_the_store_is_given_longer() -> None:
-    """It ends itself when the store does not answer; a large buffer may take long to send."""
+    """A large buffer may take long to send; the trainer ends itself if the store is gone."""
     for state, minutes, expected in (
         ("training", 11, TrialState.STALLED),
         ("waiting", 59, TrialState.RUNNING),
@@ -587,9 +587,7 @@ def test_a_trainer_that_waits_for_the_store_is_given_longer() -> None:
 
 
 def test_the_first_new_step_is_remembered_for_each_machine() -> None:
-    """Recovery is measured with it: not the first beat that was seen, but when it must have taken
-    its first step.
-    """
+    """The first new step is dated to when it was trained, because it ends the recovery."""
     starting = track_progress(None, beat("starting", step=0), START)
     seen = track_progress(
         starting, beat(step=41_960, ago_s=0, number=1), NOW, committed_step=40_960
@@ -603,8 +601,8 @@ def test_the_first_new_step_is_remembered_for_each_machine() -> None:
     assert later.first_step_at == seen.first_step_at
 
 
-def test_a_machine_ended_when_ec2_says_so_or_at_its_last_word() -> None:
-    """Not when somebody looked: money is reckoned with it."""
+def test_a_machine_ended_when_ec2_reports_or_at_its_last_heartbeat() -> None:
+    """The end is not the time of the observation, because it decides the cost."""
     at = START + timedelta(minutes=3)
     assert (
         ended_at(evidence(attempt(), machine=machine("terminated", ended_at=at), heartbeat=beat()))
@@ -616,8 +614,7 @@ def test_a_machine_ended_when_ec2_says_so_or_at_its_last_word() -> None:
     assert ended_at(evidence(attempt(), machine=machine(), heartbeat=beat(ago_s=100))) == NOW
 
 
-# What holds for any evidence
-# ---------------------------------------------------------------------------------------------
+# ---- what holds for any evidence
 
 ends = st.sampled_from([None, *AttemptEnd])
 beats = st.none() | st.builds(
@@ -645,7 +642,7 @@ machines = st.none() | st.builds(
 
 @st.composite
 def evidences(draw: st.DrawFn) -> Evidence:
-    """Any evidence that reconciling can meet: only the newest attempt may be open."""
+    """Generate evidence that reconciling can meet, where only the newest attempt may be open."""
     count = draw(st.integers(0, 4))
     attempts = [
         attempt(
@@ -678,7 +675,7 @@ def evidences(draw: st.DrawFn) -> Evidence:
 @settings(deadline=None)
 @given(evidences())
 def test_a_new_machine_is_asked_for_only_when_no_attempt_is_open(seen: Evidence) -> None:
-    """The first half of: at most one machine works on a trial."""
+    """At most one machine works on a trial: a launch needs that no attempt is open."""
     newest, action = seen.newest, decide_action(seen)
     if action.kind is ActionKind.LAUNCH:
         assert newest is None or newest.outcome.end is not None
@@ -690,7 +687,7 @@ def test_a_new_machine_is_asked_for_only_when_no_attempt_is_open(seen: Evidence)
 @settings(deadline=None)
 @given(evidences())
 def test_no_trial_is_over_while_an_attempt_is_open(seen: Evidence) -> None:
-    """The second half: whoever stops looking has settled first, so nothing is left running."""
+    """A trial ends only after its attempts are settled, so no machine is left running."""
     if decide_action(seen).kind in (ActionKind.FINISH, ActionKind.FAIL):
         assert seen.newest is None or seen.newest.outcome.end is not None
 
@@ -698,9 +695,7 @@ def test_no_trial_is_over_while_an_attempt_is_open(seen: Evidence) -> None:
 @settings(deadline=None)
 @given(evidences())
 def test_what_is_settled_has_a_cause_and_what_fails_a_reason(seen: Evidence) -> None:
-    """An end that nobody can explain helps nobody; and a decision is the same however often it is
-    made.
-    """
+    """Every end has a cause, every failure a reason, and the decision is repeatable."""
     action: Action = decide_action(seen)
     if action.kind is ActionKind.SETTLE:
         assert action.finding.cause is not None
@@ -713,17 +708,15 @@ def test_what_is_settled_has_a_cause_and_what_fails_a_reason(seen: Evidence) -> 
 @settings(deadline=None)
 @given(evidences())
 def test_a_cancelled_trial_gets_no_new_machine(seen: Evidence) -> None:
-    """Cancelled means cancelled."""
+    """A cancelled trial gets no new machine."""
     assert (
         decide_action(seen.model_copy(update={"cancelled": True, "again": False})).kind
         is not ActionKind.LAUNCH
     )
 
 
-def test_another_numeric_class_is_waited_out_with_another_machine() -> None:
-    """The checkpoint is good, the machine is of the wrong kind: the trial goes on elsewhere, it
-    does not fail.
-    """
+def test_another_numeric_class_waits_for_another_machine() -> None:
+    """The checkpoint is good, so the trial continues on another machine instead of failing."""
     ended = attempt(
         end=AttemptEnd.OTHER_HARDWARE, ended_at=NOW - timedelta(hours=1), committed_step=40_000
     )
@@ -731,9 +724,7 @@ def test_another_numeric_class_is_waited_out_with_another_machine() -> None:
 
 
 def test_waiting_for_a_machine_is_counted_from_the_end_of_the_last_one() -> None:
-    """A trial that trained for hours and is interrupted still gets its next machine; a market that
-    gives none ends it.
-    """
+    """An interrupted trial gets its full waiting time, and ends if there is no capacity."""
     hours = Compute().max_hours
     later = START + timedelta(hours=2 * hours)
     trained = attempt(

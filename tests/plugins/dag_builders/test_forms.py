@@ -1,4 +1,4 @@
-"""What the forms let through."""
+"""The forms accept optional fields as null and refuse empty required ones."""
 
 from rl_airflow.dag_builders import forms
 from rl_lifecycle.experiment.experiment import read_experiment
@@ -15,9 +15,7 @@ EXPERIMENT = read_experiment(
 
 
 def test_no_field_that_may_stay_empty_blocks_the_form() -> None:
-    """The UI takes an empty string for a missing value and greys the button out; only null says 'as
-    it is'.
-    """
+    """Optional fields default to null, because the UI treats an empty string as a missing value."""
     for params in (
         forms.retraining_params(EXPERIMENT),
         forms.bootstrap_params(),
@@ -30,7 +28,7 @@ def test_no_field_that_may_stay_empty_blocks_the_form() -> None:
 
 
 def test_what_must_be_filled_in_is_refused_when_empty() -> None:
-    """A rollback needs a reason, a destruction its name twice."""
+    """A rollback needs a reason, and a destruction needs the name twice."""
     must = {
         "reason": forms.rollback_params(),
         "environment": forms.destroying_params(),

@@ -1,6 +1,4 @@
-"""Asking for episodes and judging: only what is missing is asked for, nothing twice, and a lost
-event loses nothing.
-"""
+"""The judge requests only missing episodes, none twice, and recovers lost events."""
 
 import asyncio
 import random
@@ -52,7 +50,7 @@ CHAMPION = Champion(
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits in a test."""
+    """Remove all waiting times."""
     monkeypatch.setattr(operators, "LOOK_HERE_S", 0.0)
     monkeypatch.setattr(operators, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(operators, "QUIET_S", 0.0)
@@ -60,7 +58,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shard(first_seed: int, count: int) -> Shard:
-    """A shard of so many episodes."""
+    """Build a shard of so many episodes."""
     return Shard(
         env_id="E",
         policy_sha256="p",
@@ -74,12 +72,12 @@ def shard(first_seed: int, count: int) -> Shard:
 
 
 def job(count: int = 120) -> Job:
-    """A job from seed 1000."""
+    """Build a job whose first seed is 1000."""
     return Job(name=OURS, policy=CANDIDATE, first_seed=1000, n_episodes=count)
 
 
-def test_nothing_there_is_cut_into_shards() -> None:
-    """At multiples of the shard's size."""
+def test_a_job_without_shards_is_cut_into_shards() -> None:
+    """Shards begin at multiples of the shard size."""
     assert [(gap.offset, gap.n_episodes) for gap in split_gaps(job(), [], 50)] == [
         (0, 50),
         (50, 50),
@@ -88,7 +86,7 @@ def test_nothing_there_is_cut_into_shards() -> None:
 
 
 def test_a_shard_that_ran_out_of_time_leaves_a_gap_with_its_own_number() -> None:
-    """The rest is asked for under the offset at which it begins."""
+    """The missing rest becomes a shard whose number is the offset of its first seed."""
     assert split_gaps(job(100), [shard(1000, 20), shard(1050, 50)], 50) == [Gap(OURS, 20, 30)]
 
 
@@ -97,7 +95,7 @@ def test_a_shard_that_ran_out_of_time_leaves_a_gap_with_its_own_number() -> None
 def test_filling_the_gaps_in_any_order_gives_every_seed_once(
     count: int, most: int, rng: random.Random
 ) -> None:
-    """However short the shards turn out, and whoever asks."""
+    """Every seed is played once, however short the shards are."""
     wanted, shards = job(count), []
     for _ in range(10 * count):
         gaps = split_gaps(wanted, shards, most)
@@ -117,8 +115,9 @@ def test_filling_the_gaps_in_any_order_gives_every_seed_once(
     [(0.0, 0, 50), (1.0, 100, 250), (100.0, 100, 60), (600.0, 3, 1)],
 )
 def test_shards_are_sized_by_what_episodes_took(seconds: float, episodes: int, size: int) -> None:
-    """Fast ones fan out all the same, slow ones stay far from Lambda's limit, and nobody knows
-    before the first.
+    """Fast episodes still get several shards, and slow ones stay far below Lambda's time limit.
+
+    Before the first episode the duration is unknown.
     """
     measured = [shard(1000, episodes).model_copy(update={"seconds": seconds})] if episodes else []
     assert plan_shard_episodes(measured) == size
@@ -149,7 +148,7 @@ class Judge:
         )
 
     def operator(self) -> LambdaJudgeCandidateOperator:
-        """A fresh task, as after a retry or a clear."""
+        """Return a new task, as after a retry or a clear."""
         operator = LambdaJudgeCandidateOperator(
             task_id="judge",
             plan=self.plan.to_xcom(),
@@ -160,7 +159,7 @@ class Judge:
         return operator
 
     def run(self, most_deferrals: int = 20) -> dict[str, Any]:
-        """Run to the end, through the real trigger whenever the task defers."""
+        """Run to the end, with the real trigger whenever the task defers."""
         try:
             return self.operator().execute({})  # type: ignore[typeddict-item]
         except TaskDeferred as deferred:
@@ -177,28 +176,28 @@ class Judge:
 
 
 async def first_event(trigger: triggers.LambdaEvaluationTrigger) -> dict[str, Any]:
-    """What the trigger says."""
+    """Return the trigger's first event."""
     payload: dict[str, Any] = (await anext(trigger.run())).payload
     return payload
 
 
 def better(name: str, seed: int) -> float:
-    """The candidate is clearly better."""
+    """Returns with which the candidate is clearly better."""
     return 450.0 if name == OURS else 150.0 + seed % 3
 
 
 def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
-    """And no episode beyond that look is played."""
+    """No episode beyond the first look is played."""
     judge = Judge(better)
-    told = judge.run()
+    result = judge.run()
     look = gate_of(judge.spec.experiment).schedule()[0][0]
-    assert told["decision"] == "PROMOTE"
-    assert told["report"]["key"].endswith(f"{OURS}/report.json")
+    assert result["decision"] == "PROMOTE"
+    assert result["report"]["key"].endswith(f"{OURS}/report.json")
     assert sum(event.n_episodes for event in judge.aws.events) == 2 * look
 
 
 def test_candidate_and_champion_play_the_same_seeds_on_the_same_environment() -> None:
-    """Pairs need that."""
+    """The gate's pairs need the same seeds and the same environment."""
     judge = Judge(better)
     judge.run()
     seeds = {
@@ -214,7 +213,7 @@ def test_candidate_and_champion_play_the_same_seeds_on_the_same_environment() ->
 
 
 def test_an_unclear_look_is_followed_by_the_next() -> None:
-    """Only if it must."""
+    """The second look is requested only after an unclear first look."""
     judge = Judge(
         lambda name, seed: (
             250
@@ -223,12 +222,12 @@ def test_an_unclear_look_is_followed_by_the_next() -> None:
             + random.Random(f"{name}{seed}").uniform(-60, 60)
         )
     )
-    told = judge.run()
-    assert told["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
+    result = judge.run()
+    assert result["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
 
 
 def test_the_gates_shards_are_as_long_as_the_selection_was_slow() -> None:
-    """Ten seconds an episode: six in a shard."""
+    """At ten seconds per episode, a shard has six episodes."""
     judge = Judge(better)
     slow = shard(judge.spec.selection_first_seed, 100).model_copy(update={"seconds": 1000.0})
     judge.world.store.put(
@@ -239,14 +238,14 @@ def test_the_gates_shards_are_as_long_as_the_selection_was_slow() -> None:
 
 
 def test_a_first_champion_is_judged_alone() -> None:
-    """By the absolute bar; nobody else plays."""
+    """The first candidate is compared with the absolute bar, so only it plays."""
     judge = Judge(better, champion=None)
     assert judge.run()["decision"] == "PROMOTE"
     assert {event.name for event in judge.aws.events} == {OURS}
 
 
 def test_a_champion_of_another_lineage_is_no_measure() -> None:
-    """It stays in service until a candidate has proved itself by the bar."""
+    """The other lineage's champion stays in service until a candidate clears the bar."""
     judge = Judge(
         better, champion=CHAMPION.model_copy(update={"new_lineage": "another return range"})
     )
@@ -255,7 +254,7 @@ def test_a_champion_of_another_lineage_is_no_measure() -> None:
 
 
 def test_equal_digests_are_unchanged_without_an_episode() -> None:
-    """There is nothing to tell apart."""
+    """Equal digests are UNCHANGED without an episode."""
     judge = Judge(better, digest="champion")
     assert judge.run() == {
         "decision": "UNCHANGED",
@@ -267,7 +266,7 @@ def test_equal_digests_are_unchanged_without_an_episode() -> None:
 
 
 def test_a_cleared_task_plays_nothing_again() -> None:
-    """The shards are there, and the decision stands."""
+    """The shards are stored, and the decision stays."""
     judge = Judge(better)
     first = judge.run()
     judge.aws.events.clear()
@@ -276,7 +275,7 @@ def test_a_cleared_task_plays_nothing_again() -> None:
 
 
 def test_lost_events_are_noticed_and_asked_for_again() -> None:
-    """Lambda's queue, or EventBridge, lost some."""
+    """Events that Lambda's queue or EventBridge lost are sent again."""
     judge = Judge(better)
     judge.aws.lose = 3
     assert judge.run()["decision"] == "PROMOTE"
@@ -284,11 +283,10 @@ def test_lost_events_are_noticed_and_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize("throttle", [4, 6])
-def test_a_call_that_lambda_refuses_for_coming_too_often_is_made_again(
-    monkeypatch: pytest.MonkeyPatch, throttle: int
-) -> None:
-    """Nothing ran, so nothing can run twice; after half a minute of refusals the task fails, and
-    its retry goes on.
+def test_a_throttled_call_is_repeated(monkeypatch: pytest.MonkeyPatch, throttle: int) -> None:
+    """A throttled call ran nothing, so repeating it is safe; after half a minute the task fails.
+
+    The task's retry continues.
     """
     monkeypatch.setattr(evaluator, "AGAIN_AFTER_S", (0.0,) * 5)
     judge = Judge(better)
@@ -301,30 +299,30 @@ def test_a_call_that_lambda_refuses_for_coming_too_often_is_made_again(
 
 
 def test_shards_that_run_out_of_time_are_completed() -> None:
-    """A slow environment plays a few episodes an invocation."""
+    """A slow environment plays a few episodes per invocation."""
     judge = Judge(better)
     judge.aws.at_most = 30
     assert judge.run()["decision"] == "PROMOTE"
 
 
 @pytest.mark.parametrize("blind", [False, True])
-def test_a_page_that_cannot_be_drawn_costs_no_verdict(blind: bool) -> None:
-    """It is asked for with films, then without; the verdict was there before."""
+def test_a_failing_page_does_not_lose_the_verdict(blind: bool) -> None:
+    """The page is requested with films, then without; the verdict exists before."""
     judge = Judge(better)
     judge.aws.blind = blind
     assert judge.run()["decision"] == "PROMOTE"
     assert judge.aws.asked.count("render_report RequestResponse") == 1 + blind
 
 
-def test_the_verdict_says_in_a_few_lines_what_was_seen() -> None:
-    """For the log, and for whoever approves."""
-    told = Judge(better).run()
-    assert told["summary"].startswith("PROMOTE: after")
-    assert "crashes (below 100)" in told["summary"]
+def test_the_verdict_is_summarised_in_a_few_lines() -> None:
+    """The lines are for the log and for the person who approves."""
+    result = Judge(better).run()
+    assert result["summary"].startswith("PROMOTE: after")
+    assert "crashes (below 100)" in result["summary"]
 
 
-def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
-    """It does not wait for ever."""
+def test_the_evaluators_error_fails_the_task() -> None:
+    """The task fails with the evaluator's message instead of waiting for ever."""
     judge = Judge(better)
     judge.aws.broken = "policies/c.onnx: is not an ONNX file"
     with pytest.raises(EvaluationFailedError, match="is not an ONNX file"):
@@ -332,7 +330,7 @@ def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "said"),
+    ("scenario", "message"),
     [
         ({"perturbation": {"action_noise": 0.1}}, "evaluation.scenarios.odd: "),
         (
@@ -342,11 +340,9 @@ def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
     ],
 )
 def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
-    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], said: str
+    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], message: str
 ) -> None:
-    """The gate would find it only when the training has been paid; one that can be played
-    passes.
-    """
+    """A bad scenario is refused before the training is paid, and a good one passes."""
     limits = {"return_range": [0, 500], "crash_below": 100}
 
     def check(scenarios: dict[str, Any]) -> Any:
@@ -361,12 +357,12 @@ def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
         return task.execute({})
 
     assert check({"sticky": {"perturbation": {"sticky_actions": 0.2}}})["problem"] == ""
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         check({"odd": scenario})
 
 
 def policy_record(world: World, step: int, wrappers: tuple[WrapperForm, ...] = ()) -> PolicyRecord:
-    """A policy of the world's trial, as its trainer writes it down."""
+    """Build a policy's record as the world's trainer writes it."""
     metadata = PolicyMetadata(
         algo="ppo",
         env_id="CartPole-v1",
@@ -399,7 +395,7 @@ def policy_record(world: World, step: int, wrappers: tuple[WrapperForm, ...] = (
 def select_task(
     world: World, monkeypatch: pytest.MonkeyPatch, **arguments: Any
 ) -> operators.LambdaSelectCandidateOperator:
-    """The task that chooses among the policies of the world's trial, which has finished."""
+    """The task that selects a policy of the world's finished trial."""
     monkeypatch.setattr(operators, "ARRIVAL_GRACE_S", 0.0)
     monkeypatch.setattr(
         operators,
@@ -426,8 +422,10 @@ def select_task(
 def test_the_selections_shards_are_as_long_as_the_environment_is_slow(
     monkeypatch: pytest.MonkeyPatch, known_from: str
 ) -> None:
-    """Ten seconds an episode, as another policy took, or as the longest episode takes at the
-    environment's own speed: six in a shard.
+    """At ten seconds per episode, a shard has six episodes.
+
+    The duration is that of another policy, or of the longest episode at the environment's own
+    speed.
     """
     world = World()
     aws = FakeLambda(world.store, lambda name, seed: 100.0)
@@ -452,12 +450,10 @@ def test_the_selections_shards_are_as_long_as_the_environment_is_slow(
     )
 
 
-def test_one_slow_shard_asks_again_for_nothing_that_is_being_played(
+def test_a_slow_shard_does_not_repeat_running_shards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Five of its fifty episodes are left, in pieces of a minute; the other invocations go on, and
-    nobody asks twice.
-    """
+    """Only the five missing episodes of the slow shard are requested, in pieces of a minute."""
     world = World()
     aws = FakeLambda(world.store, lambda name, seed: 100.0, lose=10_000)
     for step in range(100, 1100, 100):
@@ -506,9 +502,7 @@ def test_one_slow_shard_asks_again_for_nothing_that_is_being_played(
 def test_however_the_cut_changes_every_seed_is_asked_for_once(
     count: int, rng: random.Random
 ) -> None:
-    """What is in flight is nobody else's to play, and what an answer leaves over is asked for by
-    its own offset.
-    """
+    """Running shards are not requested again, and the rest of a shard has its own offset."""
     store = World().store
     files, in_flight, played = (
         EvaluationFiles(store, Scene(experiment="e", run="r", env_id="E")),
@@ -542,7 +536,7 @@ def test_however_the_cut_changes_every_seed_is_asked_for_once(
 def test_without_an_episode_the_environments_own_speed_bounds_a_shard(
     steps: int | None, steps_per_s: float | None, size: int
 ) -> None:
-    """It makes shards smaller, never larger: what the policy takes is not known."""
+    """The environment's speed makes shards smaller, never larger."""
     assert (
         plan_shard_episodes([], EnvironmentReport(max_episode_steps=steps, steps_per_s=steps_per_s))
         == size
@@ -550,7 +544,7 @@ def test_without_an_episode_the_environments_own_speed_bounds_a_shard(
 
 
 def test_the_slowest_policy_sizes_the_shards() -> None:
-    """A policy that falls at once says nothing of one that does not."""
+    """The slowest policy sets the shard size, because a policy that falls at once is quick."""
     quick, slow = (
         shard(1000, 100).model_copy(update={"policy_sha256": name, "seconds": seconds})
         for name, seconds in (("quick", 1.0), ("slow", 1000.0))
@@ -558,10 +552,10 @@ def test_the_slowest_policy_sizes_the_shards() -> None:
     assert plan_shard_episodes([quick, slow]) == 6
 
 
-def test_policies_that_name_other_wrappers_than_the_run_was_frozen_with_are_not_selected(
+def test_policies_with_other_wrappers_than_the_spec_are_not_selected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What they are judged in would be of their trainer's choice."""
+    """The spec sets the wrappers, so that a trainer cannot choose how its policy is judged."""
     world = World()
     policy_record(world, 100, (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),))
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Which episodes a look asks for."""
+"""Each look requests the episodes that the gate needs."""
 
 from rl_airflow.evaluation.judge_operator import candidate_evaluation, jobs_of_look
 from rl_lifecycle.evaluation.requests import scenario_evaluation
@@ -26,7 +26,7 @@ def _spec(scenarios: dict[str, object]) -> Spec:
 
 
 def test_both_policies_play_the_same_seeds_in_every_scenario() -> None:
-    """The crash guard is asked of each scenario, so both must be evaluated there."""
+    """The crash guard compares both policies in each scenario."""
     spec = _spec({"low sun": {"env_kwargs": {"sutton_barto_reward": True}}})
     jobs = jobs_of_look(spec, CANDIDATE, CHAMPION, 40)
     assert [(job.name, job.policy.sha256[0], job.env_kwargs) for job in jobs] == [
@@ -43,12 +43,12 @@ def test_both_policies_play_the_same_seeds_in_every_scenario() -> None:
 
 
 def test_a_first_champion_plays_alone_in_the_experiments_own_environment() -> None:
-    """There is nobody to crash less often than."""
+    """A first champion has no rival for the crash guard."""
     jobs = jobs_of_look(_spec({"low sun": {}}), CANDIDATE, None, 40)
     assert [job.name for job in jobs] == ["gate-candidate-cccccccccccc"]
 
 
 def test_another_candidate_of_the_same_run_has_shards_of_its_own() -> None:
-    """A cleared run may choose another trial: what was seen of the first one says nothing of it."""
+    """A cleared run may select another trial, whose shards have their own name."""
     other = Artifact(key="policies/o.onnx", sha256="0" * 64)
     assert candidate_evaluation(other) != candidate_evaluation(CANDIDATE)

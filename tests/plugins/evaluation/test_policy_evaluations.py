@@ -1,4 +1,4 @@
-"""Evaluating a stored version because somebody wants to know."""
+"""A person can evaluate a stored version through a form."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class _Place:
 
 
 def evaluate(monkeypatch: pytest.MonkeyPatch, service: Service, **params: Any) -> dict[str, Any]:
-    """Run the task of a form."""
+    """Run the form's task."""
     monkeypatch.setattr(
         policy_evaluation_operator, "find_environment", lambda environment, region: _Place()
     )
@@ -37,7 +37,7 @@ def evaluate(monkeypatch: pytest.MonkeyPatch, service: Service, **params: Any) -
 def test_the_forms_version_is_played_or_the_champion(
     monkeypatch: pytest.MonkeyPatch, version: Any, played: int
 ) -> None:
-    """On the form's seeds, in pieces; JSON Schema takes 1.0 for an integer, and so do we."""
+    """The form's seeds are played in shards; version 1.0 is the integer 1, as in JSON Schema."""
     service = Service(monkeypatch)
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
@@ -53,14 +53,14 @@ def test_the_forms_version_is_played_or_the_champion(
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [(7, "versions/000007/manifest.json does not exist"), (None, "has no champion yet")],
 )
-def test_what_is_not_there_is_named(
-    monkeypatch: pytest.MonkeyPatch, version: int | None, said: str
+def test_a_missing_version_is_named(
+    monkeypatch: pytest.MonkeyPatch, version: int | None, message: str
 ) -> None:
-    """In one line, and nothing is played."""
+    """The error is one line, and nothing is played."""
     service = Service(monkeypatch)
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         evaluate(monkeypatch, service, version=version)
     assert service.aws.events == []

@@ -1,4 +1,4 @@
-"""Who a task acts as."""
+"""Each task acts as its role or through its Airflow connection."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> dict[str, Connection]:
 
 
 def who(session: RoleSession) -> str:
-    """The ARN that AWS sees."""
+    """Return the ARN that AWS sees."""
     identity: dict[str, Any] = session.client("sts").get_caller_identity()
     return str(identity["Arn"])
 
@@ -45,13 +45,13 @@ def who(session: RoleSession) -> str:
 def test_without_a_connection_the_role_of_the_environment_is_assumed(
     connections: dict[str, Connection],
 ) -> None:
-    """In the caller's own account; CloudTrail shows who."""
+    """The environment's role in the caller's account is assumed, and CloudTrail shows the task."""
     arn = who(RoleSession("launcher", "dev", region_name="eu-west-1"))
     assert arn.endswith(":assumed-role/nightshift-dev-launcher/airflow-launcher")
 
 
 def test_a_defined_connection_decides(connections: dict[str, Connection]) -> None:
-    """Whatever it names is used."""
+    """A defined connection is used, whatever role it has."""
     extra = json.dumps(
         {"role_arn": "arn:aws:iam::123456789012:role/ours", "region_name": "eu-central-1"}
     )
@@ -64,7 +64,7 @@ def test_a_defined_connection_decides(connections: dict[str, Connection]) -> Non
 
 
 def test_a_named_connection_must_exist(connections: dict[str, Connection]) -> None:
-    """A typo must not fall back to somebody else's rights."""
+    """A missing connection is an error, because a typo must not select other rights."""
     with pytest.raises(AirflowNotFoundException):
         RoleSession("launcher", "dev", aws_conn_id="no_such").client("sts")
 
@@ -73,27 +73,27 @@ def test_a_named_connection_must_exist(connections: dict[str, Connection]) -> No
 def test_the_worker_itself_and_who_deploys_assume_nothing(
     connections: dict[str, Connection], role: Any
 ) -> None:
-    """The deployer is CloudFormation's own role."""
+    """Worker and deploying tasks assume no role, because CloudFormation has its own."""
     assert "assumed-role" not in who(RoleSession(role, "dev", region_name="eu-west-1"))
 
 
 def test_lambdas_client_never_calls_twice_and_outwaits_the_function(
     connections: dict[str, Connection],
 ) -> None:
-    """A retried call would run the function again."""
+    """A retried call would run the function again, so the client waits for it."""
     config = RoleSession(None, "dev", region_name="eu-west-1").client("lambda").meta.config
     assert config.retries["total_max_attempts"] == 1
     assert config.read_timeout > 900
 
 
 def test_a_session_makes_each_client_once(connections: dict[str, Connection]) -> None:
-    """EC2's takes 0.4 s of CPU."""
+    """Each client is created once, because EC2's takes 0.4 s of CPU."""
     session = RoleSession(None, "dev", region_name="eu-west-1")
     assert session.client("ec2") is session.client("ec2")
 
 
 def test_roles_are_named_by_environment_in_any_partition() -> None:
-    """China and GovCloud have partitions of their own."""
+    """Role ARNs are right in every partition, such as China and GovCloud."""
     assert role_arn("arn:aws-cn:iam::123456789012:user/x", "prod", "reaper") == (
         "arn:aws-cn:iam::123456789012:role/nightshift-prod-reaper"
     )

@@ -1,6 +1,4 @@
-"""The deploying tasks let go of their worker while CloudFormation works, come back to say what
-became of it, and can be repeated.
-"""
+"""Deploying tasks defer while CloudFormation works, report the result, and can be repeated."""
 
 from __future__ import annotations
 
@@ -35,8 +33,8 @@ PREPARED = Prepared(
 CONTEXT: Any = {"params": {"environment": "dev"}}
 
 
-class AnsweringClients(Clients):
-    """Clients whose CloudFormation describes the stack in these states, one after another."""
+class FakeClients(Clients):
+    """Clients whose CloudFormation describes the stack with these states in turn."""
 
     def __init__(self, *states: str) -> None:
         super().__init__(boto3.Session("none", "none", region_name="eu-west-1"))
@@ -64,14 +62,14 @@ class AnsweringClients(Clients):
 
 @pytest.fixture
 def task() -> CloudFormationDeployStackOperator:
-    """The task of the network's stack."""
+    """The task of the network stack."""
     return CloudFormationDeployStackOperator(task_id="deploy_network", concern="network")
 
 
 def test_a_task_defers_while_cloudformation_works(task: CloudFormationDeployStackOperator) -> None:
-    """After a short look it hands what it waits for to the triggerer, as JSON."""
+    """After a short wait the task passes the change to the triggerer as JSON."""
     with pytest.raises(TaskDeferred) as caught:
-        task._until_done(CONTEXT, AnsweringClients("UPDATE_IN_PROGRESS"), PREPARED, -1.0)
+        task._until_done(CONTEXT, FakeClients("UPDATE_IN_PROGRESS"), PREPARED, -1.0)
     assert caught.value.method_name == "execute_complete"
     assert isinstance(caught.value.trigger, CloudFormationStackTrigger)
     _, arguments = caught.value.trigger.serialize()
@@ -79,7 +77,7 @@ def test_a_task_defers_while_cloudformation_works(task: CloudFormationDeployStac
 
 
 def test_the_trigger_fires_when_cloudformation_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks again after a look that failed, and hands back what it was given."""
+    """The trigger survives a failed look and returns what it was given."""
     looks: list[Any] = [OSError("no connection"), None, StackOutcome.UPDATED]
 
     def poll(_clients: Clients, prepared: Prepared) -> StackProgress:
@@ -100,22 +98,22 @@ def test_the_trigger_fires_when_cloudformation_has_ended(monkeypatch: pytest.Mon
 
 
 async def first_event(trigger: CloudFormationStackTrigger) -> Any:
-    """The trigger's one event."""
+    """Return the trigger's one event."""
     return await anext(trigger.run())
 
 
-def test_it_comes_back_and_says_what_became_of_the_stack(
+def test_a_resumed_task_reports_the_stacks_result(
     task: CloudFormationDeployStackOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Well: the outcome. Badly: AWS's reason and the next command, in the worker."""
+    """Success gives the outcome; failure gives AWS's reason and the next command."""
     event = {"prepared": PREPARED.model_dump(mode="json")}
-    monkeypatch.setattr(task, "_clients", lambda _: AnsweringClients("UPDATE_COMPLETE"))
+    monkeypatch.setattr(task, "_clients", lambda _: FakeClients("UPDATE_COMPLETE"))
     assert task.execute_complete(CONTEXT, event) == {
         "stack_name": "nightshift-dev-network",
         "outcome": "UPDATED",
         "changes": "nothing",
     }
-    monkeypatch.setattr(task, "_clients", lambda _: AnsweringClients("UPDATE_ROLLBACK_COMPLETE"))
+    monkeypatch.setattr(task, "_clients", lambda _: FakeClients("UPDATE_ROLLBACK_COMPLETE"))
     monkeypatch.setattr(
         "infra_bootstrap.deployment.one_stack.find_failure", lambda *_: ("SubnetA", "no such zone")
     )
@@ -126,10 +124,8 @@ def test_it_comes_back_and_says_what_became_of_the_stack(
         task.execute_complete(CONTEXT, event)
 
 
-def test_somebody_elses_deployment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry that meets an earlier try's deployment goes on when that has ended; one that never
-    ends is an error.
-    """
+def test_another_deployment_of_the_stack_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry continues after the other deployment ends, and fails if it never ends."""
     monkeypatch.setattr(stack_operators, "BUSY_EVERY_S", 0.0)
     left = [1, 1]
 

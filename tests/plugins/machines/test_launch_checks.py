@@ -1,6 +1,4 @@
-"""What is refused before a machine is asked for, and what waits: template, image, quotas, places in
-the run.
-"""
+"""Template, image, quotas and places are checked before a machine is requested."""
 
 from datetime import timedelta
 
@@ -16,7 +14,7 @@ from tests.plugins.worlds import World
 
 
 def refused(world: World, match: str) -> None:
-    """The launch is refused, before anything is written or asked for."""
+    """Assert that the launch is refused before a write or a request."""
     with pytest.raises(LaunchRefusedError, match=match):
         world.look()
     assert world.supervisor().attempts.read() == ()
@@ -25,7 +23,7 @@ def refused(world: World, match: str) -> None:
 
 
 def test_a_deleted_launch_template_is_refused_with_the_fix() -> None:
-    """Bootstrap makes another."""
+    """A deleted template is refused with the DAG that creates another."""
     world = World()
     world.ec2.template_gone = True
     refused(
@@ -35,22 +33,22 @@ def test_a_deleted_launch_template_is_refused_with_the_fix() -> None:
     )
 
 
-def test_an_image_that_is_gone_is_refused_with_the_fix() -> None:
-    """AWS retires images of its own after two years."""
+def test_a_missing_image_is_refused_with_the_fix() -> None:
+    """A missing image is refused with the fix; AWS retires its own images after two years."""
     world = World()
     world.ec2.image_gone = True
     refused(world, "the machine image ami-0123456789abcdef0 of the launch template .* is gone")
 
 
 def test_no_quota_is_refused_with_the_fix() -> None:
-    """As a new account has for GPUs."""
+    """A quota of zero, as new accounts have for GPUs, is refused with the fix."""
     world = World(compute={"instance_types": ["g5.xlarge"]})
     world.quotas.vcpus = 0.0
     refused(world, "quota L-3819A6DF allows 0 vCPUs .* request-service-quota-increase")
 
 
 def test_a_full_quota_is_waited_out_without_asking_ec2() -> None:
-    """Each pool is named; the next attempt looks again."""
+    """A full quota names each pool, and the next attempt checks again."""
     world = World()
     world.quotas.vcpus = 3.0
     world.look("seed-0")
@@ -69,15 +67,15 @@ def test_a_full_quota_is_waited_out_without_asking_ec2() -> None:
     assert world.look("seed-1")[0].finding.state is TrialState.LAUNCHING
 
 
-def test_a_quota_that_nobody_may_read_is_left_to_ec2() -> None:
-    """A launch does not hang on a right that it can do without."""
+def test_a_quota_that_may_not_be_read_is_left_to_ec2() -> None:
+    """Without the right to read quotas, the launch continues and EC2 decides."""
     world = World()
     world.quotas.vcpus = None
     assert world.look()[0].finding.state is TrialState.LAUNCHING
 
 
 def test_other_peoples_machines_count_against_the_quota() -> None:
-    """The account is theirs, too."""
+    """The quota is the account's, so foreign machines count too."""
     world = World()
     world.quotas.vcpus = 2.0
     world.look("seed-0")
@@ -86,7 +84,7 @@ def test_other_peoples_machines_count_against_the_quota() -> None:
 
 
 def test_only_so_many_machines_of_a_run_are_up_and_the_next_takes_the_free_place() -> None:
-    """`compute.max_parallel`; a trial without a place has no attempt yet and costs nothing."""
+    """`compute.max_parallel` limits machines; a waiting trial has no attempt and no cost."""
     world = World(compute={"max_parallel": 1})
     world.look("seed-0")
     action, evidence = world.look("seed-1")
@@ -103,8 +101,8 @@ def test_only_so_many_machines_of_a_run_are_up_and_the_next_takes_the_free_place
     assert len(world.ec2.living) == 1
 
 
-def test_a_place_of_a_cancelled_trial_is_free_although_its_worker_died_between_two_writes() -> None:
-    """Its reservation was there, its attempt was not."""
+def test_the_place_of_a_cancelled_trial_is_free_after_a_crash_of_its_worker() -> None:
+    """The worker had reserved money and had not yet written the attempt."""
     world = World(compute={"max_parallel": 1})
     one = world.supervisor("seed-0")
     one.ledger.change(lambda books: books.reserve("seed-0", 1, 0.1))
@@ -114,7 +112,7 @@ def test_a_place_of_a_cancelled_trial_is_free_although_its_worker_died_between_t
 
 
 def test_a_trial_that_is_due_soon_is_launched_on_demand() -> None:
-    """Four hours are allowed, and it is needed in three."""
+    """With four hours of work due in three, the trial uses on-demand."""
     world = World(compute={"needed_by": "05:00"})
     world.look()
     assert world.supervisor().attempts.read()[0].attempt.outcome.market == "on-demand"
@@ -128,15 +126,15 @@ def test_a_trial_that_is_due_soon_is_launched_on_demand() -> None:
 
 
 def test_a_cancelled_trials_place_is_free_at_once() -> None:
-    """Not only when the teardown settles, which waits for those who wait for the place."""
+    """The place is free before the teardown, which waits for the trials that wait for a place."""
     world = World(compute={"max_parallel": 1})
     world.look("seed-0")
     world.supervisor("seed-0").cancel("its task was killed")
     assert world.look("seed-1")[0].finding.state is TrialState.LAUNCHING
 
 
-def test_a_place_whose_worker_and_machine_are_gone_is_free_after_the_deadline() -> None:
-    """Nobody closes the attempt, because its task has used up its retries."""
+def test_a_place_of_a_dead_worker_and_machine_is_free_after_the_deadline() -> None:
+    """The place is free after the deadline, because no retry is left to close the attempt."""
     world = World(compute={"max_parallel": 1, "max_hours": 1})
     world.look("seed-0")
     world.ec2.end(world.machines_of("seed-0")[0], "Client.InstanceInitiatedShutdown")
@@ -149,9 +147,7 @@ def test_a_place_whose_worker_and_machine_are_gone_is_free_after_the_deadline() 
 def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fills_the_quota(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first answer was lost, and EC2 does not show the tags of the machine to the second
-    worker.
-    """
+    """The first answer was lost, so the machine that fills the quota may be the launch's own."""
     world = World()
     world.quotas.vcpus = 2.0
     world.ec2.lose_answers = True
@@ -164,12 +160,10 @@ def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fil
     assert [evidence.attempts[0].outcome.instance_id] == world.machines_of()
 
 
-def test_a_rule_leads_to_no_market_on_which_no_machine_can_start(
+def test_a_rule_never_selects_a_market_with_a_zero_quota(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The experiment says spot, it is due soon, and the account has no on-demand quota: it stays on
-    spot, and says so.
-    """
+    """A due spot trial stays on spot, and says so, if the account has no on-demand quota."""
     world = World(compute={"needed_by": "05:00"})
     real = world.quotas.get_service_quota
 

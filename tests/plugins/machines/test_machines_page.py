@@ -1,4 +1,4 @@
-"""docs/machines.md shows the newest record of what waiting trials cost."""
+"""docs/machines.md agrees with the newest record of waiting trials."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The pool that trials share: how much of it each takes, and who makes it."""
+"""The Airflow pool of vCPUs: its size, its creation, and each task's slots."""
 
 import logging
 
@@ -18,7 +18,7 @@ from rl_lifecycle.machines.quotas import vcpus_of
 
 
 def test_a_task_takes_as_many_slots_as_the_largest_machine_it_may_get_has_vcpus() -> None:
-    """And who watches a machine that is up goes before who would launch another."""
+    """Waiting for a running machine has a higher priority than launching one."""
     assert pool_arguments(Compute(), LAUNCH_PRIORITY)["pool_slots"] == 2
     wide = pool_arguments(Compute(instance_types=("c7i.large", "g5.2xlarge")), AWAIT_PRIORITY)
     assert (wide["pool"], wide["pool_slots"]) == (VCPU_POOL, 8)
@@ -26,15 +26,15 @@ def test_a_task_takes_as_many_slots_as_the_largest_machine_it_may_get_has_vcpus(
 
 
 def test_a_task_makes_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only Airflow's own processes may use its database."""
+    """A task never creates the pool, because only Airflow's processes may use its database."""
     monkeypatch.setattr(pools, "ensure_pool", lambda: pytest.fail("a task touched the database"))
     PoolListener().on_starting(object())
 
 
-def test_a_pool_that_cannot_be_made_is_told_with_the_command_that_makes_it(
+def test_a_pool_that_cannot_be_created_is_reported_with_the_command(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And stops no scheduler."""
+    """The log names the command, and the scheduler starts."""
     from airflow.jobs.job import Job
 
     def broken() -> bool:
@@ -49,6 +49,6 @@ def test_a_pool_that_cannot_be_made_is_told_with_the_command_that_makes_it(
 
 
 def test_the_pool_holds_one_machine_of_every_type_that_has_a_price_and_not_of_the_largest() -> None:
-    """As the documentation says: for those it is set by hand."""
+    """Types without a price may need more slots, which a person sets."""
     assert max(vcpus_of(name) for name in FALL_BACK) <= pools.FIRST_SLOTS
     assert vcpus_of("p5.48xlarge") <= pools.FIRST_SLOTS < vcpus_of("u-24tb1.112xlarge") == 448

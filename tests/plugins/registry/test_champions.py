@@ -1,6 +1,4 @@
-"""The tasks that move a champion: they ask a person, have the policy checked, move, and announce
-it.
-"""
+"""The tasks that move a champion ask for approval, check the policy, move and announce it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,7 +32,7 @@ from tests.plugins.worlds import World
 
 
 class FakeRun:
-    """Airflow's dag run, as far as `who` goes."""
+    """The parts of Airflow's dag run that the code reads."""
 
     run_id, triggering_user_name = "manual-1", "ada"
 
@@ -64,11 +62,11 @@ class Service:
         monkeypatch.setattr(operators.RoleSession, "client", lambda session, service: None)
 
     def context(self, dag_id: str = "retrain_cartpole_ppo") -> Any:
-        """What a task is given."""
+        """Build the context of a task."""
         return {"params": self.params, "dag_run": FakeRun(dag_id), "outlet_events": self.events}
 
     def night(self, run: str) -> Night:
-        """A night that ended with PROMOTE."""
+        """Make a night that ended with PROMOTE."""
         return Night(
             self.world.store, self.world.experiment, run, lambda: f"nonce-{next(self.nonces)}"
         )
@@ -115,16 +113,16 @@ class Service:
         return self.put_back({"version": version, "person": person})
 
     def put_back(self, choice: dict[str, Any], run_id: str = "manual-1") -> dict[str, Any]:
-        """Run the rolling-back task of a run with what was chosen in it."""
+        """Run the rolling-back task with a chosen version."""
         context = self.context("rollback_policy")
         context["dag_run"].run_id = run_id
         return S3RollBackChampionOperator(task_id="roll_back", choice=choice).execute(context)
 
     def announced(self) -> list[dict[str, Any]]:
-        """What Airflow was told, and of which asset."""
-        told = list(self.events[CHAMPIONS].asset_alias_events)
-        assert {event.dest_asset_key.name for event in told} <= {"champion_cartpole_ppo"}
-        return [event.extra for event in told]
+        """Return the asset events that Airflow got."""
+        events = list(self.events[CHAMPIONS].asset_alias_events)
+        assert {event.dest_asset_key.name for event in events} <= {"champion_cartpole_ppo"}
+        return [event.extra for event in events]
 
     @property
     def version(self) -> int | None:
@@ -144,7 +142,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
 
 
 def test_a_promotion_is_announced_with_version_and_digest(service: Service) -> None:
-    """Whoever is scheduled on the asset knows what to load."""
+    """The asset event has version and digest, so a scheduled consumer knows what to load."""
     done = service.promote(service.night("n1"))
     assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
     assert service.announced() == [
@@ -161,7 +159,7 @@ def test_a_promotion_is_announced_with_version_and_digest(service: Service) -> N
 
 @pytest.mark.parametrize("case", ["not approved", "superseded", "refused"])
 def test_what_does_not_move_the_champion_is_not_announced(service: Service, case: str) -> None:
-    """A consumer never starts for nothing."""
+    """A task that does not move the champion announces nothing."""
     service.promote(service.night("n1"))
     late = service.night("n2")
     service.promote(service.night("n3"))
@@ -178,7 +176,7 @@ def test_what_does_not_move_the_champion_is_not_announced(service: Service, case
 def test_a_promotion_hours_after_the_approval_finds_that_the_champion_changed(
     service: Service,
 ) -> None:
-    """Approved is not promoted: in between somebody put another policy into service."""
+    """An approved promotion is SUPERSEDED if the champion changed meanwhile."""
     service.promote(service.night("n1"))
     slow, quick = service.night("n2"), service.night("n3")
     service.promote(quick)
@@ -189,7 +187,7 @@ def test_a_promotion_hours_after_the_approval_finds_that_the_champion_changed(
 
 
 def test_a_policy_that_the_evaluator_refuses_is_not_put_into_service(service: Service) -> None:
-    """Neither by a promotion nor by a rollback."""
+    """The evaluator checks the policy before a promotion and before a rollback."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     service.aws.refused = "CartPole-v1: the policy cannot play it"
@@ -206,12 +204,10 @@ def test_a_policy_that_the_evaluator_refuses_is_not_put_into_service(service: Se
     "changes",
     [{"digest": "x"}, {"wrappers": (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)}],
 )
-def test_a_record_that_speaks_for_another_file_puts_nothing_into_service(
+def test_a_record_that_disagrees_with_its_policy_file_is_refused(
     service: Service, changes: dict[str, Any]
 ) -> None:
-    """The evaluator reads the policy's own file; its record was written by the machine that trained
-    it.
-    """
+    """The evaluator reads the policy file itself, because the training machine wrote the record."""
     night = service.night("n1")
     service.aws.metadata = night.record.metadata.model_copy(update=changes)
     with pytest.raises(
@@ -223,12 +219,10 @@ def test_a_record_that_speaks_for_another_file_puts_nothing_into_service(
     assert service.promote(night)["outcome"] == "PROMOTED"
 
 
-def test_a_rollback_moves_announces_and_shows_what_there_is(
+def test_a_rollback_moves_announces_and_lists_versions(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The versions before, the history after; a retry of the same run says the same and moves
-    nothing.
-    """
+    """The rollback shows versions and history, and its retry moves nothing and says the same."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     service.events = OutletEventAccessors()
@@ -248,7 +242,7 @@ def test_a_rollback_moves_announces_and_shows_what_there_is(
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [
         (7, r"versions/000007/manifest.json does not exist; versions: 1, 2"),
         (2, "version 2 is in service already; versions: 1, 2"),
@@ -256,22 +250,20 @@ def test_a_rollback_moves_announces_and_shows_what_there_is(
     ],
 )
 def test_a_rollback_that_cannot_be_lists_what_can(
-    service: Service, version: int, said: str
+    service: Service, version: int, message: str
 ) -> None:
-    """The message is what the person needs next."""
+    """The error lists the versions that can be restored."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     if version == 1:
         service.world.store.objects[version_prefix("cartpole_ppo", 1) + "policy.onnx"] = b"changed"
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         service.roll_back(version)
     assert service.version == 2
 
 
 def test_a_hole_in_the_history_stops_a_rollback_before_anything_moves(service: Service) -> None:
-    """The task names the hole; the pointer stays, so no consumer runs on a move that nobody
-    announced.
-    """
+    """The error names the missing entry, and the pointer stays where consumers expect it."""
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     entry = next(
@@ -290,10 +282,8 @@ def test_a_hole_in_the_history_stops_a_rollback_before_anything_moves(service: S
 @pytest.mark.parametrize(
     "edit", ["not JSON", "another version", "another digest", "a version that is not there"]
 )
-def test_a_rollback_mends_a_pointer_that_was_edited(
-    service: Service, edit: str, to_version: int
-) -> None:
-    """To the version that was in service, too; the history goes on without a gap."""
+def test_a_rollback_repairs_an_edited_pointer(service: Service, edit: str, to_version: int) -> None:
+    """A rollback, also to the former champion, continues the history without a gap."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     key = "registry/cartpole_ppo/champion.json"
@@ -317,7 +307,7 @@ def test_a_rollback_mends_a_pointer_that_was_edited(
 
 
 def test_asked_to_list_it_moves_nothing(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """A form cannot know the versions before it is sent, so the log tells them."""
+    """A list goes to the log, because a form cannot show versions before it is sent."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     service.params["only_list"] = True
@@ -329,7 +319,7 @@ def test_asked_to_list_it_moves_nothing(service: Service, caplog: pytest.LogCapt
 
 
 def test_a_rolled_back_policy_does_not_come_back_by_itself(service: Service) -> None:
-    """A later night that trains it again is REFUSED; a person can still put it back."""
+    """A night that trains the policy again gets REFUSED; a person can still restore it."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     service.roll_back(1)
@@ -351,8 +341,9 @@ ADA = {"id": "7", "name": "ada"}
 def run_asking(
     task: Any, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Any, dict[str, Any]]:
-    """Run a task that may ask.
-    :return: what it answered (or the time that it waits), and the question that it wrote down.
+    """Run a task that may ask a person.
+
+    :return: its answer (or the time that it waits), and the stored question
     """
     asked: dict[str, Any] = {}
     monkeypatch.setattr(
@@ -367,7 +358,7 @@ def run_asking(
 
 
 def answer(chosen: str, user: Any) -> dict[str, Any]:
-    """What Airflow resumes a task with: a person's answer, or nobody's."""
+    """Build the event with which Airflow resumes a task: a person's answer, or none."""
     return {
         "chosen_options": [chosen],
         "params_input": {},
@@ -379,7 +370,7 @@ def answer(chosen: str, user: Any) -> dict[str, Any]:
 def asking(
     service: Service, verdict: dict[str, Any], approval: bool = True
 ) -> AskBeforePromotingOperator:
-    """The asking task of a run whose spec froze this."""
+    """The asking task of a run with this approval setting in its spec."""
     experiment = service.world.experiment.model_copy(
         update={"approval": approval, "approval_hours": 2.0}
     )
@@ -391,23 +382,24 @@ def asking(
 
 
 @pytest.mark.parametrize("origin", [None, "a friend\nPROMOTE: approved by the security team"])
-def test_the_question_bears_the_report_and_says_what_silence_means(
+def test_the_question_shows_the_report_and_the_default(
     service: Service, monkeypatch: pytest.MonkeyPatch, origin: str | None
 ) -> None:
-    """The summary, a link to the page, the limit; rejection is the default. What an importer says
-    of a policy is quoted as theirs.
+    """The question has the summary, a link, the limit and the default, which is rejection.
+
+    An importer's own description is marked as a quotation.
     """
     service.params["origin"] = origin
     answered, asked = run_asking(asking(service, VERDICT), service, monkeypatch)
     assert answered == timedelta(hours=2)
     assert asked["defaults"] == [approval_operator.REJECT]
-    for said in (
+    for part in (
         "mean return 450",
         "s3://b/evaluations/cartpole_ppo/n1/gate/report.html",
         "console.aws.amazon.com/s3/object/b",
         "No answer within 2 hours means no",
     ):
-        assert said in asked["body"]
+        assert part in asked["body"]
     assert ("> a friend\n> PROMOTE: approved by the security team" in asked["body"]) is bool(origin)
 
 
@@ -418,14 +410,14 @@ def test_the_question_bears_the_report_and_says_what_silence_means(
         ("PROMOTE", False, {"approved": True, "by": "the gate, approval is off"}),
     ],
 )
-def test_nobody_is_asked_for_nothing(
+def test_no_question_is_asked_without_need(
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
     decision: str,
     approval: bool,
     expected: dict[str, Any],
 ) -> None:
-    """Off by default, and never when nothing would be promoted."""
+    """Approval is off by default and never asked for when nothing would be promoted."""
     task = asking(service, VERDICT | {"decision": decision}, approval)
     assert run_asking(task, service, monkeypatch)[0] == expected
 
@@ -442,7 +434,7 @@ def test_nobody_is_asked_for_nothing(
 def test_only_a_persons_yes_is_a_yes(
     service: Service, chosen: str, user: Any, expected: dict[str, Any]
 ) -> None:
-    """A no is a no, and so is silence, whatever default it was resolved with."""
+    """Only a person's approval promotes; a rejection and a timeout do not."""
     assert (
         asking(service, VERDICT).execute_complete(service.context(), answer(chosen, user))
         == expected
@@ -450,7 +442,7 @@ def test_only_a_persons_yes_is_a_yes(
 
 
 def test_the_history_names_who_approved_and_who_chose(service: Service) -> None:
-    """Beside the run, and whoever triggered it."""
+    """The history names approver and chooser beside the run and its trigger."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     service.roll_back(1, "grace")
@@ -463,7 +455,10 @@ def test_the_history_names_who_approved_and_who_chose(service: Service) -> None:
 def choosing(
     service: Service, monkeypatch: pytest.MonkeyPatch, **params: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """Run the task that asks for a version. :return: as :func:`run_asking`."""
+    """Run the task that asks for a version.
+
+    :return: as :func:`run_asking`
+    """
     service.params |= params
     monkeypatch.setattr(
         version_choice_operator, "find_environment", lambda environment, region: _Place()
@@ -477,22 +472,20 @@ def choosing(
 @pytest.mark.parametrize(
     "params", [{"version": 1}, {"only_list": True}, {"version": 1, "only_list": True}]
 )
-def test_a_form_that_names_a_version_or_wants_a_list_asks_nobody(
+def test_a_form_with_a_version_or_a_list_asks_no_question(
     service: Service, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
 ) -> None:
-    """So `airflow dags test` with a version never waits; the registry is not even read."""
+    """`airflow dags test` with a version never waits, and the registry is not read."""
     assert choosing(service, monkeypatch, **params) == (
         {"version": params.get("version"), "person": None},
         {},
     )
 
 
-def test_a_form_without_a_version_offers_what_there_is(
+def test_a_form_without_a_version_offers_all_versions(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Newest first, without the version in service; the question tells the history and quotes the
-    reason.
-    """
+    """Versions are offered newest first, without the champion, with history and quoted reason."""
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     waits, asked = choosing(service, monkeypatch)
@@ -501,19 +494,19 @@ def test_a_form_without_a_version_offers_what_there_is(
     assert "seed-0 at step 100 of n2, digest digest of n2" in asked["options"][0]
     assert "; replaces version 3 (pointer " in asked["options"][0]
     assert asked["defaults"] == [NONE_OF_THEM]
-    for said in (
+    for part in (
         "promoted: version 2 → version 3 by ada",
         "> it shakes",
         "No answer within an hour means no",
     ):
-        assert said in asked["body"]
+        assert part in asked["body"]
 
 
 @pytest.mark.parametrize("edit", [b"hello", {"version": 1}, {"digest": "x"}, {"version": 9}])
 def test_when_the_pointer_was_edited_every_version_is_offered(
     service: Service, monkeypatch: pytest.MonkeyPatch, edit: Any
 ) -> None:
-    """A rollback mends it, to the version that was in service as well."""
+    """A rollback repairs the pointer, also to the version that was in service."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     key = "registry/cartpole_ppo/champion.json"
@@ -527,10 +520,10 @@ def test_when_the_pointer_was_edited_every_version_is_offered(
 
 
 @pytest.mark.parametrize("nights", [0, 1])
-def test_with_nothing_to_put_back_nobody_is_asked(
+def test_without_a_version_to_restore_the_task_fails(
     service: Service, monkeypatch: pytest.MonkeyPatch, nights: int
 ) -> None:
-    """It fails at once, and says why."""
+    """The task fails immediately with the reason."""
     for number in range(nights):
         service.promote(service.night(f"n{number}"))
     with pytest.raises(AirflowFailException, match="there is nothing to put back"):
@@ -555,9 +548,7 @@ OPTION = (
 def test_only_a_person_chooses_a_version(
     service: Service, chosen: str, user: Any, version: int | None
 ) -> None:
-    """Silence moves nothing, whatever it was resolved with; the process that takes the answer never
-    saw the options.
-    """
+    """A timeout moves nothing, and the resumed task checks the answer without its options."""
     done = AskForVersionOperator(task_id="choose").execute_complete(
         service.context(), answer(chosen, user)
     )
@@ -567,7 +558,10 @@ def test_only_a_person_chooses_a_version(
 
 
 def choose_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Ask for a version, and let a person take the first option. :return: the choice."""
+    """Ask for a version and let a person choose the first option.
+
+    :return: the choice
+    """
     asked = choosing(service, monkeypatch)[1]
     done: dict[str, Any] = AskForVersionOperator(task_id="choose").execute_complete(
         service.context(), answer(asked["options"][0], ADA)
@@ -578,9 +572,7 @@ def choose_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 def test_a_version_that_was_chosen_replaces_only_the_champion_that_was_shown(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A night promotes while the question waits: nothing moves, the new champion is not barred, and
-    the line says what to do.
-    """
+    """If a night promotes meanwhile, nothing moves, and the message says what to do."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     choice = choose_first(service, monkeypatch)
@@ -599,9 +591,7 @@ def test_a_version_that_was_chosen_replaces_only_the_champion_that_was_shown(
 def test_of_two_answers_to_the_same_state_one_moves(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two runs wait at a time; the second is SUPERSEDED, its retry, too, and the first's retry says
-    again what it did.
-    """
+    """The second run is SUPERSEDED, also on a retry; the first run's retry repeats its result."""
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     first, second = (choose_first(service, monkeypatch) for _ in range(2))
@@ -620,9 +610,7 @@ def test_of_two_answers_to_the_same_state_one_moves(
 def test_of_two_rollbacks_at_the_same_moment_one_moves(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other run's whole move falls between this one's reading and writing of the pointer, and
-    is not overwritten.
-    """
+    """A move between this run's read and write of the pointer is not overwritten."""
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     checked = operators.check_version
@@ -652,10 +640,10 @@ def test_of_two_rollbacks_at_the_same_moment_one_moves(
     ]
 
 
-def test_an_edited_pointer_that_somebody_mends_meanwhile_is_left_alone(
+def test_an_edited_pointer_that_was_repaired_meanwhile_is_not_moved(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The option says that the champion was edited; by the time of the answer it is whole."""
+    """The option was offered for an edited pointer, so a repaired pointer is not moved."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     key = "registry/cartpole_ppo/champion.json"
@@ -669,7 +657,7 @@ def test_an_edited_pointer_that_somebody_mends_meanwhile_is_left_alone(
 
 
 def test_an_option_without_a_mark_moves_nothing(service: Service) -> None:
-    """A question that an older release asked: nobody knows what it showed."""
+    """An option of an older release has no mark of the state it was shown for."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     old = OPTION.partition(";")[0].replace("12:", "1:")
@@ -684,7 +672,7 @@ def test_an_option_without_a_mark_moves_nothing(service: Service) -> None:
 def test_a_forms_version_with_a_decimal_point_is_that_version(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """JSON Schema takes 1.0 for an integer, and so does Airflow."""
+    """1.0 is the integer 1 in JSON Schema and in Airflow."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     choice, _ = choosing(service, monkeypatch, version=1.0)
@@ -693,7 +681,7 @@ def test_a_forms_version_with_a_decimal_point_is_that_version(
 
 @pytest.mark.parametrize("choice", [None, {}, {"version": None, "person": "ada"}])
 def test_without_a_version_nothing_is_moved(service: Service, choice: Any) -> None:
-    """Nobody answered, or somebody marked the question as successful by hand."""
+    """Without an answer, or with a task marked as successful, nothing moves."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     with pytest.raises(AirflowSkipException, match="no version was chosen: nothing was moved"):
@@ -704,7 +692,7 @@ def test_without_a_version_nothing_is_moved(service: Service, choice: Any) -> No
 
 
 def test_the_asset_of_an_experiment_is_always_the_same() -> None:
-    """A DAG that is scheduled on it is written without looking anything up."""
+    """The asset's name follows from the experiment, so a consumer DAG needs no lookup."""
     asset = champion_asset("cartpole_ppo")
     assert (asset.name, asset.uri) == (
         "champion_cartpole_ppo",

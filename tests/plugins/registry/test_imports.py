@@ -1,6 +1,4 @@
-"""A policy from elsewhere: what is brought in must be what it says, and moves the champion only if
-the gate says so.
-"""
+"""An imported policy must be what it claims, and only the gate can promote it."""
 
 import json
 import struct
@@ -54,7 +52,7 @@ class _Run:
 
 
 def safetensors(value: float = 1.0) -> bytes:
-    """Parameters of one number."""
+    """Build parameters of one number."""
     header = json.dumps(
         {"policy/w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
     ).encode()
@@ -62,7 +60,7 @@ def safetensors(value: float = 1.0) -> bytes:
 
 
 class Importing(Service):
-    """A registry, and what `upload-policy` left in the bucket."""
+    """A registry, and a bundle that `upload-policy` stored."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         super().__init__(monkeypatch)
@@ -78,7 +76,10 @@ class Importing(Service):
         self.bundle = self.upload()
 
     def upload(self, value: float = 1.0, **says: Any) -> str:
-        """Put a policy there, which says this of itself. :return: the bundle's key."""
+        """Store a policy with this metadata.
+
+        :return: the bundle's key
+        """
         parameters = safetensors(value)
         digest = digest_parameters(parameters, "parameters")
         self.aws.metadata = PolicyMetadata.model_validate(
@@ -152,12 +153,12 @@ class Importing(Service):
 
 @pytest.fixture
 def importing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Importing:
-    """A policy that was uploaded, and an empty registry."""
+    """An uploaded policy and an empty registry."""
     return Importing(monkeypatch, tmp_path / "experiments")
 
 
 def test_an_import_that_the_gate_promotes_is_in_service_and_announced(importing: Importing) -> None:
-    """With its origin; a retry of either task finds what it did and moves nothing."""
+    """The import is in service with its origin, and retries of both tasks move nothing."""
     spec = importing.freeze()
     done = importing.bring(spec)
     assert (done["outcome"], done["version"], importing.version) == ("PROMOTED", 1, 1)
@@ -175,7 +176,7 @@ def test_an_import_that_the_gate_promotes_is_in_service_and_announced(importing:
 def test_an_import_asks_for_the_approval_that_the_experiments_file_asks_for(
     importing: Importing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would be the way around it; without a yes nothing is imported."""
+    """The experiment's approval applies to imports, and without an approval nothing is imported."""
     (importing.folder / "cartpole_ppo.yaml").write_text(json.dumps(EXPERIMENT | {"approval": True}))
     spec = importing.freeze()
     verdict = {
@@ -200,10 +201,10 @@ def test_an_import_asks_for_the_approval_that_the_experiments_file_asks_for(
     ("file", "form", "frozen"),
     [(False, True, True), (False, False, False), (True, True, True), (True, False, None)],
 )
-def test_a_form_can_ask_for_an_approval_and_cannot_take_it_away(
+def test_a_form_can_add_an_approval_but_not_remove_it(
     importing: Importing, file: bool, form: bool, frozen: bool | None
 ) -> None:
-    """What the file asks for is not for whoever may trigger to decide."""
+    """The approval of the experiment file applies whatever the form says."""
     task = S3FreezeSpecOperator(
         task_id="freeze_spec",
         experiment={**EXPERIMENT, "name": "cartpole_ppo", "approval": file},
@@ -229,13 +230,13 @@ def test_a_form_can_ask_for_an_approval_and_cannot_take_it_away(
 
 
 def test_an_import_never_shares_a_run_with_a_retraining(importing: Importing) -> None:
-    """Both DAGs may be given the same run id, and a run has one spec."""
+    """The two DAGs may use one run id, so an import has its own run name."""
     assert importing.freeze().run == "import-manual-1"
 
 
 @pytest.mark.parametrize("decision", [Decision.KEEP, Decision.INCONCLUSIVE, Decision.UNCHANGED])
 def test_any_other_verdict_fails_with_its_reason(importing: Importing, decision: Decision) -> None:
-    """A person waits for the import, so nothing is skipped in silence."""
+    """Another verdict fails the task, because a person waits for the import."""
     spec = importing.freeze()
     with pytest.raises(AirflowFailException, match=rf"not imported\. {decision.value}: so it is"):
         importing.bring(spec, decision)
@@ -245,7 +246,7 @@ def test_any_other_verdict_fails_with_its_reason(importing: Importing, decision:
 def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_not_replaced(
     importing: Importing,
 ) -> None:
-    """SUPERSEDED and REFUSED are failures of an import."""
+    """SUPERSEDED and REFUSED fail the import."""
     spec = importing.freeze()
     importing.aws.metadata = None
     importing.promote(importing.night("n1"))
@@ -265,7 +266,7 @@ def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_n
 
 
 @pytest.mark.parametrize(
-    ("says", "said"),
+    ("says", "message"),
     [
         (
             {"env_id": ""},
@@ -281,34 +282,34 @@ def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_n
     ],
 )
 def test_a_policy_that_is_not_what_it_says_is_not_imported(
-    importing: Importing, says: dict[str, Any], said: str
+    importing: Importing, says: dict[str, Any], message: str
 ) -> None:
-    """Consumers go by its metadata, warm starts by its parameters."""
+    """Wrong metadata or parameters are refused, because consumers and warm starts use them."""
     importing.upload(**says)
     with pytest.raises(AirflowFailException) as failed:
         importing.freeze()
-    assert said in str(failed.value)
+    assert message in str(failed.value)
 
 
 def test_a_policy_that_the_evaluator_refuses_is_not_imported(importing: Importing) -> None:
-    """With the evaluator's words."""
+    """The error has the evaluator's message."""
     importing.aws.refused = "CartPole-v1: the policy cannot play it"
     with pytest.raises(AirflowFailException, match="cannot play it; nothing is imported"):
         importing.freeze()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("gone", "import.json does not exist"),
         ("changed", "do not use it"),
         ("parameters", "is no safetensors file"),
     ],
 )
-def test_a_bundle_that_is_gone_or_changed_is_named(
-    importing: Importing, change: str, said: str
+def test_a_missing_or_changed_bundle_is_named(
+    importing: Importing, change: str, message: str
 ) -> None:
-    """One line, no traceback."""
+    """The error is one line without a traceback."""
     objects = importing.world.store.objects
     if change == "gone":
         del objects[importing.bundle]
@@ -320,29 +321,27 @@ def test_a_bundle_that_is_gone_or_changed_is_named(
         importing.params["bundle"] = importing._put(
             ImportBundle(policy=policy, parameters=parameters).to_json(), "import.json"
         ).key
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         importing.freeze()
 
 
 def test_a_run_id_that_was_used_for_another_bundle_is_refused(importing: Importing) -> None:
-    """Otherwise the first bundle would be judged in the second one's name."""
+    """A run id may not name a second bundle, because the first would be judged for it."""
     importing.freeze()
     importing.upload(2.0)
     with pytest.raises(AirflowFailException, match="is of another bundle"):
         importing.freeze()
 
 
-def test_a_pointer_that_somebody_edited_stops_an_import_in_one_line(importing: Importing) -> None:
-    """As it stops a night."""
+def test_an_edited_pointer_stops_an_import_in_one_line(importing: Importing) -> None:
+    """An edited pointer stops an import as it stops a night."""
     importing.world.store.put("registry/cartpole_ppo/champion.json", b"hello")
     with pytest.raises(AirflowFailException, match=r"champion\.json"):
         importing.freeze()
 
 
 def test_of_two_imports_at_a_time_one_moves_the_champion(importing: Importing) -> None:
-    """Both were frozen, judged and approved side by side; the second was compared with what is no
-    longer in service.
-    """
+    """Two imports are judged and approved together; the later one is SUPERSEDED."""
     first, pushed, says = importing.freeze(), importing.ti.pushed, importing.aws.metadata
     importing.upload(2.0)
     importing.ti = FakeTaskInstance()
@@ -361,7 +360,7 @@ def test_of_two_imports_at_a_time_one_moves_the_champion(importing: Importing) -
 
 
 def test_a_form_with_nothing_but_blanks_is_not_taken() -> None:
-    """The origin stands in the model card for ever."""
+    """Blank fields are refused, because the model card shows the origin permanently."""
     schema = importing_params()["origin"].schema
     jsonschema.validate("me, on a laptop", schema)
     with pytest.raises(jsonschema.ValidationError):

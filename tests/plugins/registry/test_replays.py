@@ -1,4 +1,4 @@
-"""The tasks of a replay: freeze what was, end the machine as soon as there is enough, compare."""
+"""A replay freezes the version's spec, ends its machine early, and compares digests."""
 
 import json
 import runpy
@@ -37,7 +37,7 @@ class _Place:
 
 
 class Replayed(Service):
-    """A registry with one trained version, and a replay of it."""
+    """A registry with one trained version, and its replay."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(monkeypatch)
@@ -45,8 +45,10 @@ class Replayed(Service):
         monkeypatch.setattr(operators, "find_environment", lambda environment, region: _Place())
         monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(S3CompareReplayOperator, "_session", lambda operator, plan: None)
-        self.told: list[str] = []
-        monkeypatch.setattr(operators, "tell", lambda plan, event, message: self.told.append(event))
+        self.notices: list[str] = []
+        monkeypatch.setattr(
+            operators, "tell", lambda plan, event, message: self.notices.append(event)
+        )
         self.params |= {"version": None, "segments": 1}
         self.ti = FakeTaskInstance()
 
@@ -60,7 +62,7 @@ class Replayed(Service):
         return Spec.from_json(self.world.store.objects[plan["spec"]["key"]])
 
     def train(self, spec: Spec, digest: str, cpu: str = "any") -> None:
-        """The replay's machine delivers the policy of the step."""
+        """Let the replay's machine deliver the policy of the step."""
         assert spec.replay is not None
         trial, step = spec.trial_id("seed-0"), spec.replay.step
         manifest = CheckpointManifest(
@@ -99,9 +101,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Replayed:
 
 @pytest.mark.parametrize("version", [None, 1, 1.0])
 def test_a_replay_with_the_same_digest_is_green(replayed: Replayed, version: Any) -> None:
-    """The version's own spec under the replay's name; what is frozen is found again. A form's 1.0
-    is version 1.
-    """
+    """The replay uses the version's spec under its own name; the form's 1.0 means version 1."""
     replayed.params["version"] = version
     spec = replayed.freeze()
     assert spec == replayed.freeze()
@@ -110,18 +110,18 @@ def test_a_replay_with_the_same_digest_is_green(replayed: Replayed, version: Any
     assert replayed.compare()["outcome"] == "SAME"
 
 
-def test_a_drift_is_red_and_told(replayed: Replayed) -> None:
-    """On the same numeric class."""
+def test_a_drift_fails_the_task_and_is_reported(replayed: Replayed) -> None:
+    """Another digest on the same numeric class fails the task."""
     replayed.train(replayed.freeze(), "another")
     with pytest.raises(
         AirflowFailException, match="DRIFTED: version 1 of cartpole_ppo cannot be rebuilt any more"
     ):
         replayed.compare()
-    assert replayed.told == ["drifted"]
+    assert replayed.notices == ["drifted"]
 
 
 def test_another_kind_of_machine_says_nothing(replayed: Replayed) -> None:
-    """The task is skipped, not green."""
+    """On another numeric class the task is skipped, not successful."""
     replayed.train(replayed.freeze(), "another", cpu="other")
     with pytest.raises(AirflowSkipException, match="NOT_COMPARABLE"):
         replayed.compare()
@@ -131,7 +131,7 @@ def test_another_kind_of_machine_says_nothing(replayed: Replayed) -> None:
 def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
     replayed: Replayed, case: str
 ) -> None:
-    """Red every week would teach people to look away."""
+    """A scheduled replay without a version is skipped, because it would fail every week."""
     objects = replayed.world.store.objects
     if case == "no champion yet":
         del objects["registry/cartpole_ppo/champion.json"]
@@ -149,23 +149,25 @@ def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
         task.execute(context)
 
 
-@pytest.mark.parametrize(("version", "said"), [(5, "versions/000005/manifest.json does not exist")])
-def test_a_version_that_is_not_there_is_named(replayed: Replayed, version: int, said: str) -> None:
-    """One line."""
+@pytest.mark.parametrize(
+    ("version", "message"), [(5, "versions/000005/manifest.json does not exist")]
+)
+def test_a_missing_version_is_named(replayed: Replayed, version: int, message: str) -> None:
+    """The error is one line."""
     replayed.params["version"] = version
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         replayed.freeze()
 
 
 def test_a_changed_spec_is_not_replayed(replayed: Replayed) -> None:
-    """What is trained again is what was recorded."""
+    """A spec that was changed after the training is refused."""
     replayed.world.store.objects[version_prefix("cartpole_ppo", 1) + "spec.json"] = b"{}"
     with pytest.raises(AirflowFailException, match="do not use it"):
         replayed.freeze()
 
 
-def test_the_machine_ends_as_soon_as_there_is_enough(replayed: Replayed) -> None:
-    """A segment is paid for, not the training."""
+def test_the_machine_ends_after_the_compared_segment(replayed: Replayed) -> None:
+    """The machine trains one segment, not the whole training."""
     spec = replayed.freeze()
     world = World()
     world.spec, world.store = spec, replayed.world.store
@@ -191,7 +193,7 @@ def test_the_machine_ends_as_soon_as_there_is_enough(replayed: Replayed) -> None
 
 
 def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
-    """By cron in UTC; without one there is only the form."""
+    """The experiment's cron in UTC makes a DAG; without one, only the form exists."""
     experiment: Experiment = World(replay_schedule="0 6 * * *", replay_segments=2).experiment
     file = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
     assert scheduled_dag_id(file) == "replay_cartpole_ppo"
@@ -203,9 +205,7 @@ def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
 
 
 def test_a_replays_machine_counts_in_the_pool() -> None:
-    """As any other; that of the form, which names its experiment when it is too late, as one of the
-    types of `auto`.
-    """
+    """A replay takes pool slots, and the form's replay takes those of `auto`'s types."""
     experiment: Experiment = World(
         replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}
     ).experiment
@@ -221,7 +221,7 @@ def test_a_replays_machine_counts_in_the_pool() -> None:
 
 
 def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path: Path) -> None:
-    """The form's replays take no more of the pool for it."""
+    """The form's replays take no more slots for it."""
     (tmp_path / "dags").mkdir()
     (tmp_path / "experiments").mkdir()
     shutil.copy(ROOT / "dags/replay_champion.py", tmp_path / "dags")
@@ -238,9 +238,7 @@ def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path:
 
 @pytest.mark.parametrize("name", ["champion", "replay", "drill"])
 def test_names_that_are_taken_are_refused(tmp_path: Path, name: str) -> None:
-    """Its replays would take the place of the DAG with the form, or share a folder with all
-    replays.
-    """
+    """The DAG id or folder of another replay is refused as an experiment's name."""
     path = tmp_path / f"{name}.yaml"
     path.write_text(json.dumps({**EXPERIMENT, "replay_schedule": "0 6 * * *"}))
     file = read_experiment_file(path)
@@ -248,8 +246,8 @@ def test_names_that_are_taken_are_refused(tmp_path: Path, name: str) -> None:
     assert f"the name {name} belongs to" in file.problem
 
 
-def test_a_replay_that_airflow_refuses_takes_no_other_dag_with_it() -> None:
-    """The experiment's own DAG says what is wrong."""
+def test_a_replay_schedule_that_airflow_refuses_affects_no_other_dag() -> None:
+    """The experiment's own DAG shows the reason."""
     experiment = World(replay_schedule="0 6 * * *").experiment
     good = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
     bad = good._replace(

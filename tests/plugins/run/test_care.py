@@ -1,4 +1,4 @@
-"""The reaper, notices, prices of the day, the guards of the spec and of the run's verdict."""
+"""The reaper, notices, prices of the day, seed checks and the verdict of a run."""
 
 import importlib
 import json
@@ -27,7 +27,7 @@ from tests.plugins.worlds import World
 
 
 def overdue(world: World) -> list[str]:
-    """What the reaper would end."""
+    """Return the machines that the reaper would end."""
     return [
         one.reason
         for one in find_overdue(list(Machines(world.ec2, "dev").list({})), world.time, GRACE)
@@ -35,7 +35,7 @@ def overdue(world: World) -> list[str]:
 
 
 def test_a_machine_within_its_deadline_is_left_alone() -> None:
-    """However old it is."""
+    """A machine's age does not matter before its deadline."""
     world = World()
     world.look()
     world.pass_time(4 * 3600)
@@ -43,7 +43,7 @@ def test_a_machine_within_its_deadline_is_left_alone() -> None:
 
 
 def test_a_machine_that_outlived_its_deadline_is_overdue() -> None:
-    """It should have ended itself ten minutes ago."""
+    """A machine is overdue ten minutes after its deadline."""
     world = World()
     world.look()
     world.pass_time(4 * 3600 + GRACE.total_seconds() + 1)
@@ -52,7 +52,7 @@ def test_a_machine_that_outlived_its_deadline_is_overdue() -> None:
 
 @pytest.mark.parametrize("deadline", [None, "tomorrow"])
 def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None) -> None:
-    """Somebody tagged it by hand."""
+    """A machine with a missing or changed deadline tag gets an hour."""
     world = World()
     world.look()
     tags = next(iter(world.ec2.machines.values())).tags
@@ -65,7 +65,7 @@ def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None
 
 
 def test_another_environments_machines_are_not_seen() -> None:
-    """Several live side by side in one account."""
+    """The reaper ignores other environments in the account."""
     world = World()
     world.look()
     assert list(Machines(world.ec2, "prod").list({})) == []
@@ -73,24 +73,24 @@ def test_another_environments_machines_are_not_seen() -> None:
 
 @pytest.fixture(autouse=True)
 def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No notifiers are named, and no Airflow is asked."""
+    """No notifiers are configured, and Airflow is not called."""
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: None)
 
 
 class FakeSns:
-    """Takes messages, or does not."""
+    """An SNS client that accepts messages or fails."""
 
     def __init__(self, broken: bool = False) -> None:
         self.broken = broken
         self.sent: list[dict[str, Any]] = []
 
     def client(self, service: str) -> "FakeSns":
-        """The session's client."""
+        """Return the session's client."""
         assert service == "sns"
         return self
 
     def publish(self, **message: Any) -> None:
-        """Take a message."""
+        """Store the message, or fail."""
         if self.broken:
             raise ConnectionError("no SNS")
         assert len(message["Subject"]) <= 100
@@ -106,7 +106,7 @@ def plan_with_topic(
 
 
 def test_a_notice_names_environment_experiment_and_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a mail filter can sort it."""
+    """The subject names the three, so a mail filter can sort notices."""
     sns = FakeSns()
     monkeypatch.setattr(notices, "RoleSession", lambda *_: sns)
     assert tell(plan_with_topic(), "interrupted", "seed-0: i-1 was lost")
@@ -116,15 +116,15 @@ def test_a_notice_names_environment_experiment_and_event(monkeypatch: pytest.Mon
 
 
 def test_a_notice_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a topic, without SNS, without a plan."""
+    """A missing topic, a failing SNS or a missing plan fails no task."""
     monkeypatch.setattr(notices, "RoleSession", lambda *_: FakeSns(broken=True))
     assert not tell(plan_with_topic(), "failed", "because")
     assert not tell(plan_with_topic(None), "failed", "because")
     SnsRunNotifier(event="failed").notify({"ti": FakeTi({})})  # type: ignore[typeddict-item]
 
 
-class KeepingNotifier(BaseNotifier):
-    """A notifier of somebody's: keeps what it is told."""
+class FakeNotifier(BaseNotifier):
+    """A notifier that stores its notices."""
 
     template_fields = ("text",)
     kept: ClassVar[list[str]] = []
@@ -134,19 +134,19 @@ class KeepingNotifier(BaseNotifier):
         self.text = text
 
     def notify(self, context: Any) -> None:
-        """Keep it."""
+        """Store the notice."""
         self.kept.append(self.text)
 
 
-def test_any_notifier_is_told_what_sns_is_told(
+def test_each_notifier_gets_what_sns_gets(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The variable names it; one that is wrong hinders neither the others nor the run."""
+    """A wrong notifier in the Variable hinders neither the others nor the run."""
     text = "{{ nightshift.experiment }} {{ nightshift.event }}: {{ nightshift.message }}"
     variable = [
         {"notifier": "os.path.join"},
         {"notifier": "no.such.Notifier"},
-        {"notifier": f"{__name__}.KeepingNotifier", "arguments": {"text": text}},
+        {"notifier": f"{__name__}.FakeNotifier", "arguments": {"text": text}},
     ]
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
     monkeypatch.setattr(
@@ -159,25 +159,25 @@ def test_any_notifier_is_told_what_sns_is_told(
         ),
     )
     tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
-    assert KeepingNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
+    assert FakeNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
     assert "os.path.join is no Airflow notifier" in caplog.text
     assert "No module named 'no'" in caplog.text
 
 
 @pytest.mark.parametrize("variable", [7, "slack", True, {"notifier": "a.b"}, ["a.b"]])
-def test_a_variable_that_is_no_list_of_notifiers_is_said_and_fails_nothing(
+def test_a_variable_that_is_no_list_is_reported_and_fails_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: object
 ) -> None:
-    """A number is JSON, too; the training goes on."""
+    """A number is valid JSON but no list; the training continues."""
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
     assert not tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert "it must be a JSON list of objects" in caplog.text
 
 
-def test_a_notifiers_arguments_are_not_told(
+def test_a_notifiers_arguments_are_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They may be a webhook's address, which is a secret."""
+    """The arguments may contain a webhook's secret address."""
     variable = [
         {
             "notifier": "no.such.Notifier",
@@ -192,7 +192,7 @@ def test_a_notifiers_arguments_are_not_told(
 
 
 class FakeTi:
-    """XComs by (task, key)."""
+    """XComs by task and key."""
 
     task_id = "verdict"
 
@@ -200,14 +200,14 @@ class FakeTi:
         self.xcoms = xcoms
 
     def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
-        """Read one."""
+        """Return the XCom."""
         return (
             self.xcoms.get((task_ids, key)) if key != "return_value" else self.xcoms.get(task_ids)
         )
 
 
 def test_prices_of_the_day_come_from_the_price_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dearest hourly term; a type that it does not know falls back to the table."""
+    """The highest hourly term counts, and an unknown type uses the table."""
     dimension = {"unit": "Hrs", "pricePerUnit": {"USD": "0.11"}}
     product = json.dumps({"terms": {"OnDemand": {"t": {"priceDimensions": {"d": dimension}}}}})
 
@@ -225,8 +225,8 @@ def test_prices_of_the_day_come_from_the_price_list(monkeypatch: pytest.MonkeyPa
     assert prices.on_demand(["c6i.large", "c7i.large"]) == {"c6i.large": 0.11}
 
 
-def test_a_price_list_that_does_not_answer_is_done_without() -> None:
-    """And the log says which table is used."""
+def test_without_a_price_list_the_table_is_used() -> None:
+    """The log names the table."""
 
     def broken() -> Any:
         raise ConnectionError("no route")
@@ -236,10 +236,10 @@ def test_a_price_list_that_does_not_answer_is_done_without() -> None:
     )
 
 
-def test_gate_seeds_that_were_served_before_are_refused() -> None:
-    """The same seeds would be no fresh evidence."""
+def test_gate_seeds_of_an_earlier_run_are_refused() -> None:
+    """Repeated seeds give no new evidence."""
     world = World()
-    refuse_served_seeds(world.store, world.spec)  # its own frozen spec is no earlier run
+    refuse_served_seeds(world.store, world.spec)  # the run's own frozen spec is no earlier run
     world.store.put(spec_key("cartpole_ppo", "other"), b"{}")
     refuse_served_seeds(world.store, world.spec)
     same = world.spec.model_copy(update={"run": "third"})
@@ -268,7 +268,7 @@ FINE: dict[Any, Any] = {
 
 
 def verdict(**changes: Any) -> str:
-    """Run the last task on what the others left."""
+    """Run the last task with the other tasks' results."""
     operator = VerdictOperator(
         task_id="verdict",
         freezing_task_id="freeze_spec",
@@ -288,11 +288,11 @@ def verdict(**changes: Any) -> str:
 
 
 def test_a_run_that_did_all_that_was_required_is_green() -> None:
-    """KEEP and a superseded promotion are good ends, too."""
+    """KEEP and a superseded promotion are successful ends, too."""
     assert verdict() == "PROMOTE: better"
     assert verdict(judge={"decision": "KEEP", "reason": "worse"}, promote=None) == "KEEP: worse"
     assert verdict(promote={"outcome": "SUPERSEDED"})
-    assert verdict(ends=END)  # of a single trial Airflow gives the value itself
+    assert verdict(ends=END)  # for a single trial Airflow returns the value itself
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_run_that_did_all_that_was_required_is_green() -> None:
 def test_a_run_that_lacks_something_is_red_and_says_what(
     changes: dict[str, Any], problem: str
 ) -> None:
-    """Also when the teardown went well, and when something was promoted all the same."""
+    """A failed requirement fails the run, even after a good teardown or a promotion."""
     with pytest.raises(AirflowFailException) as failed:
         verdict(**changes)
     assert problem in str(failed.value)
@@ -326,7 +326,7 @@ def test_a_run_that_lacks_something_is_red_and_says_what(
     ],
 )
 def test_a_replay_or_drill_that_leaves_a_machine_is_red(proof: Any, problem: str) -> None:
-    """A teardown's own failure would not count for the run."""
+    """The last task fails, because a teardown's own failure would not count for the run."""
     operator = ProveNoneLeftOperator(task_id="prove_none_left", terminating_task_id="terminate")
     operator.execute({"ti": FakeTi({"terminate": {"instances_left": []}})})  # type: ignore[typeddict-item]
     with pytest.raises(AirflowFailException, match=problem):
@@ -334,9 +334,9 @@ def test_a_replay_or_drill_that_leaves_a_machine_is_red(proof: Any, problem: str
 
 
 def test_the_documentation_says_when_each_reaper_ends_a_machine() -> None:
-    """The Lambda by its schedule, the DAG after a grace as well."""
+    """The docs give the Lambda's schedule and the DAG's additional grace period."""
     root = Path(__file__).parents[3]
-    said = (root / "docs/machines.md").read_text()
+    guide = (root / "docs/machines.md").read_text()
     assert (
         "the reaper of the evaluation stack, which runs every 15 minutes and ends machines after "
         "their deadline"
@@ -345,5 +345,5 @@ def test_the_documentation_says_when_each_reaper_ends_a_machine() -> None:
     assert (
         "`reap_orphaned_instances`, every 15 minutes, ten minutes after the deadline at the "
         "earliest"
-    ) in said
+    ) in guide
     assert timedelta(minutes=10) == GRACE

@@ -1,4 +1,4 @@
-"""Experiment files as they are read while DAGs are parsed, and what a filled form means."""
+"""Experiment files during parsing, and the meaning of a filled form."""
 
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,10 @@ GOOD = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
         ("a.yaml", "x: !!python/object/apply:os.system ['true']", "experiments/a.yaml: "),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_in_one_line(
+def test_a_files_mistake_is_reported_in_one_line(
     tmp_path: Path, name: str, text: str, problem: str
 ) -> None:
-    """File, key, and what is allowed; and no code in a file is ever run."""
+    """The line has file, key and allowed values, and no code in a file is executed."""
     folder = tmp_path / "experiments"
     folder.mkdir()
     (folder / name).write_text(text)
@@ -87,24 +87,28 @@ def test_what_is_wrong_with_a_file_is_told_in_one_line(
     assert "\n" not in read.problem
 
 
-def test_a_file_that_cannot_be_read_is_told_too(tmp_path: Path) -> None:
-    """Nothing raises while DAGs are parsed."""
+def test_an_unreadable_file_is_reported_too(tmp_path: Path) -> None:
+    """No file raises while Airflow parses DAGs."""
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "folder.yaml").mkdir()
-    assert all(file.experiment is None and file.problem for file in read_experiment_files(tmp_path))
+    files = list(read_experiment_files(tmp_path))
+    assert len(files) == 2
+    assert all(file.experiment is None and file.problem for file in files)
 
 
 def test_no_folder_is_no_experiment(tmp_path: Path) -> None:
-    """An empty project parses."""
+    """A project without experiments can be parsed."""
     assert list_experiment_files(tmp_path / "nothing") == []
 
 
 def test_our_own_experiments_are_good_and_their_segments_long_enough() -> None:
-    """Ten of the longest episodes on every environment."""
+    """Each segment of our experiments holds ten of the longest episodes."""
     from rl_lifecycle.experiment.hyperparameters import check_segment
 
     longest = {"CartPole-v1": 500, "LunarLander-v3": 1000}
-    for file in read_experiment_files(ROOT / "experiments"):
+    files = list(read_experiment_files(ROOT / "experiments"))
+    assert files
+    for file in files:
         assert file.experiment is not None, file.problem
         spec = freeze_spec(file.experiment, run_id="r", created_at=START)
         check_segment(
@@ -133,7 +137,7 @@ def test_the_form_shows_what_the_file_says_and_each_field_overrides_its_key() ->
 
 
 def test_an_unknown_field_is_refused_and_not_ignored() -> None:
-    """A typo in --conf would otherwise train the wrong thing all night."""
+    """A typo in --conf is an error, because it would train the wrong thing."""
     with pytest.raises(
         InvalidExperimentError,
         match="total_timestep: is no field of this DAG's form; allowed: total_timesteps",
@@ -144,7 +148,7 @@ def test_an_unknown_field_is_refused_and_not_ignored() -> None:
 def test_the_environment_is_the_forms_then_the_variables_then_dev(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Read when a task runs, never while DAGs are parsed."""
+    """The environment is resolved when a task runs, not when DAGs are parsed."""
     from airflow.sdk import Variable
 
     set_to: dict[str, Any] = {}

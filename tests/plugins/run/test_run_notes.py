@@ -1,4 +1,4 @@
-"""A run's note goes through Airflow's API, and never costs anything."""
+"""A run's note is written through Airflow's API, and a failure never fails a task."""
 
 import http.server
 import json
@@ -21,7 +21,7 @@ CONTEXT: Any = {
 
 
 class FakeApi(http.server.BaseHTTPRequestHandler):
-    """Airflow's API, as far as notes go."""
+    """The part of Airflow's API that writes notes."""
 
     asked: list[tuple[str, str, Any]] = []
 
@@ -39,12 +39,12 @@ class FakeApi(http.server.BaseHTTPRequestHandler):
     do_POST = do_PATCH = _answer
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Keep the tests' output clean."""
 
 
 @pytest.fixture
 def api() -> Iterator[http.server.HTTPServer]:
-    """A server on the loopback."""
+    """A server on the loopback interface."""
     FakeApi.asked = []
     with http.server.HTTPServer(("127.0.0.1", 0), FakeApi) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -66,10 +66,10 @@ def connect(monkeypatch: pytest.MonkeyPatch, port: int, password: str = "secret"
     monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda hook, name: made))
 
 
-def test_the_verdict_is_put_onto_the_run(
+def test_the_verdict_becomes_the_runs_note(
     api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the connection's user; a long text is cut to what Airflow takes."""
+    """The connection's user writes it, cut to Airflow's length."""
     connect(monkeypatch, api.server_port)
     assert write_note(CONTEXT, "PROMOTE: " + "x" * 2000)
     method, path, body = FakeApi.asked[-1]
@@ -84,7 +84,7 @@ def test_the_verdict_is_put_onto_the_run(
 def test_a_note_that_cannot_be_written_fails_nothing(
     api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    """The verdict is in the log and in the report."""
+    """The verdict is also in the log and the report."""
     if case != "no connection":
         connect(monkeypatch, api.server_port if case == "wrong password" else 9, "wrong")
     assert not write_note(CONTEXT, "KEEP")
@@ -93,7 +93,7 @@ def test_a_note_that_cannot_be_written_fails_nothing(
 def test_a_host_may_come_with_its_scheme(
     api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the connection's form says."""
+    """The connection's host may contain the scheme, as its form says."""
     made = Connection(
         conn_id=CONNECTION,
         conn_type="http",
@@ -114,10 +114,8 @@ def test_a_host_may_come_with_its_scheme(
         b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{",
     ],
 )
-def test_whoever_answers_something_else_fails_nothing(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes
-) -> None:
-    """Another service has the port."""
+def test_an_unexpected_answer_fails_nothing(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """Another service may use the port."""
 
     class Other(socketserver.BaseRequestHandler):
         def handle(self) -> None:

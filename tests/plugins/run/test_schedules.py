@@ -1,6 +1,4 @@
-"""When a DAG that was just unpaused runs for the first time, asked of what the scheduler makes of
-our timetable.
-"""
+"""The first run of a DAG after it was unpaused, as the scheduler computes it from our timetable."""
 
 import runpy
 from datetime import UTC, datetime, timedelta
@@ -27,7 +25,7 @@ NIGHTLY = "0 2 * * *"
 def first_run(
     schedule: str, now: datetime, monkeypatch: pytest.MonkeyPatch, last: datetime | None = None
 ) -> datetime:
-    """When Airflow would run next a DAG that may run since `now`, and that ran last then."""
+    """Return Airflow's next run after `now`, given the last run."""
     monkeypatch.setattr(trigger, "utcnow", lambda: pendulum.instance(now))
     timetable = decode_timetable(encode_timetable(timetable_of(schedule)))
     ran = None if last is None else DataInterval.exact(pendulum.instance(last))
@@ -45,9 +43,7 @@ def first_run(
 def test_unpausing_after_its_time_waits_for_the_next(
     schedule: str, late: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow's own timetable would run at once for a tenth of the gap: a night that nobody asked
-    for.
-    """
+    """Airflow's own timetable would run immediately within a tenth of the interval."""
     due = first_run(schedule, MIDNIGHT, monkeypatch)
     assert first_run(schedule, due + late, monkeypatch) > due + late
 
@@ -56,7 +52,7 @@ def test_unpausing_after_its_time_waits_for_the_next(
 def test_a_first_night_is_not_lost_between_its_time_and_the_schedulers_look(
     late: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file may be read again in between, which computes the next run anew."""
+    """The next run stays the same if the file is parsed again before the scheduler's look."""
     due = first_run(NIGHTLY, MIDNIGHT, monkeypatch)
     assert due == MIDNIGHT + timedelta(hours=2)
     assert first_run(NIGHTLY, due + late, monkeypatch) == due
@@ -65,7 +61,7 @@ def test_a_first_night_is_not_lost_between_its_time_and_the_schedulers_look(
 def test_a_night_that_was_missed_while_the_scheduler_was_down_is_made_up_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Once it has run by schedule: the latest, and only that, as Airflow does without catchup."""
+    """After a downtime only the latest missed run is made, as Airflow does without catchup."""
     now = MIDNIGHT + timedelta(days=3, hours=9)
     assert first_run(NIGHTLY, now, monkeypatch, last=MIDNIGHT) == MIDNIGHT + timedelta(
         days=3, hours=2
@@ -73,7 +69,7 @@ def test_a_night_that_was_missed_while_the_scheduler_was_down_is_made_up_for(
 
 
 def test_every_dag_that_rents_machines_by_schedule_has_such_a_timetable() -> None:
-    """The retraining, its replays, and the drill."""
+    """The DAGs of retraining, replays and drill use our timetable."""
     experiment = Experiment.model_validate(
         EXPERIMENT | {"name": "cartpole_ppo", "replay_schedule": "0 4 * * 0"}
     )

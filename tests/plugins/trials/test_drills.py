@@ -1,4 +1,4 @@
-"""The drill: it interrupts once, and is red when the recovery was slower than its objective."""
+"""The drill interrupts once and fails if the recovery is slower than its objective."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from tests.plugins.worlds import World
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """A stage whose sessions are its own."""
+    """A stage with its own sessions."""
     stage = Stage(monkeypatch)
     monkeypatch.setattr(
         type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
@@ -37,7 +37,7 @@ def measure(stage: Stage, objective_s: float) -> Any:
 
 
 def recover(world: World, after_s: float) -> None:
-    """The next machine trains its first new step so long after the first one ended."""
+    """Let the next machine train its first new step so long after the first machine's end."""
     world.look()
     world.pass_time(after_s)
     world.beat(step=42_000)
@@ -50,7 +50,7 @@ def recover(world: World, after_s: float) -> None:
 def test_the_machine_is_ended_once_it_has_a_checkpoint_and_never_a_second_time(
     stage: Stage,
 ) -> None:
-    """A retry finds the interruption done."""
+    """A retry finds that the machine was already ended."""
     stage.launch()
     with pytest.raises(AirflowFailException, match="no checkpoint within 0 s"):
         interrupt(stage, waiter_max_seconds=0)
@@ -65,7 +65,7 @@ def test_the_machine_is_ended_once_it_has_a_checkpoint_and_never_a_second_time(
 def test_a_recovery_slower_than_its_objective_is_red(
     stage: Stage, objective_s: float, good: bool
 ) -> None:
-    """Forty seconds from the termination to the first new step, measured the same in both cases."""
+    """The recovery takes 40 s from the termination to the first new step, with two objectives."""
     stage.launch()
     stage.world.pass_time(60)
     stage.world.commit(40_960)
@@ -74,9 +74,9 @@ def test_a_recovery_slower_than_its_objective_is_red(
     interrupt(stage)
     recover(stage.world, 40)
     if good:
-        told = measure(stage, objective_s)
-        assert (told["steps_lost"], told["objective_s"]) == (40, 300.0)
-        assert told["seconds_to_first_step"] == pytest.approx(
+        result = measure(stage, objective_s)
+        assert (result["steps_lost"], result["objective_s"]) == (40, 300.0)
+        assert result["seconds_to_first_step"] == pytest.approx(
             40, abs=timedelta(seconds=3).total_seconds()
         )
     else:
@@ -87,7 +87,7 @@ def test_a_recovery_slower_than_its_objective_is_red(
 
 
 def test_a_drill_in_which_nothing_was_lost_is_red(stage: Stage) -> None:
-    """It would have shown nothing."""
+    """A drill in which no step was lost shows nothing, so it fails."""
     stage.launch()
     stage.world.finish()
     stage.world.look()

@@ -1,4 +1,4 @@
-"""A trial whose target is reached, or that is hopeless, gives its machine back."""
+"""A trial that reached its target, or is hopeless, ends its machine early."""
 
 import asyncio
 import threading
@@ -23,14 +23,14 @@ from rl_lifecycle.trials.actions import ActionKind
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.states import TrialState
 from tests.plugins.trials.test_trials import Stage
-from tests.plugins.trials.test_watching import CountingStore
+from tests.plugins.trials.test_watching import FakeCountingStore
 from tests.plugins.worlds import World
 
 RULE = {"target_above": 400, "hopeless_below": 100}
 
 
 def evaluated(world: World, step: int, value: float, n_episodes: int = 100) -> None:
-    """The evaluator has played a policy of the trial on the selection seeds."""
+    """Store the evaluation of one of the trial's policies."""
     shard = Shard(
         env_id="CartPole-v1",
         policy_sha256=str(step),
@@ -48,7 +48,7 @@ def evaluated(world: World, step: int, value: float, n_episodes: int = 100) -> N
 
 
 def training(world: World, step: int = 40_960) -> World:
-    """The trial's machine is at work."""
+    """The trial's machine is training."""
     world.look()
     world.pass_time(60)
     world.commit(step)
@@ -57,35 +57,35 @@ def training(world: World, step: int = 40_960) -> World:
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
         ({40_960: 480.0}, "target reached at step 40,960"),
         ({10_000: 9.0, 20_000: 9.0, 60_000: 12.0}, "hopeless at step 60,000"),
     ],
 )
-def test_a_trial_that_need_not_go_on_ends_its_machine_and_is_finished(
-    points: dict[int, float], said: str
+def test_a_trial_that_stops_early_ends_its_machine_and_is_finished(
+    points: dict[int, float], message: str
 ) -> None:
-    """Its policies are candidates; the report says why, and what the rest would have cost."""
+    """Its policies are candidates, and the report has the reason and the saved cost."""
     world = training(World(early_stop=RULE))
     for step, value in points.items():
         evaluated(world, step, value)
     action, evidence = world.look()
     assert (action.kind, action.finding.state) == (ActionKind.FINISH, TrialState.FINISHED)
-    assert action.finding.reason.startswith(said)
+    assert action.finding.reason.startswith(message)
     assert world.machines_of() == []
     outcome = evidence.attempts[-1].outcome
     assert outcome.end is AttemptEnd.STOPPED_EARLY
     assert (outcome.saved_usd or 0) > 0
     assert end_of_trial(world.trial(), evidence, action.finding).saved_usd > 0
-    told = render_summary(summarise_run(world.store, world.experiment.name, world.spec.run))
-    assert "stopped early" in told
-    assert f"seed-0: {said}" in told
+    text = render_summary(summarise_run(world.store, world.experiment.name, world.spec.run))
+    assert "stopped early" in text
+    assert f"seed-0: {message}" in text
 
 
 @pytest.mark.parametrize("rule", [{}, {"target_above": 490}, {"hopeless_below": 100}])
 def test_a_trial_that_shows_nothing_trains_on(rule: dict[str, Any]) -> None:
-    """Without a rule, or with one that does not say so."""
+    """Without a rule, or without a decision, the trial continues."""
     world = training(World(early_stop=rule))
     evaluated(world, 40_960, 480.0)
     assert world.look()[0].kind is ActionKind.WAIT
@@ -93,7 +93,7 @@ def test_a_trial_that_shows_nothing_trains_on(rule: dict[str, Any]) -> None:
 
 
 def test_an_evaluation_that_is_not_complete_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """The rest of its episodes may say otherwise; the log says how many there are."""
+    """An incomplete evaluation stops nothing, and the log has its number of episodes."""
     world = training(World(early_stop=RULE))
     evaluated(world, 40_960, 480.0, n_episodes=99)
     with caplog.at_level("INFO"):
@@ -102,9 +102,7 @@ def test_an_evaluation_that_is_not_complete_stops_nothing(caplog: pytest.LogCapt
 
 
 def test_a_curve_that_cannot_be_read_costs_no_training(caplog: pytest.LogCaptureFixture) -> None:
-    """Two shards that contradict each other, or one that is no JSON: the trial trains on, and the
-    log says why.
-    """
+    """Contradicting or unreadable shards are logged, and the trial continues."""
     world = training(World(early_stop=RULE))
     world.store.put(
         shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", 40_960), 0),
@@ -115,7 +113,7 @@ def test_a_curve_that_cannot_be_read_costs_no_training(caplog: pytest.LogCapture
 
 
 def test_a_trial_that_waits_for_a_machine_needs_none_any_more() -> None:
-    """Interrupted after it had reached its target: it is not launched again."""
+    """An interrupted trial that reached its target is not launched again."""
     world = training(World(early_stop=RULE))
     world.ec2.end(world.machines_of()[0], "Server.SpotInstanceTermination")
     evaluated(world, 40_960, 480.0)
@@ -124,7 +122,7 @@ def test_a_trial_that_waits_for_a_machine_needs_none_any_more() -> None:
 
 
 def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trigger sees the curve, too."""
+    """The trigger reads the curve and wakes the deferred task."""
     stage = Stage(monkeypatch, early_stop=RULE)
     stage.launch()
     training(stage.world)
@@ -135,21 +133,19 @@ def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> N
         return await anext(trigger.run())
 
     event = asyncio.run(first()).payload
-    told = stage.awaiting().execute_complete(stage.context, event)
-    assert told["state"] == "finished"
-    assert told["reason"].startswith("target reached")
+    result = stage.awaiting().execute_complete(stage.context, event)
+    assert result["state"] == "finished"
+    assert result["reason"].startswith("target reached")
 
 
 def test_a_hundred_trials_look_at_their_curves_with_one_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And one GET of the spec; each shard is read once, by its own trial's trigger, which then
-    stops.
-    """
+    """All share one LIST and one GET of the spec; each trigger reads its own shards once."""
     stage = Stage(monkeypatch, early_stop=RULE, trials=100)
     stage.launch()
     stage.world.beat(step=100)
-    store, names = CountingStore(), stage.world.plan.trials
+    store, names = FakeCountingStore(), stage.world.plan.trials
     store.objects.update(stage.world.store.objects)
     first = stage.defer()
     triggered = [Ec2TrialTrigger(first.plan, name, first.evidence) for name in names]
@@ -165,8 +161,8 @@ def test_a_hundred_trials_look_at_their_curves_with_one_list(
     assert (store.lists, store.gets) == (1, 2)
 
 
-def test_the_list_of_a_run_tells_trials_apart_whose_names_begin_alike() -> None:
-    """`seed-1` and `seed-1-0` would share a prefix."""
+def test_the_list_of_a_run_separates_trials_with_a_common_prefix() -> None:
+    """The prefix of `seed-1` also matches keys of `seed-1-0`, which are told apart."""
     world = World(early_stop=RULE)
     for name in ("select-seed-1-512", "select-seed-1-0-512", "gate", "select-seed-1-x"):
         world.store.put(shard_key(world.experiment.name, world.spec.run, name, 0), b"")
@@ -179,7 +175,7 @@ def test_the_list_of_a_run_tells_trials_apart_whose_names_begin_alike() -> None:
 
 
 def test_a_reading_that_failed_is_not_kept() -> None:
-    """The spec is kept for an hour, an error for moments."""
+    """A read spec is kept for an hour, a failed read only for moments."""
     answer: Any = None
     assert not SharedReading(0.0, answer).is_stale(4000.0, 3600.0), "it is still being read"
     failed = SharedReading(0.0, answer, answered_at=0.0, failed=True)
@@ -189,7 +185,7 @@ def test_a_reading_that_failed_is_not_kept() -> None:
 def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Through what all share: the error for moments, the answer for as long as it was asked for."""
+    """Everyone shares the result: an error for moments, an answer for the requested time."""
     monkeypatch.setattr(watching, "SHARED_S", 0.0)
     begun: list[int] = []
 
@@ -200,7 +196,7 @@ def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(
         return len(begun)
 
     async def ask() -> list[object]:
-        watch = SharedWatch(lambda: TrialWatch(CountingStore(), Machines(None, "dev")))
+        watch = SharedWatch(lambda: TrialWatch(FakeCountingStore(), Machines(None, "dev")))
         return [
             await asyncio.gather(
                 watch.read_once("spec", read, every_s=3600.0), return_exceptions=True
@@ -215,9 +211,7 @@ def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(
 
 
 def test_a_reading_that_took_long_rests_long() -> None:
-    """A large run's LIST takes at most a twentieth of the triggerer's time, counted from its
-    answer.
-    """
+    """A LIST takes at most a twentieth of the triggerer's time, counted from its answer."""
     answer: Any = None
     slow, quick = (
         SharedReading(0.0, answer, answered_at=2.0),
@@ -227,8 +221,8 @@ def test_a_reading_that_took_long_rests_long() -> None:
     assert [quick.is_stale(now, 5.0) for now in (5.0, 5.1)] == [False, True]
 
 
-def test_a_slow_reading_is_not_overtaken_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks while it is on its way waits for it, and who asks after that begins another."""
+def test_a_slow_reading_is_shared_by_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller during a read waits for it, and a later caller starts another."""
     monkeypatch.setattr(watching, "SHARED_S", 0.0)
     monkeypatch.setattr(watching, "REST_FACTOR", 0)
     begun, answers = [], threading.Event()
@@ -239,7 +233,7 @@ def test_a_slow_reading_is_not_overtaken_by_the_next(monkeypatch: pytest.MonkeyP
         return len(begun)
 
     async def ask() -> list[int]:
-        watch = SharedWatch(lambda: TrialWatch(CountingStore(), Machines(None, "dev")))
+        watch = SharedWatch(lambda: TrialWatch(FakeCountingStore(), Machines(None, "dev")))
         asked = []
         for _ in range(4):
             asked.append(asyncio.ensure_future(watch.read_once("curves", read, every_s=0.0)))
@@ -253,7 +247,7 @@ def test_a_slow_reading_is_not_overtaken_by_the_next(monkeypatch: pytest.MonkeyP
 def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not at each look."""
+    """The task reads its curve after a segment or a minute, not at each look."""
     stage = Stage(monkeypatch, early_stop=RULE)
     stage.world.time = datetime.now(UTC)
     stage.launch()

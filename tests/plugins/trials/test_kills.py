@@ -1,5 +1,6 @@
-"""A worker killed before any line, a world that interrupts: never two machines, never an orphan,
-always an end.
+"""Killed workers and interrupted machines leave one machine per trial, no orphan, and an end.
+
+A worker is killed before each line of the plugin in turn.
 """
 
 import functools
@@ -15,17 +16,17 @@ from rl_lifecycle.trials.actions import ActionKind
 from tests.kill_rounds import seeds
 from tests.plugins.worlds import Killed, Killer, World, is_over
 
-#: `make soak` sets it: how many seeded worlds are run.
+#: How many seeded worlds are run; `make soak` sets it.
 SEEDS = seeds(10)
 
 
 def launch(world: World) -> None:
-    """What the launching task does."""
+    """Run the launching task's work."""
     world.supervisor().advance(again=True)
 
 
 def interrupted(world: World) -> None:
-    """A machine was launched, trained, and was taken back."""
+    """Launch a machine, train, and interrupt it."""
     launch(world)
     world.pass_time(300)
     world.commit(40_960)
@@ -34,7 +35,7 @@ def interrupted(world: World) -> None:
 
 
 def count_lines(before: Callable[[World], None], work: Callable[[World], object]) -> int:
-    """How many places there are to be killed at."""
+    """Count the lines before which a worker can be killed."""
     world = World()
     before(world)
     killer = Killer()
@@ -43,20 +44,21 @@ def count_lines(before: Callable[[World], None], work: Callable[[World], object]
 
 
 def die() -> NoReturn:
-    """What SIGKILL does."""
+    """Act as SIGKILL does."""
     raise Killed
 
 
 def stop(supervisor: TrialSupervisor) -> NoReturn:
-    """What a worker does that is told to stop."""
-    supervisor.drop(None, "told to stop")
+    """Act as a worker that gets a stop signal."""
+    supervisor.drop(None, "stop signal")
     raise SystemExit
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> None:
-    """Every line of the plugin that a launch executes; then the task is retried. EC2 shows the
-    machine at once, or (odd parts) not yet.
+    """The worker dies before any line of a launch, and a retry launches one machine.
+
+    EC2 shows the machine at once, or (odd numbers) not yet.
     """
 
     def begin(world: World) -> None:
@@ -74,8 +76,9 @@ def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> Non
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_relaunch_killed_before_any_line_relaunches_exactly_once(part: int) -> None:
-    """Settling the lost machine, its money, the next attempt and its machine, which EC2 shows at
-    once, or (odd parts) not yet.
+    """The worker dies before any line that settles the lost machine and launches the next.
+
+    EC2 shows the next machine at once, or (odd numbers) not yet.
     """
 
     def begin(world: World) -> None:
@@ -98,7 +101,7 @@ def test_a_relaunch_killed_before_any_line_relaunches_exactly_once(part: int) ->
 
 @pytest.mark.parametrize("moment", ["sent", "made"])
 def test_a_launch_killed_inside_the_call_launches_exactly_once(moment: str) -> None:
-    """The request has not arrived, or EC2 has made the machine, which it does not show yet."""
+    """The request did not arrive, or EC2 launched a machine that it does not show yet."""
     world = World()
     world.ec2.hide_new, world.ec2.during[moment] = True, die
     assert not Killer().run(lambda: launch(world))
@@ -107,18 +110,14 @@ def test_a_launch_killed_inside_the_call_launches_exactly_once(moment: str) -> N
 
 
 @pytest.mark.parametrize("retried", [False, True])
-def test_a_worker_killed_while_it_stops_leaves_nothing_that_nobody_knows(retried: bool) -> None:
-    """It was told to stop while EC2 made its machine, and SIGKILL came before it was done; then a
-    retry, or only the teardown.
-    """
+def test_a_worker_killed_while_it_stops_leaves_no_unknown_machine(retried: bool) -> None:
+    """A worker is killed during its stop; the retry or the teardown ends the machine."""
     for line in range(1 + retried, 1000, 3):
         world = World(compute={"max_parallel": 1})
         killer = Killer(line)
-        told = _stopped_in_the_call(world, killer)
+        finished = _stopped_in_the_call(world, killer)
         if retried:
-            for _ in range(
-                2
-            ):  # the first look finds the machine gone, where the dead worker had ended it
+            for _ in range(2):  # the dead worker had ended the machine, as the first look finds
                 world.look()
                 world.pass_time(400)
             assert len(world.ec2.living) == 1
@@ -129,21 +128,22 @@ def test_a_worker_killed_while_it_stops_leaves_nothing_that_nobody_knows(retried
         assert len(
             [one for one in world.supervisor().attempts.read() if one.attempt.outcome.instance_id]
         ) == len(world.ec2.machines)
-        if told:
+        if finished:
             break
     assert line > 50
 
 
 def _stopped_in_the_call(world: World, killer: Killer) -> bool:
-    """Launch, be told to stop before EC2 answers, and stop under the knife.
-    :return: whether it got to the end of that.
+    """Launch, get a stop signal before EC2 answers, and be killed while stopping.
+
+    :return: whether the stop ran to its end
     """
     done: list[bool] = []
     supervisor = world.supervisor()
 
     def told() -> NoReturn:
         world.pass_time(2)
-        done.append(killer.run(lambda: supervisor.drop(None, "told to stop")))
+        done.append(killer.run(lambda: supervisor.drop(None, "stop signal")))
         raise Killed
 
     world.ec2.hide_new, world.ec2.during["made"] = True, told
@@ -152,7 +152,7 @@ def _stopped_in_the_call(world: World, killer: Killer) -> bool:
 
 
 def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
-    """Nothing is left afterwards, and the books are closed."""
+    """After a repeated cancellation no machine is left and the ledger is settled."""
     lines = count_lines(launch, lambda world: world.supervisor().cancel("killed"))
     for line in range(1, lines + 1, 3):
         world = World()
@@ -165,10 +165,8 @@ def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
 
 @pytest.mark.kills
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
-    """Workers die or are told to stop anywhere, machines are taken, hang or vanish, capacity comes
-    and goes, two workers look at once.
-    """
+def test_a_trial_ends_under_any_kills_and_interruptions(seed: int) -> None:
+    """Workers die or stop, machines hang or vanish, capacity changes, and two workers overlap."""
     rng = random.Random(seed)
     world = World(compute={"max_hours": 50, "budget_usd": 1000})
     world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity" if rng.random() < 0.6 else None
@@ -176,10 +174,10 @@ def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
     for _ in range(400):
         for _ in range(rng.choice((1, 1, 2))):
             supervisor = world.supervisor()
-            told = functools.partial(stop, supervisor) if rng.random() < 0.1 else die
+            death = functools.partial(stop, supervisor) if rng.random() < 0.1 else die
             if rng.random() < 0.1:
-                world.ec2.during[rng.choice(("sent", "made"))] = told
-            killer = Killer(rng.randrange(1, 1500) if rng.random() < 0.5 else None, told)
+                world.ec2.during[rng.choice(("sent", "made"))] = death
+            killer = Killer(rng.randrange(1, 1500) if rng.random() < 0.5 else None, death)
             killer.run(functools.partial(world.look, supervisor=supervisor))
             world.ec2.during.clear()
         assert len(world.ec2.living) <= 1, "two machines work on one trial"
@@ -203,7 +201,10 @@ def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
 
 
 def happen(world: World, rng: random.Random, step: int) -> int:
-    """Something happens to the machine, or it trains on. :return: the step that it reached."""
+    """Let the machine suffer an event or train on.
+
+    :return: the step that it reached
+    """
     machine, event = world.machines_of()[0], rng.random()
     if event < 0.08:
         world.beat("interrupted", step)
@@ -212,7 +213,7 @@ def happen(world: World, rng: random.Random, step: int) -> int:
         world.ec2.end(machine, rng.choice(["Server.InternalError", "Client.UserInitiatedShutdown"]))
     elif event < 0.18:
         world.beat("training", step)
-        world.pass_time(4000)  # it hangs
+        world.pass_time(4000)  # the machine hangs
     else:
         step += rng.randrange(1000, 9000)
         world.beat("training", min(step, 99_999))
@@ -224,9 +225,7 @@ def happen(world: World, rng: random.Random, step: int) -> int:
 
 
 def check(world: World, *, machines: int, attempts: int) -> None:
-    """One machine works, it is the newest attempt's, and everything that was launched is written
-    down.
-    """
+    """Check that only the newest attempt's machine works and that every launch is recorded."""
     stored = [one.attempt for one in world.supervisor().attempts.read()]
     assert len(stored) == attempts
     assert len(world.ec2.machines) == machines

@@ -1,4 +1,4 @@
-"""What a hundred waiting trials ask AWS for, as triggers that lay in Airflow's database."""
+"""A hundred waiting triggers from Airflow's database make few calls to AWS."""
 
 import asyncio
 from collections import Counter
@@ -25,15 +25,15 @@ from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
 from rl_lifecycle.trials.evidence import Evidence
 from tests.plugins.trials.test_early_stops import RULE, evaluated
 from tests.plugins.trials.test_trials import Stage
-from tests.plugins.worlds import MemoryStore
+from tests.plugins.worlds import FakeStore
 
 COUNT = 100
 
 
-class Account(MemoryStore):
-    """A bucket that keeps account of what is asked, by kind and class."""
+class FakeCountingStore(FakeStore):
+    """A bucket that counts its calls by kind and class."""
 
-    def __init__(self, before: MemoryStore) -> None:
+    def __init__(self, before: FakeStore) -> None:
         super().__init__()
         self.objects, self.calls = before.objects, Counter[str]()
 
@@ -49,9 +49,7 @@ class Account(MemoryStore):
 
 
 class Crowd:
-    """A hundred machines that train, and as many triggers, made anew from what Airflow's database
-    held.
-    """
+    """A hundred training machines and their triggers, restored from Airflow's database format."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage = Stage(monkeypatch, early_stop=RULE, trials=COUNT, compute={"budget_usd": 1000})
@@ -61,7 +59,7 @@ class Crowd:
             stage.launch(name)
             self.world.beat(step=100, trial=name)
         first = stage.defer()
-        self.bucket = Account(self.world.store)
+        self.bucket = FakeCountingStore(self.world.store)
         monkeypatch.setattr(
             stage, "watch", lambda: TrialWatch(self.bucket, Machines(self.ec2, "dev"))
         )
@@ -85,7 +83,7 @@ class Crowd:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[list["asyncio.Future[Any]"]]:
-        """Let all of them run, past their first looks."""
+        """Run all triggers past their first looks."""
         running = [asyncio.ensure_future(anext(trigger.run())) for trigger in self.triggers]
         try:
             await self.polls(3)
@@ -96,7 +94,10 @@ class Crowd:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def polls(self, n: int) -> Counter[str]:
-        """Let them look as often. :return: what they asked for."""
+        """Let them look several times.
+
+        :return: the calls that they made
+        """
         self.ec2.calls.clear()
         self.bucket.calls.clear()
         while self.ec2.calls.count("DescribeInstances") <= n:
@@ -105,19 +106,17 @@ class Crowd:
 
 
 def _revived(trigger: Ec2TrialTrigger) -> Ec2TrialTrigger:
-    """Put it into the form of Airflow's database and back: no two triggers share an object."""
+    """Serialise and restore the trigger as Airflow does, so that triggers share no object."""
     arguments = Trigger.from_object(trigger).kwargs
     return Ec2TrialTrigger(
         **{name: smart_decode_trigger_kwargs(value) for name, value in arguments.items()}
     )
 
 
-def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(
+def test_a_triggers_arguments_do_not_grow_with_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow's triggerer looks through all of its triggers every second: their arguments must not
-    grow with the run, or with what was asked of EC2.
-    """
+    """Airflow compares all triggers each second, so their arguments stay small."""
     stage = Stage(monkeypatch)
     stage.launch()
     stage.world.beat(step=100)
@@ -139,10 +138,10 @@ def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(
 
 
 @pytest.mark.parametrize("stored_before", [False, True])
-def test_who_waits_for_a_place_looks_in_the_order_of_the_plan(
+def test_trials_that_wait_for_a_place_look_in_the_plans_order(
     monkeypatch: pytest.MonkeyPatch, stored_before: bool
 ) -> None:
-    """Also a trigger that an earlier version stored, which names all trials and no turn."""
+    """A trigger of an earlier version, which names all trials and no turn, also works."""
     stage = Stage(monkeypatch)
     stage.launch()
     known = Evidence.model_validate(stage.defer().evidence)
@@ -174,9 +173,7 @@ def test_who_waits_for_a_place_looks_in_the_order_of_the_plan(
 def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One DescribeInstances and one LIST a poll; the curves' LIST is the run's; a segment's end
-    costs its own trial three GETs.
-    """
+    """A poll makes one DescribeInstances and one LIST, and reads only changed objects."""
     crowd = Crowd(monkeypatch)
     world, trial = crowd.world, crowd.world.trial("seed-7")
 
@@ -201,7 +198,7 @@ def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(
 
 
 def test_a_curve_that_grows_wakes_its_own_trial_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its shard is the only thing that is read."""
+    """Only the new shard is read."""
     crowd = Crowd(monkeypatch)
 
     async def wait() -> tuple[Counter[str], list[int]]:

@@ -1,4 +1,4 @@
-"""One trial brought forward: launched once, adopted, relaunched, settled, paid for, cancelled."""
+"""The supervisor launches, adopts, relaunches, settles, pays for and cancels a trial."""
 
 import contextlib
 from datetime import timedelta
@@ -27,7 +27,7 @@ def world() -> World:
 def test_the_attempt_is_written_before_the_machine_is_asked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the very request and token that are then used."""
+    """The stored attempt has the request and token of the call."""
     seen = []
 
     def create_fleet(**request: object) -> dict[str, object]:
@@ -41,7 +41,7 @@ def test_the_attempt_is_written_before_the_machine_is_asked_for(
 
 
 def test_a_second_worker_adopts_what_the_first_launched(world: World) -> None:
-    """A retry, a clear, a double trigger: the same machine."""
+    """After a retry, a clear or a second trigger, the same machine works."""
     world.look()
     before = world.machines_of()
     world.look()
@@ -50,18 +50,18 @@ def test_a_second_worker_adopts_what_the_first_launched(world: World) -> None:
 
 
 def test_a_machine_whose_launch_was_never_recorded_is_adopted_by_its_tags(world: World) -> None:
-    """The worker died after the call; EC2's answer was lost."""
+    """The machine is found by its tags after a crash or a lost answer."""
     world.look()
     stored = world.supervisor().attempts.read()[0]
     world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
-    world.ec2._answers.clear()  # and the token has expired
+    world.ec2._answers.clear()  # the token has expired
     _, evidence = world.look()
     assert evidence.newest is not None
     assert [evidence.newest.outcome.instance_id] == world.machines_of(alive=False)
 
 
 def test_an_unanswered_request_is_repeated_with_the_same_token(world: World) -> None:
-    """EC2 answers as before, also while it does not show the machine yet."""
+    """EC2 repeats its answer, also while it does not show the machine."""
     world.ec2.hide_new = True
     world.ec2.lose_answers = True
     with pytest.raises(ConnectionError):
@@ -72,13 +72,13 @@ def test_an_unanswered_request_is_repeated_with_the_same_token(world: World) -> 
 
 
 def test_refused_capacity_is_waited_out_with_a_fresh_token_each_time(world: World) -> None:
-    """And the refused pools are named."""
+    """Each attempt has a new token and names the refused pools."""
     world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity"
     action, evidence = world.look()
     assert (action.kind, action.finding.state) == (ActionKind.WAIT, TrialState.WAITING_FOR_CAPACITY)
     assert "c7i.large in eu-west-1a" in action.finding.reason
     world.look()
-    assert world.ec2.calls.count("CreateFleet") == 1  # not before the back-off is over
+    assert world.ec2.calls.count("CreateFleet") == 1  # before the end of the back-off
     world.ec2.refuse = lambda *_: None
     assert action.at is not None
     world.time = action.at
@@ -88,7 +88,7 @@ def test_refused_capacity_is_waited_out_with_a_fresh_token_each_time(world: Worl
 
 
 def test_spot_that_stays_refused_becomes_on_demand(world: World) -> None:
-    """After as many attempts as the experiment says: three."""
+    """On-demand follows after `on_demand_after` attempts, here three."""
     world.ec2.refuse = lambda _type, _zone, market: (
         "InsufficientInstanceCapacity" if market == "spot" else None
     )
@@ -107,10 +107,10 @@ def test_spot_that_stays_refused_becomes_on_demand(world: World) -> None:
         ("IdempotentParameterMismatch", "other parameters"),
     ],
 )
-def test_a_request_that_aws_refuses_ends_the_trial_with_its_words(
+def test_a_request_that_aws_refuses_ends_the_trial_with_its_message(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
-    """Asking again would be refused again."""
+    """A request that EC2 refuses as invalid is not repeated."""
 
     def refuse(**_: object) -> object:
         raise error(code, message, "CreateFleet")
@@ -124,7 +124,7 @@ def test_a_request_that_aws_refuses_ends_the_trial_with_its_words(
 
 
 def test_a_used_up_quota_is_waited_for_and_explained(world: World) -> None:
-    """Other trials may end."""
+    """A quota is waited for, because other trials may end."""
     world.ec2.refuse = lambda *_: "VcpuLimitExceeded"
     action, _ = world.look()
     assert action.finding.state is TrialState.WAITING_FOR_CAPACITY
@@ -132,7 +132,7 @@ def test_a_used_up_quota_is_waited_for_and_explained(world: World) -> None:
 
 
 def test_an_interrupted_trial_gets_another_machine_of_the_same_generation(world: World) -> None:
-    """It resumes there, and gives the same parameters."""
+    """The trial resumes on the same generation, which gives the same parameters."""
     world.look()
     world.pass_time(120)
     world.commit(40_960)
@@ -157,7 +157,7 @@ def test_an_interrupted_trial_gets_another_machine_of_the_same_generation(world:
 
 
 def test_a_hung_machine_is_ended_before_another_is_asked_for(world: World) -> None:
-    """At most one machine works on a trial."""
+    """The hung machine ends first, so at most one machine works on a trial."""
     world.look()
     world.beat(step=5000)
     world.look()
@@ -168,7 +168,7 @@ def test_a_hung_machine_is_ended_before_another_is_asked_for(world: World) -> No
 
 
 def test_failing_code_ends_the_trial_and_the_machine(world: World) -> None:
-    """Another machine would fail alike."""
+    """A trainer's error ends the trial, because another machine would fail too."""
     world.look()
     world.beat("failed", cause="code", message="ValueError: boom")
     world.pass_time(60)
@@ -181,8 +181,8 @@ def test_failing_code_ends_the_trial_and_the_machine(world: World) -> None:
     assert world.ec2.living == []
 
 
-def test_a_person_who_asks_again_gets_one_more_attempt(world: World) -> None:
-    """A clear of a failed trial resumes it."""
+def test_a_cleared_failed_trial_gets_one_more_attempt(world: World) -> None:
+    """A clear resumes a failed trial with one more attempt."""
     world.look()
     world.beat("failed", cause="code", message="boom")
     world.pass_time(60)
@@ -191,8 +191,8 @@ def test_a_person_who_asks_again_gets_one_more_attempt(world: World) -> None:
     assert (action.finding.state, len(evidence.attempts)) == (TrialState.LAUNCHING, 2)
 
 
-def test_asking_again_for_a_finished_trial_launches_nothing(world: World) -> None:
-    """Clearing what is trained costs nothing."""
+def test_a_cleared_finished_trial_launches_nothing(world: World) -> None:
+    """A clear of a trained trial costs nothing."""
     world.look()
     world.finish()
     world.look()
@@ -202,9 +202,7 @@ def test_asking_again_for_a_finished_trial_launches_nothing(world: World) -> Non
 
 
 def test_money_is_reserved_before_and_settled_after(world: World) -> None:
-    """The dearest on-demand price for the hours allowed; then the seconds and the price of the pool
-    that ran.
-    """
+    """The highest on-demand price is reserved; seconds and price of the real pool are settled."""
     world.look()
     books = world.supervisor().ledger.read()
     assert books.committed_usd == pytest.approx(
@@ -223,7 +221,7 @@ def test_money_is_reserved_before_and_settled_after(world: World) -> None:
 
 
 def test_a_budget_that_does_not_suffice_refuses_the_launch() -> None:
-    """Before the attempt is written, and with the fix."""
+    """The launch is refused before the attempt is written, and the error names the fix."""
     world = World(compute={"budget_usd": 0.1, "max_hours": 4})
     with pytest.raises(BudgetExceededError, match=r"compute\.budget_usd 0\.1"):
         world.look()
@@ -232,7 +230,7 @@ def test_a_budget_that_does_not_suffice_refuses_the_launch() -> None:
 
 
 def test_trials_share_one_budget() -> None:
-    """The second trial is refused when the first has reserved what is there."""
+    """The second trial is refused if the first has reserved the budget."""
     world = World(compute={"budget_usd": 0.5, "max_hours": 4})
     world.look("seed-0")
     with pytest.raises(BudgetExceededError):
@@ -243,7 +241,7 @@ def test_trials_share_one_budget() -> None:
 def test_no_zone_with_the_type_is_refused_before_anything_is_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bad input costs nothing."""
+    """Without a zone for the type, nothing is written."""
     monkeypatch.setattr(
         world.ec2, "describe_instance_type_offerings", lambda **_: {"InstanceTypeOfferings": []}
     )
@@ -253,7 +251,7 @@ def test_no_zone_with_the_type_is_refused_before_anything_is_written(
 
 
 def test_cancelling_ends_the_machine_and_closes_the_attempt(world: World) -> None:
-    """And repeating it is harmless."""
+    """Cancelling twice is no error."""
     world.look()
     world.beat()
     for _ in range(2):
@@ -265,15 +263,15 @@ def test_cancelling_ends_the_machine_and_closes_the_attempt(world: World) -> Non
 
 
 def test_cancelling_what_is_trained_leaves_it_trained(world: World) -> None:
-    """The teardown runs after every run, also a good one."""
+    """The teardown also cancels finished trials, which stay finished."""
     world.look()
     world.finish()
     world.supervisor().cancel("the run ended")
     assert world.look()[0].kind is ActionKind.FINISH
 
 
-def test_a_machine_that_a_dead_workers_late_call_brought_is_ended(world: World) -> None:
-    """The attempt was closed while the call was on its way: the machine is nobody's."""
+def test_a_machine_of_a_dead_workers_late_call_is_ended(world: World) -> None:
+    """The attempt was closed during the call, so its machine belongs to no attempt and is ended."""
     world.look()
     late = world.supervisor().attempts.read()[0].attempt
     world.supervisor().cancel("killed")
@@ -286,7 +284,7 @@ def test_a_machine_that_a_dead_workers_late_call_brought_is_ended(world: World) 
 
 
 def test_two_workers_at_once_launch_one_machine(world: World) -> None:
-    """Each looks before either has written."""
+    """Both workers look before either writes."""
     one, other = world.supervisor(), world.supervisor()
     evidence, _ = one.observe()
     one._launch(evidence)
@@ -298,8 +296,8 @@ def test_two_workers_at_once_launch_one_machine(world: World) -> None:
     assert len(world.supervisor().ledger.read().entries) == 1
 
 
-def test_the_last_word_is_waited_for_but_not_for_ever(world: World) -> None:
-    """A machine that said it failed uploads its log; one that hangs after that is ended."""
+def test_a_failed_machine_has_limited_time_to_upload(world: World) -> None:
+    """A failed machine may still upload its log; if it hangs, it is ended."""
     world.look()
     world.beat("failed", cause="code", message="boom")
     assert world.look()[0].kind is ActionKind.WAIT
@@ -319,7 +317,7 @@ def test_the_last_word_is_waited_for_but_not_for_ever(world: World) -> None:
 def test_a_machine_whose_type_is_in_no_table_is_never_free(
     monkeypatch: pytest.MonkeyPatch, market: str, listed: float | None, history: bool, price: float
 ) -> None:
-    """Spot history, price list, else what was reserved for an hour."""
+    """The price comes from spot history, the price list, or the hourly reservation."""
     world, asked = (
         World(compute={"instance_types": ["x9.large"], "market": market, "budget_usd": 100}),
         [10.0],
@@ -341,7 +339,7 @@ def test_a_machine_whose_type_is_in_no_table_is_never_free(
 
 
 def test_a_machine_whose_launch_was_never_recorded_is_paid_as_what_it_is(world: World) -> None:
-    """It trained and ended before anybody looked: spot's price, not on-demand's."""
+    """The machine trained and ended before a look, and it is paid at spot's price."""
     world.look()
     stored = world.supervisor().attempts.read()[0]
     world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
@@ -352,10 +350,10 @@ def test_a_machine_whose_launch_was_never_recorded_is_paid_as_what_it_is(world: 
     assert (outcome.market, outcome.usd_per_hour) == ("spot", 0.036)
 
 
-def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and_nothing_is_asked_for(
+def test_a_machine_without_launch_record_is_adopted_by_its_heartbeat(
     world: World,
 ) -> None:
-    """Its heartbeat came before the worker's retry; the token may have expired by now."""
+    """The heartbeat came before the worker's retry, when the token may have expired."""
     world.look()
     stored = world.supervisor().attempts.read()[0]
     world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
@@ -369,12 +367,8 @@ def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(
-    world: World, answered: bool
-) -> None:
-    """It was named a moment ago: it is tried again, and if it stays so, the attempt stays open for
-    whoever comes next.
-    """
+def test_a_machine_that_ec2_does_not_find_yet_is_not_closed(world: World, answered: bool) -> None:
+    """A new machine that EC2 does not find is tried again, and its attempt stays open."""
     world.ec2.hide_new = True
     world.look()
     if not answered:
@@ -382,7 +376,7 @@ def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(
         world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
     world.ec2.unfound = 100
     with pytest.raises(ClientError, match="NotFound"):
-        world.supervisor().drop(None, "told to stop")
+        world.supervisor().drop(None, "stop signal")
     assert world.supervisor().attempts.read()[0].attempt.outcome.end is None
     world.ec2.unfound = 2
     world.supervisor().cancel("the run ended")
@@ -394,10 +388,10 @@ def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(
     ("code", "end"),
     [("RequestLimitExceeded", None), ("InvalidLaunchTemplateId.NotFound", AttemptEnd.CANCELLED)],
 )
-def test_an_attempt_is_closed_on_a_refusal_and_not_on_an_answer_that_says_nothing(
+def test_an_attempt_is_closed_by_a_refusal_and_not_by_throttling(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str, end: AttemptEnd | None
 ) -> None:
-    """Its own call was never answered; a throttled question does not tell what that call made."""
+    """A throttled repetition leaves open whether the first call launched a machine."""
     monkeypatch.setattr(
         world.ec2, "create_fleet", lambda **_: (_ for _ in ()).throw(ConnectionError("lost"))
     )
@@ -416,14 +410,12 @@ def test_an_attempt_is_closed_on_a_refusal_and_not_on_an_answer_that_says_nothin
 def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looked after another worker had reserved for the next attempt, and before that was
-    written.
-    """
+    """A second worker looked between the reservation and the attempt, and freed the money."""
     worker, other = world.supervisor(), world.supervisor()
     create = worker.attempts.create
 
     def late(attempt: Attempt) -> bool:
-        other.drop(None, "told to stop")
+        other.drop(None, "stop signal")
         assert other.ledger.read().entries == ()
         return create(attempt)
 
@@ -434,7 +426,7 @@ def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(
 
 
 def test_dropping_an_attempt_leaves_a_later_one_alone(world: World) -> None:
-    """A cleared task's launch was faster than the triggerer."""
+    """A cleared task may launch before the triggerer drops the old attempt."""
     world.look()
     world.supervisor().drop(1, "killed")
     world.look()

@@ -1,4 +1,4 @@
-"""The tasks of a trial and their trigger, run as Airflow runs them: defer, look, come back, end."""
+"""The tasks of a trial and their trigger run as in Airflow: defer, look, resume, end."""
 
 import asyncio
 import contextlib
@@ -37,27 +37,27 @@ from tests.plugins.worlds import Killer, World
 
 
 class FakeTaskInstance:
-    """Takes XComs."""
+    """Stores XComs."""
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Keep it."""
+        """Store the XCom."""
         self.pushed[key] = value
 
 
 class FakeTaskStateStore(dict[str, Any]):
-    """What a task remembers over its retries: JSON, as Airflow's store takes it."""
+    """Airflow's task state, which stores JSON across retries."""
 
     def set(self, key: str, value: Any) -> None:
-        """Write."""
+        """Store a JSON value."""
         assert value is not None
         self[key] = json.loads(json.dumps(value))
 
 
 class Stage:
-    """A world, and tasks that play in it."""
+    """A world with the tasks of a trial."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **experiment: Any) -> None:
         self.world = World(**experiment)
@@ -75,16 +75,16 @@ class Stage:
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
         monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
         monkeypatch.setattr(triggers, "until_next", lambda pause, now: 0.0)
-        monkeypatch.setattr(operators, "tell", lambda *_: self.told.append(_[1:]))
-        self.told: list[Any] = []
+        monkeypatch.setattr(operators, "tell", lambda *_: self.notices.append(_[1:]))
+        self.notices: list[Any] = []
 
     def client(self, service: str) -> Any:
-        """The session's EC2 client."""
+        """Return the session's EC2 client."""
         assert service == "ec2"
         return self.world.ec2
 
     def watch(self) -> TrialWatch:
-        """What the trigger looks with."""
+        """The trigger's view of machines and store."""
         return TrialWatch(self.world.store, Machines(self.world.ec2, "dev"))
 
     def launch(self, trial: str = "seed-0") -> Any:
@@ -94,14 +94,15 @@ class Stage:
         ).execute(self.context)
 
     def awaiting(self, **arguments: Any) -> Ec2AwaitTrialOperator:
-        """A fresh awaiting task."""
+        """Return a new awaiting task."""
         return Ec2AwaitTrialOperator(
             task_id="await", plan=self.world.plan.to_xcom(), trial="seed-0", **arguments
         )
 
     def defer(self, event: dict[str, Any] | None = None) -> Ec2TrialTrigger:
         """Run the awaiting task until it defers.
-        :return: the trigger, as the triggerer makes it anew.
+
+        :return: the trigger, restored as the triggerer does
         """
         task = self.awaiting()
         run = (
@@ -134,41 +135,39 @@ def fire(trigger: Ec2TrialTrigger) -> dict[str, Any]:
 
 
 def test_launching_returns_at_once_with_the_machine(stage: Stage) -> None:
-    """It does not wait for it."""
-    told = stage.launch()
-    assert (told["attempt"], told["state"]) == (1, "launching")
-    assert [told["instance_id"]] == stage.world.machines_of()
+    """The launching task does not wait for the machine."""
+    result = stage.launch()
+    assert (result["attempt"], result["state"]) == (1, "launching")
+    assert [result["instance_id"]] == stage.world.machines_of()
 
 
 def test_refused_capacity_fails_no_launching_task(stage: Stage) -> None:
-    """The awaiting task waits it out."""
+    """The awaiting task waits for capacity, so the launching task succeeds."""
     stage.world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity"
     assert stage.launch()["state"] == TrialState.WAITING_FOR_CAPACITY
 
 
 def test_a_launch_beyond_the_budget_fails_without_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the fix in its message."""
+    """The error names the fix."""
     stage = Stage(monkeypatch, compute={"budget_usd": 0.01})
     with pytest.raises(AirflowFailException, match="raise the budget"):
         stage.launch()
 
 
 def test_a_trial_is_awaited_through_the_trigger_to_its_end(stage: Stage) -> None:
-    """The event carries nothing but the stall clock and how much was told: the worker looks for
-    itself.
-    """
+    """The event has only stall clock and log position; the worker looks again itself."""
     stage.launch()
     trigger = stage.defer()
     stage.world.finish()
     event = fire(trigger)
     assert set(event) == {"progress", "told"}
-    told = stage.awaiting().execute_complete(stage.context, event)
-    assert (told["state"], told["steps"]) == ("finished", 100_096)
-    assert stage.ti.pushed[END_KEY] == told
+    result = stage.awaiting().execute_complete(stage.context, event)
+    assert (result["state"], result["steps"]) == ("finished", 100_096)
+    assert stage.ti.pushed[END_KEY] == result
 
 
 def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage: Stage) -> None:
-    """And people are told."""
+    """The worker replaces the machine and sends a notice."""
     stage.launch()
     trigger = stage.defer()
     stage.world.commit(40_960)
@@ -176,7 +175,7 @@ def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage:
     stage.world.ec2.end(stage.world.machines_of()[0], "Server.SpotInstanceTermination")
     stage.defer(fire(trigger))
     assert len(stage.world.machines_of()) == 1
-    ((event, message),) = stage.told
+    ((event, message),) = stage.notices
     assert event == "interrupted"
     assert "lost at step 42000: spot notice; going on from step 40960" in message
 
@@ -184,7 +183,7 @@ def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage:
 def test_failing_code_fails_the_task_without_a_retry_and_shows_the_end_of_the_log(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the trainer's own words."""
+    """The error ends with the trainer's message."""
     stage.launch()
     stage.world.beat("failed", cause="code", message="ValueError: boom")
     stage.world.ec2.end(stage.world.machines_of()[0], "Client.InstanceInitiatedShutdown")
@@ -198,7 +197,7 @@ def test_failing_code_fails_the_task_without_a_retry_and_shows_the_end_of_the_lo
 
 
 def test_without_a_triggerer_the_worker_waits_with_the_same_code(stage: Stage) -> None:
-    """`deferrable=False`."""
+    """`deferrable=False` waits in the worker."""
     stage.launch()
     stage.world.beat(step=99_000)
     real = stage.watch
@@ -212,7 +211,7 @@ def test_without_a_triggerer_the_worker_waits_with_the_same_code(stage: Stage) -
 
 
 def test_a_retry_of_the_awaiting_task_launches_nothing(stage: Stage) -> None:
-    """Airflow failed it for reasons of its own."""
+    """A retry for Airflow's own reasons finds the running machine."""
     stage.launch()
     stage.world.beat(step=100)
     stage.defer()
@@ -220,27 +219,25 @@ def test_a_retry_of_the_awaiting_task_launches_nothing(stage: Stage) -> None:
     assert len(stage.world.ec2.machines) == 1
 
 
-def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_on(
+def test_the_trigger_survives_failing_looks_and_wakes_the_worker_if_they_continue(
     stage: Stage,
 ) -> None:
-    """A throttled call ends no training."""
+    """Failing looks wake the worker only if they continue, so a throttled call ends no training."""
     stage.launch()
     trigger = stage.defer()
 
     def broken() -> TrialWatch:
-        raise TimeoutError  # some errors say nothing
+        raise TimeoutError  # some errors have an empty message
 
     stage.watch = broken  # type: ignore[method-assign]
     assert fire(trigger)["progress"] is None
     assert len(stage.world.machines_of()) == 1
 
 
-def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
+def test_a_retry_continues_stall_clock_and_log(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The worker died after the task had come back from the triggerer; each line is told once, and
-    a clear forgets.
-    """
+    """Each log line is printed once, and a clear starts again."""
     monkeypatch.setattr(Ec2TrialTrigger, "log", logging.getLogger("trigger"), raising=False)
     stage.launch()
     log_key = trainer_log_key(stage.world.trial(), 1)
@@ -260,9 +257,7 @@ def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
 def test_a_machine_that_only_the_task_knows_is_adopted(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker died before the bucket knew it, EC2 does not show its tags yet, and nothing is
-    asked for again.
-    """
+    """The worker died before it wrote the attempt, and EC2 does not show the tags."""
     monkeypatch.setattr(
         Asker,
         "_record_answer",
@@ -279,10 +274,10 @@ def test_a_machine_that_only_the_task_knows_is_adopted(
     assert again.world.ec2.calls.count("CreateFleet") == calls
 
 
-def test_a_state_store_that_does_not_answer_stops_nobody(
+def test_a_state_store_that_does_not_answer_is_no_failure(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bucket is the truth."""
+    """The bucket has all that is needed."""
 
     def broken(*_: Any) -> None:
         raise ConnectionError("no API server")
@@ -297,7 +292,7 @@ def test_a_state_store_that_does_not_answer_stops_nobody(
 def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And only then is a worker started for it."""
+    """A worker starts only when a place is free."""
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
     stage.world.time = datetime.now(
         UTC
@@ -323,7 +318,7 @@ def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(
 def test_killing_a_deferred_task_ends_its_machine_and_no_other(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Marked failed, or cleared, by a person."""
+    """The task was deferred when a person marked it as failed or cleared it."""
     stage.launch("seed-0")
     stage.launch("seed-1")
     trigger = stage.defer()
@@ -334,10 +329,10 @@ def test_killing_a_deferred_task_ends_its_machine_and_no_other(
     assert (stage.world.machines_of("seed-0"), len(stage.world.machines_of("seed-1"))) == ([], 1)
 
 
-def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(
+def test_killing_a_deferred_task_frees_its_place_and_a_clear_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The teardown waits for those who wait for the place, so it cannot be what frees it."""
+    """The place is free at once, because the teardown waits for the tasks that wait for it."""
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
     monkeypatch.setattr(
         type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
@@ -351,12 +346,10 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(
     assert stage.launch("seed-0")["attempt"] == 2
 
 
-def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(
+def test_killing_a_running_task_ends_its_machine_and_a_retry_gets_another(
     stage: Stage,
 ) -> None:
-    """The worker was told to stop: by a person, after which Airflow retries nothing, or by the host
-    that it ran on.
-    """
+    """The worker gets a stop signal from a person or its host; only then Airflow retries."""
     stage.launch()
     with pytest.raises(SystemExit):
         stage.awaiting().on_kill()
@@ -372,7 +365,7 @@ def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_anothe
 def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_another(
     stage: Stage,
 ) -> None:
-    """It was killed after its machine had been granted."""
+    """The task is killed after EC2 granted the machine."""
     stage.launch()
     with pytest.raises(SystemExit):
         Ec2LaunchTrialOperator(
@@ -383,13 +376,13 @@ def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_anothe
 
 
 @pytest.mark.parametrize("relaunch", [False, True])
-def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_no_place(
+def test_a_worker_stopped_at_any_line_leaves_no_machine_and_takes_no_place(
     monkeypatch: pytest.MonkeyPatch, relaunch: bool
 ) -> None:
-    """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a
-    person marked the task as failed.
+    """`on_kill` may run before any line, after which the line continues.
 
-    EC2 does not show the machine yet, and another trial waits for the place.
+    Airflow's signal handler calls `on_kill` and returns to the interrupted line. EC2 does not show
+    the machine yet, and another trial waits for the place.
     """
     lines = _stop_at(monkeypatch, None, relaunch=relaunch)[1]
     assert lines > 100
@@ -403,20 +396,18 @@ def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_n
 
 @pytest.mark.parametrize("relaunch", [False, True])
 @pytest.mark.parametrize("moment", ["sent", "made"])
-def test_a_worker_that_is_told_to_stop_while_ec2_makes_its_machine_ends_it(
+def test_a_worker_stopped_while_ec2_makes_its_machine_ends_it(
     monkeypatch: pytest.MonkeyPatch, moment: str, relaunch: bool
 ) -> None:
-    """The answer never comes, and EC2 does not show the machine yet; it is paid, and a call that
-    arrives late makes no other.
-    """
+    """EC2's answer is lost; the machine is ended and paid, and a late call makes no other."""
     stage, task = _staged(monkeypatch, relaunch=relaunch)
     world = stage.world
 
-    def told() -> None:
+    def stop() -> None:
         world.pass_time(2)
         task.on_kill()
 
-    world.ec2.during[moment] = told
+    world.ec2.during[moment] = stop
     with pytest.raises(SystemExit):
         task.execute(stage.context)
     assert world.ec2.living == []
@@ -433,18 +424,18 @@ def test_a_worker_that_is_told_to_stop_while_ec2_makes_its_machine_ends_it(
 def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """EC2 answers nobody while the worker stops: what is not known to be gone is not closed."""
+    """If EC2 does not answer while the worker stops, the attempt stays open for the teardown."""
     world, task = (
         stage.world,
         Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"),
     )
 
-    def told() -> None:
+    def stop() -> None:
         world.ec2.lose_answers = True
         world.ec2._answers.clear()
         task.on_kill()
 
-    world.ec2.hide_new, world.ec2.during["sent"] = True, told
+    world.ec2.hide_new, world.ec2.during["sent"] = True, stop
     with pytest.raises(SystemExit):
         task.execute(stage.context)
     assert (
@@ -456,7 +447,7 @@ def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
     assert (world.ec2.living, len(world.ec2.machines)) == ([], 1)
 
 
-def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(
+def test_a_worker_stopped_before_it_began_has_nothing_to_end(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No attempt was written yet."""
@@ -469,8 +460,9 @@ def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(
 
 
 def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, Any]:
-    """A task that is about to launch, or (after a machine was lost) to relaunch; EC2 will not show
-    its machine yet.
+    """Prepare a task that is about to launch, or to relaunch after it lost a machine.
+
+    EC2 will not show its new machine yet.
     """
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
     task: Any = Ec2LaunchTrialOperator(
@@ -487,8 +479,9 @@ def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, 
 def _stop_at(
     monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool
 ) -> tuple[Stage, int]:
-    """Launch, or (after a machine was lost) await, and be told to stop before a line.
-    :return: how many lines there were.
+    """Launch or await, and get a stop signal before a line.
+
+    :return: how many lines there were
     """
     stage, task = _staged(monkeypatch, relaunch=relaunch)
     killer = Killer(line, task.on_kill)
@@ -497,12 +490,10 @@ def _stop_at(
     return stage, killer.lines
 
 
-def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
+def test_a_lost_worker_ends_no_machine_of_its_replacement(
     stage: Stage,
 ) -> None:
-    """Airflow tells it to stop as soon as it hears of it again; by then the retry has launched
-    another machine.
-    """
+    """A lost worker returns after its retry launched another machine, and is stopped."""
     stage.launch()
     stale = stage.awaiting()
     with pytest.raises(TaskDeferred):
@@ -515,10 +506,10 @@ def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
     assert stage.world.supervisor().attempts.read()[-1].attempt.outcome.end is None
 
 
-def test_a_worker_that_was_thought_dead_while_it_acted_ends_no_machine_of_the_one_in_its_place(
+def test_a_lost_worker_that_hung_while_it_acted_ends_no_machine_of_its_replacement(
     stage: Stage,
 ) -> None:
-    """It hung in the middle of its look; the retry relaunched; then it is told to stop."""
+    """The worker hung in its look, and it is stopped after the relaunch."""
     stage.launch()
     stage.world.beat(step=100)
     stale, real = stage.awaiting(), stage.world.store.find
@@ -541,8 +532,8 @@ def test_a_worker_that_was_thought_dead_while_it_acted_ends_no_machine_of_the_on
     ]
 
 
-def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:
-    """Also those that nobody awaited."""
+def test_the_teardown_ends_the_machines_of_all_trials(stage: Stage) -> None:
+    """Trials without an awaiting task are included, and no machine is left."""
     stage.launch("seed-0")
     stage.launch("seed-1")
     teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom())
@@ -551,10 +542,10 @@ def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:
     assert all(entry.usd is not None for entry in stage.world.supervisor().ledger.read().entries)
 
 
-def test_a_teardown_that_cannot_end_a_machine_is_red(
+def test_a_teardown_that_cannot_end_a_machine_fails(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And names it."""
+    """The error names the machine."""
     stage.launch()
     monkeypatch.setattr(stage.world.ec2, "terminate_instances", lambda **_: {})
     teardown = Ec2TerminateRunOperator(
@@ -565,7 +556,7 @@ def test_a_teardown_that_cannot_end_a_machine_is_red(
 
 
 def test_a_teardown_without_a_plan_has_nothing_to_do(stage: Stage) -> None:
-    """The run failed before it was frozen."""
+    """A run that failed before its plan was frozen leaves nothing."""
     for nothing in (None, ""):
         assert Ec2TerminateRunOperator(task_id="terminate", plan=nothing).execute(
             stage.context
@@ -573,7 +564,7 @@ def test_a_teardown_without_a_plan_has_nothing_to_do(stage: Stage) -> None:
 
 
 def test_links_lead_to_the_machine_its_log_and_its_files(stage: Stage) -> None:
-    """As soon as the machine is known, also while the task is deferred."""
+    """The links appear with the machine, also while the task is deferred."""
     stage.launch()
     shown = {key: value for key, value in stage.ti.pushed.items() if key.startswith("_link_")}
     assert set(shown) == {"_link_Ec2InstanceLink", "_link_S3LogLink", "_link_S3TrialLink"}

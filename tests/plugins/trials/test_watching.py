@@ -1,6 +1,4 @@
-"""Looking at many trials at once: calls by the thousand, beats read when they are due, one look for
-all who ask.
-"""
+"""Watching many trials: few calls, heartbeats read when due, one look for all callers."""
 
 import asyncio
 import itertools
@@ -24,11 +22,11 @@ from rl_lifecycle.storage.layout import TrialId, heartbeat_key
 from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from tests.plugins.fake_ec2 import FakeEc2, FakeMachine
-from tests.plugins.worlds import START, MemoryStore
+from tests.plugins.worlds import START, FakeStore
 
 
-class CountingStore(MemoryStore):
-    """Counts what it is asked for."""
+class FakeCountingStore(FakeStore):
+    """Counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +47,7 @@ class Crowd:
     """Many machines that train."""
 
     def __init__(self, count: int, runs: int = 1) -> None:
-        self.store, self.ec2, self.seconds = CountingStore(), FakeEc2(lambda: START), 0.0
+        self.store, self.ec2, self.seconds = FakeCountingStore(), FakeEc2(lambda: START), 0.0
         self.watch = TrialWatch(self.store, Machines(self.ec2, "dev"), clock=lambda: self.seconds)
         self.trials: dict[TrialId, str] = {}
         for number in range(count):
@@ -62,7 +60,7 @@ class Crowd:
         self.beat(1)
 
     def beat(self, step: int) -> None:
-        """Every machine says something new."""
+        """Let every machine write a new heartbeat."""
         for trial in self.trials:
             beat = Heartbeat(
                 attempt=1,
@@ -75,11 +73,11 @@ class Crowd:
             self.store.put(heartbeat_key(trial), beat.to_json())
 
     def wanted(self, refresh_s: float) -> dict[TrialId, Wanted]:
-        """All of them."""
+        """All trials of the crowd."""
         return {trial: Wanted(instance_id, refresh_s) for trial, instance_id in self.trials.items()}
 
     def look(self, refresh_s: float = 0.0) -> dict[TrialId, Sighting]:
-        """Look, and forget what was counted before."""
+        """Look once, with the counters reset."""
         self.ec2.calls.clear()
         self.store.gets = self.store.lists = 0
         return self.watch.look(self.wanted(refresh_s))
@@ -91,9 +89,7 @@ class Crowd:
 
 
 def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> None:
-    """However much they say: a beat that was read a moment ago is not read again while its machine
-    lives, nor is it looked for.
-    """
+    """A heartbeat that was just read is not read again while its machine lives."""
     crowd = Crowd(1000)
     crowd.get_to_know()
     for step in range(2, 5):
@@ -111,19 +107,17 @@ def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> Non
 
 
 def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the first look, 200 at a time, which is all that EC2 lets a filter name; afterwards only
-    those that do not run any more.
-    """
-    crowd, told, real = Crowd(1000), list[int](), FakeEc2.describe_instances
+    """Machines are described 200 at a time, EC2's limit, and later only if they stopped."""
+    crowd, sizes, real = Crowd(1000), list[int](), FakeEc2.describe_instances
 
     def describe(ec2: FakeEc2, **request: object) -> dict[str, Any]:
         answer = real(ec2, **request)
-        told.append(len(answer["Reservations"]))
+        sizes.append(len(answer["Reservations"]))
         return answer
 
     monkeypatch.setattr(FakeEc2, "describe_instances", describe)
     crowd.look()
-    assert told == [200] * 5
+    assert sizes == [200] * 5
     trial, instance_id = next(iter(crowd.trials.items()))
     crowd.ec2.end(instance_id, "Server.SpotInstanceTermination")
     for turn in (1, 2):
@@ -132,11 +126,11 @@ def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch)
             for one, look in crowd.look().items()
             if look.machine and not look.machine.state.alive
         ]
-        assert (ended, sum(told[5:])) == ([trial], turn)
+        assert (ended, sum(sizes[5:])) == ([trial], turn)
 
 
 def test_a_machine_that_ec2_shows_no_more_hides_no_other() -> None:
-    """It forgets terminated machines after an hour, and knows new ones only after moments."""
+    """A machine that EC2 forgot, or does not show yet, does not hide the others."""
     crowd = Crowd(3)
     crowd.look()
     first, second, third = crowd.ec2.machines.values()
@@ -150,8 +144,8 @@ def test_a_machine_that_ec2_shows_no_more_hides_no_other() -> None:
     assert third.state == "running"
 
 
-def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
-    """A triggerer lives for months, and each night has other trials."""
+def test_trials_that_are_no_longer_requested_are_forgotten() -> None:
+    """A triggerer runs for months with new trials each night."""
     crowd = Crowd(20)
     crowd.get_to_know()
     stays = next(iter(crowd.trials))
@@ -163,7 +157,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
 
 
 def test_calls_grow_by_the_thousand() -> None:
-    """2,500 machines are three calls."""
+    """2,500 machines need three calls."""
     crowd = Crowd(2500)
     crowd.get_to_know()
     crowd.seconds += 400
@@ -172,16 +166,14 @@ def test_calls_grow_by_the_thousand() -> None:
 
 
 def test_many_runs_are_listed_at_once() -> None:
-    """A thousand runs of one trial each are not a thousand LISTs."""
+    """A thousand runs of one trial share their LISTs."""
     crowd = Crowd(200, runs=200)
     crowd.look()
     assert crowd.store.lists == 1
 
 
-def test_young_machines_that_all_speak_are_read_in_turns() -> None:
-    """A hundred new beats are not a hundred GETs a look; after some looks each was read, the
-    longest unread first.
-    """
+def test_new_heartbeats_of_many_machines_are_read_in_turns() -> None:
+    """A hundred new heartbeats are read over several looks, the longest unread first."""
     crowd = Crowd(100)
     crowd.look()
     assert crowd.store.gets == CALM_READS
@@ -199,10 +191,8 @@ def test_young_machines_that_all_speak_are_read_in_turns() -> None:
     assert all(look.heartbeat is not None for look in looks.values())
 
 
-def test_what_a_list_said_to_be_new_is_read_before_another_list() -> None:
-    """As many turns as it takes; but who is not on it, as a machine launched since, waits fifteen
-    seconds at most.
-    """
+def test_new_heartbeats_of_a_list_are_read_before_another_list() -> None:
+    """A machine that was launched after the LIST waits at most fifteen seconds."""
     crowd = Crowd(100)
     lists = []
     for _ in range(100 // CALM_READS):
@@ -227,7 +217,7 @@ def test_what_a_list_said_to_be_new_is_read_before_another_list() -> None:
 
 
 def test_a_beat_that_is_due_is_read() -> None:
-    """And only if it changed."""
+    """A due heartbeat is read only if it changed."""
     crowd = Crowd(3)
     crowd.look()
     crowd.seconds += 400
@@ -240,8 +230,8 @@ def test_a_beat_that_is_due_is_read() -> None:
     assert crowd.store.gets == 3
 
 
-def test_the_last_word_of_a_machine_that_is_gone_is_read_at_once() -> None:
-    """Whether it was due or not: it says why."""
+def test_the_last_heartbeat_of_a_terminated_machine_is_read_at_once() -> None:
+    """The last heartbeat has the reason of the end, so it is read before it is due."""
     crowd = Crowd(2)
     crowd.look()
     crowd.beat(9)
@@ -253,8 +243,8 @@ def test_the_last_word_of_a_machine_that_is_gone_is_read_at_once() -> None:
     assert crowd.store.gets == 1
 
 
-def test_all_who_ask_at_once_share_one_look() -> None:
-    """A hundred triggers of one triggerer."""
+def test_concurrent_callers_share_one_look() -> None:
+    """The hundred triggers of a triggerer share a look."""
     crowd = Crowd(100)
 
     async def ask() -> list[Sighting]:
@@ -271,7 +261,7 @@ def test_all_who_ask_at_once_share_one_look() -> None:
     )
 
 
-def test_a_look_that_fails_fails_for_all_who_asked_and_not_for_the_next() -> None:
+def test_a_failed_look_fails_for_its_callers_and_not_for_later_ones() -> None:
     """Each trigger counts its own failures."""
     crowd, fail = Crowd(3), [True]
 
@@ -294,10 +284,8 @@ def test_a_look_that_fails_fails_for_all_who_asked_and_not_for_the_next() -> Non
     assert all(isinstance(answer, Sighting) for answer in answers[3:])
 
 
-def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
-    """A trigger that is cancelled while all look: the others get their answer, and it was asked for
-    once.
-    """
+def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
+    """A trigger that is cancelled during a look leaves the others their answer."""
     crowd = Crowd(3)
 
     async def ask() -> list[object]:
@@ -316,10 +304,8 @@ def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
     assert crowd.ec2.calls == ["DescribeInstances"]
 
 
-def test_what_many_have_to_tell_is_told_at_one_moment() -> None:
-    """Whoever finds something while others wait for the moment tells it together with them: nothing
-    else runs in between.
-    """
+def test_findings_of_many_triggers_are_reported_together() -> None:
+    """Triggers that wait for the same moment report without other work in between."""
     happened: list[str] = []
 
     async def tell(shared: SharedWatch, name: str, after_s: float) -> None:
@@ -348,8 +334,8 @@ def test_what_many_have_to_tell_is_told_at_one_moment() -> None:
 
 
 @pytest.mark.parametrize("pause", [1.0, 1.7, 4.0, 9.3, 15.0])
-def test_who_pauses_alike_wakes_up_together(pause: float) -> None:
-    """Within a little more than the pause, and never at once."""
+def test_equal_pauses_end_together(pause: float) -> None:
+    """Pauses end within a little more than their length."""
     moments = {
         round((now + until_next(pause, now)) % round(max(pause, 1)), 6)
         for now in (1000.0, 1000.2, 1000.4)
@@ -360,10 +346,10 @@ def test_who_pauses_alike_wakes_up_together(pause: float) -> None:
     assert all(pause / 3 <= until_next(pause, 1000 + n / 7) <= 2.1 * pause for n in range(100))
 
 
-def test_one_unreadable_heartbeat_hides_no_other_and_is_told_once(
+def test_an_unreadable_heartbeat_hides_no_other_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What was known of its trial stays known, and it is not fetched again until it changes."""
+    """The trial's known state stays, and the heartbeat is read again only after a change."""
     crowd = Crowd(3)
     crowd.look()
     trial = next(iter(crowd.trials))

@@ -1,23 +1,23 @@
-"""Make `night.tar.xz`: what a checkout stores in the middle of a night.
+"""Make `night.tar.xz`, which holds what a checkout stores in the middle of a night.
 
-Run it in the root of the checkout whose forms are to be kept, with that checkout's environments
+Run it in the root of the checkout whose forms you want to keep, with that checkout's environments
 (`make setup`) and with the path of this file::
 
     NIGHTSHIFT_STATE=$(mktemp -d) .venv/bin/python PATH/make.py PATH/night.tar.xz
 
 It starts a local AWS and an Airflow with an empty state folder. Two short nights put two weak
 versions into the registry. The third night is stopped while its trial trains: Airflow is killed
-with the waiting task deferred, and the host of the machine fails. Then everything is read into one
-archive:
+while the waiting task is deferred, and the host of the machine fails. Then everything is written
+to one archive:
 
-    facts.json      commit, moment, bucket, ids of the account, versions, what the store's digest is
+    facts.json      commit, moment, bucket, ids of the account, versions, digest of the store
     airflow.sql     the metadata database as SQL, without host names and without paths
-    bucket/…        all objects but the artifacts, by key
-    wheels/…        rl_lifecycle and rl_trainer as they were on the machine
+    bucket/…        all objects except the artifacts, by key
+    wheels/…        the wheels of rl_lifecycle and rl_trainer that the machine had
     store/…         a directory store, killed in the middle of a training
 
-Two runs differ in times, nonces and instance ids. Seeds, and so the trained parameters, are the
-same on the same kind of processor. It takes about two minutes.
+Two runs differ in times, nonces and instance ids. The seeds are equal, and so are the trained
+parameters on the same kind of processor. A run takes about two minutes.
 """
 
 import io
@@ -41,7 +41,7 @@ import yaml
 
 ROOT = Path.cwd()
 NAME, NIGHT, TRIAL = "stored_night", "night-3", "seed-0"
-#: Short segments, one environment: a few seconds of training are many checkpoints.
+#: Short segments and one environment, so that a few seconds of training make many checkpoints.
 EXPERIMENT: dict[str, Any] = {
     "env_id": "CartPole-v1",
     "algo": "ppo",
@@ -55,7 +55,7 @@ EXPERIMENT: dict[str, Any] = {
         "market": "spot",
         "max_hours": 2,
         "budget_usd": 5,
-        # The test that goes on may run on any processor.
+        # The test that continues the night may run on any processor.
         "on_other_hardware": "continue",
     },
     "evaluation": {
@@ -67,11 +67,11 @@ EXPERIMENT: dict[str, Any] = {
     },
     "gate": {"alpha": 0.05, "crash_margin": 0.05},
 }
-#: The nights before, by their steps: the fewer, the weaker.
+#: The steps of the nights before; fewer steps make a weaker policy.
 EARLIER = {"night-1": 5_120, "night-2": 15_360}
-#: The night is stopped when so many steps are committed.
+#: The night is stopped after so many committed steps.
 STOP_AT = 25_600
-#: An algorithm with a replay memory, so that its chunks are kept as well.
+#: An algorithm with a replay buffer, so that its chunks are archived too.
 STORE_EXPERIMENT: dict[str, Any] = {
     **EXPERIMENT,
     "algo": "dqn",
@@ -85,11 +85,11 @@ STORE_EXPERIMENT: dict[str, Any] = {
     "total_timesteps": 20_480,
 }
 STORE_STOP_AT = 10_240
-#: The DAG files that are kept: what a night, a replay and a rollback need.
+#: The archived DAG files, which a night, a replay and a rollback need.
 DAG_FILES = ("retrain.py", "replay_champion.py", "rollback_policy.py")
-#: Seconds that a night may take, also where others work.
+#: Seconds that a night may take, also on a busy machine.
 NIGHT_S = 1_500
-#: What stands for a path of the machine in `airflow.sql`.
+#: Placeholders in `airflow.sql` for paths of this machine.
 PROJECT, CHECKOUT, HOME = "/stored/project", "/stored/checkout", "/stored/airflow"
 
 
@@ -126,8 +126,9 @@ def _commit() -> str:
 
 
 def _make_store(folder: Path) -> dict[str, Any]:
-    """Train in a directory and kill the trainer in the middle. :return: how it ends without
-    that.
+    """Train in a directory and kill the trainer halfway.
+
+    :return: the digest of a training that was not killed
     """
     spec, store = folder / f"{NAME}.yaml", folder / "store"
     spec.write_text(yaml.safe_dump(STORE_EXPERIMENT))
@@ -161,7 +162,7 @@ def _run(command: list[str]) -> dict[str, Any]:
 
 
 def _committed(store: Path) -> int:
-    """The step of a store's only trial."""
+    """Return the committed step of a store's only trial."""
     heads = list(store.glob("checkpoints/*/*/*/head.json"))
     return int(json.loads(heads[0].read_text())["step"]) if heads else 0
 
@@ -193,7 +194,7 @@ def _deploy() -> dict[str, Any]:
 
 
 def _train_nights(project: Path) -> None:
-    """Train two nights to their ends and a third one to its middle, then kill Airflow."""
+    """Train two nights to their ends and a third halfway, then kill Airflow."""
     from laptop import ui
     from tests.system.api import Api
 
@@ -214,7 +215,10 @@ def _train_nights(project: Path) -> None:
 
 
 def prepare_project(project: Path, experiment: dict[str, Any]) -> dict[str, str]:
-    """Write a project with one experiment. :return: the variables that make an Airflow use it."""
+    """Write a project with one experiment.
+
+    :return: the environment variables of its Airflow
+    """
     from tests.system.projects import copy_project
 
     project.mkdir()
@@ -229,9 +233,9 @@ def prepare_project(project: Path, experiment: dict[str, Any]) -> dict[str, str]
     }
     return {
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
-        # Without a key the triggers' arguments are stored in the clear, and no secret is needed.
+        # Without a key Airflow stores triggers' arguments in clear text, so no secret is needed.
         "AIRFLOW__CORE__FERNET_KEY": "",
-        # A busy machine needs more patience than Airflow has, and the DAG files do not change.
+        # A busy machine needs longer timeouts than Airflow's, and the DAG files do not change.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     }
@@ -261,7 +265,7 @@ def _head_step() -> int:
 
 
 def _fail_hosts(call: Callable[..., dict[str, Any]]) -> None:
-    """End every machine as the failure of its host would: it says nothing any more."""
+    """Stop every machine as a failing host does, without a last heartbeat."""
     call("fault", "add", "kill", "instance=*")
     _wait(
         lambda: all(
@@ -274,9 +278,11 @@ def _fail_hosts(call: Callable[..., dict[str, Any]]) -> None:
 def _read_bucket(
     outputs: dict[str, Any], environment: dict[str, str], folder: Path
 ) -> dict[str, Any]:
-    """Copy the objects, and of the artifacts our own wheels. :return: what lies where.
+    """Copy the objects, and of the artifacts only our own wheels.
 
-    The log of a machine's boot is left out: it names paths of this machine.
+    A machine's boot log is left out, because it names paths of this machine.
+
+    :return: the copied files by key
     """
     s3 = _client(environment)
     bucket = outputs["bucket"]
@@ -306,7 +312,7 @@ def _read_bucket(
 
 
 def _client(environment: dict[str, str]) -> Any:
-    """A client with the credentials that a variable of the environment leads to."""
+    """Make a client from the credentials that an environment variable names."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(environment)
@@ -320,7 +326,7 @@ def _client(environment: dict[str, str]) -> Any:
 
 
 def dump_database(path: Path, paths: dict[str, str]) -> str:
-    """Write an Airflow database as SQL, with words for paths and for what names this machine."""
+    """Write an Airflow database as SQL, with placeholders for paths and host names."""
     with sqlite3.connect(path) as database:
         tables = [
             name
@@ -341,7 +347,7 @@ def dump_database(path: Path, paths: dict[str, str]) -> str:
 
 
 def _pack(folder: Path, archive: Path) -> None:
-    """Pack a folder, so that equal files make equal archives."""
+    """Pack a folder reproducibly."""
     with tarfile.open(archive, "w:xz", preset=9) as packed:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name not in (f"{NAME}.yaml", ".lock"):

@@ -1,12 +1,12 @@
-"""Put a stored night into an account and an Airflow that were made a moment ago.
+"""Restore a stored night in a new account and a new Airflow.
 
-What is stored names things of the account that it was stored in: a launch template, subnets, a
-wheel set, a machine. The new account has others. Objects name each other by digest, so a changed
-name changes a digest, which is a name in other objects. :func:`rename` changes names until no
-object changes any more. The times are moved as well, by whole seconds, so that the night was
-stopped a moment ago: a deadline of the past would end it.
+The stored objects name resources of their own account: a launch template, subnets, a wheel set
+and a machine. The new account has other resources. Objects name each other by digest, so a new
+name changes digests in other objects. :func:`rename` repeats until no object changes any more.
+All times are moved by whole seconds to the present, because a deadline in the past would end
+the night.
 
-All that goes through this are values: no key, no field and no form of a stored object changes.
+Only values change: every key, field and form of a stored object stays.
 """
 
 import hashlib
@@ -21,21 +21,28 @@ from pathlib import Path
 from typing import Any
 
 ARCHIVE = Path(__file__).with_name("night.tar.xz")
-#: What may hold the name of another object; models, parameters and events do not.
+#: Objects that may contain another object's name; models, parameters and events do not.
 TEXTS = (".json", ".jsonl", ".md", ".html")
 TIME = re.compile(r"(?<!\d)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?!\d)")
-#: What stands in `airflow.sql` for the project, the checkout and Airflow's home.
+#: Placeholders in `airflow.sql` for the project, the checkout and Airflow's home.
 WORDS = ("/stored/project", "/stored/checkout", "/stored/airflow")
-#: So long ago, as it seems, the night was stopped: the triggerer from before counts as dead.
+#: How long ago the night seems to be stopped, so that its triggerer counts as dead.
 STOPPED_AGO = timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
 class StoredNight:
-    """What the archive holds.
+    """The content of the archive.
 
-    :param facts: see `make.py`. :param database: Airflow's, as SQL.
-    :param objects: key → bytes. :param wheels: file name → bytes. :param store: path → bytes.
+    :param facts: see `make.py`
+
+    :param database: Airflow's database as SQL
+
+    :param objects: bytes by key
+
+    :param wheels: bytes by file name
+
+    :param store: bytes by path
     """
 
     facts: dict[str, Any]
@@ -67,9 +74,9 @@ def read_archive(archive: Path = ARCHIVE) -> StoredNight:
 
 
 def names_of(night: StoredNight, outputs: Mapping[str, Any]) -> dict[str, str]:
-    """Pair what the stored account called its things with what the new one does.
+    """Pair the names of the stored account with those of the new account.
 
-    :param outputs: of the new account, as `infra_bootstrap outputs` prints them.
+    :param outputs: the new account's outputs, as `infra_bootstrap outputs` prints them
     """
     before = night.facts["outputs"]
     assert before["launch_template_version"] == outputs["launch_template_version"], (
@@ -86,7 +93,7 @@ def names_of(night: StoredNight, outputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 class Clock:
-    """Moves times by as many seconds as bring the stop of the night to a moment ago."""
+    """Moves all times by the same seconds, so that the night was stopped a moment ago."""
 
     def __init__(self, stopped_at: str, now: datetime) -> None:
         ago = now - STOPPED_AGO - datetime.fromisoformat(stopped_at)
@@ -123,9 +130,9 @@ def replace_names(text: str, names: Mapping[str, str]) -> str:
 def rename(
     objects: Mapping[str, bytes], names: Mapping[str, str], clock: Clock
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Replace names, move times, and then the digests and ETags of what has changed by that.
+    """Replace names and times, and then the digests and ETags that changed.
 
-    :return: the objects by their new keys, and all names that were replaced.
+    :return: the objects by their new keys, and all replaced names
     """
     texts = {key: clock.move(data.decode()) for key, data in objects.items() if key.endswith(TEXTS)}
     known = dict(names) | _months(texts)
@@ -144,7 +151,7 @@ def rename(
 
 
 def _months(texts: Mapping[str, str]) -> dict[str, str]:
-    """The ledgers' keys name the month in which a run began; the run begins in another one now."""
+    """Pair the ledgers' months with the new months, because a key names the month of its run."""
     began = {
         tuple(key.split("/")[1:3]): json.loads(text)["created_at"][:7]
         for key, text in texts.items()
@@ -159,7 +166,10 @@ def _months(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def restore_database(text: str, path: Path) -> sqlite3.Connection:
-    """Make an Airflow database of its SQL. :return: a connection to it."""
+    """Create an Airflow database from its SQL.
+
+    :return: a connection to it
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path)
     database.executescript(text)
@@ -176,5 +186,5 @@ def write_store(night: StoredNight, folder: Path) -> Path:
 
 
 def now() -> datetime:
-    """The time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

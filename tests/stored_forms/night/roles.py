@@ -1,4 +1,4 @@
-"""Act on a local AWS as one of the roles of an environment, which trust services alone."""
+"""Act on a local AWS as an environment's roles, which trust only services."""
 
 import json
 import urllib.request
@@ -10,9 +10,9 @@ from laptop import local_account
 
 
 class Roles:
-    """Sessions of roles, each made once.
+    """Clients of roles, each created once.
 
-    :param environment: whose roles they are.
+    :param environment: the environment of the roles
     """
 
     def __init__(self, environment: str = "dev") -> None:
@@ -28,13 +28,13 @@ class Roles:
         self._sessions: dict[str, boto3.Session] = {}
 
     def client(self, role: str, service: str) -> Any:
-        """Make a client as a role, by its short name such as `launcher`."""
+        """Return a client of a role, by its short name such as `launcher`."""
         if role not in self._sessions:
             self._sessions[role] = self._become(self.prefix + role)
         return self._client(self._sessions[role], service)
 
     def _become(self, name: str) -> boto3.Session:
-        """Widen the trust of a role for one call, and put it back."""
+        """Widen the role's trust policy for one call."""
         iam = self._client(self._administrator, "iam")
         role = iam.get_role(RoleName=name)["Role"]
         trust, account = role["AssumeRolePolicyDocument"], role["Arn"].split(":")[4]

@@ -1,4 +1,4 @@
-"""The chain of checkpoints: fenced, verified, and falling back."""
+"""The chain of checkpoints is fenced and verified, and falls back from damage."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ CHUNK = b"chunk"
 
 
 def chain(store: ObjectStore, attempt: int, heard: list[str] | None = None) -> CheckpointChain:
-    """A chain of one attempt."""
+    """Make a chain for one attempt."""
     made = CheckpointChain(
         store, TRIAL, attempt, "spec", 7, (heard if heard is not None else []).append
     )
@@ -30,7 +30,7 @@ def chain(store: ObjectStore, attempt: int, heard: list[str] | None = None) -> C
 
 
 def contents(step: int) -> Contents:
-    """A made-up checkpoint with a replay-buffer chunk."""
+    """Make an invented checkpoint with a replay-buffer chunk."""
     return Contents(
         step=step,
         segment=step // 100,
@@ -43,7 +43,7 @@ def contents(step: int) -> Contents:
 
 
 def read_chunks(checkpoint: Checkpoint) -> list[bytes]:
-    """Read the replay buffer's chunks, verified."""
+    """Read the replay buffer's chunks and verify them."""
     found: list[bytes] = []
     for _, read in checkpoint.chunks:
         read(lambda reader: found.append(reader.read(1000)))
@@ -51,7 +51,7 @@ def read_chunks(checkpoint: Checkpoint) -> list[bytes]:
 
 
 def test_the_newest_checkpoint_is_read_back(tmp_path: Path) -> None:
-    """A new attempt reads what the one before committed, chunks included."""
+    """A new attempt reads the previous attempt's checkpoint with its chunks."""
     store = DirectoryStore(tmp_path)
     first = chain(store, 1)
     assert first.read_newest() is None
@@ -67,7 +67,7 @@ def test_the_newest_checkpoint_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_zombies_commit_fails_on_the_head(tmp_path: Path) -> None:
-    """Once a later attempt has taken over, the earlier one's checkpoint does not count."""
+    """After a later attempt took over, an earlier attempt's commit fails."""
     store = DirectoryStore(tmp_path)
     zombie = chain(store, 1)
     zombie.commit(contents(100))
@@ -81,7 +81,7 @@ def test_a_zombies_commit_fails_on_the_head(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_changed_in_memory_fails_its_commit_and_the_head_stays(tmp_path: Path) -> None:
-    """Nothing names bytes that are not what they are called."""
+    """A chunk that changed in memory fails its commit, and the head stays."""
     store = DirectoryStore(tmp_path)
     first = chain(store, 1)
     first.commit(contents(100))
@@ -96,9 +96,7 @@ def test_a_chunk_that_changed_in_memory_fails_its_commit_and_the_head_stays(tmp_
 
 
 def test_a_takeover_that_races_with_a_commit_looks_again(tmp_path: Path) -> None:
-    """The head moves between reading and writing it: the new attempt starts from where it is
-    now.
-    """
+    """If the head moves during a takeover, the new attempt starts from the new head."""
     zombie = chain(DirectoryStore(tmp_path), 1)
     store = FakeMeddlingStore(
         tmp_path, "head.json", lambda behind: zombie.commit(contents(100)) and None
@@ -110,9 +108,7 @@ def test_a_takeover_that_races_with_a_commit_looks_again(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("damage", ["state.json", "manifest.json", "chunk"])
 def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str) -> None:
-    """Every byte is verified; the checkpoint before is used, and the log says which one was
-    damaged.
-    """
+    """Every byte is verified, and the log names the damaged checkpoint."""
     store, heard = DirectoryStore(tmp_path), list[str]()
     first = chain(store, 1)
     first.commit(contents(100))
@@ -153,8 +149,8 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str
     )
 
 
-def test_if_all_are_damaged_the_training_begins_anew(tmp_path: Path) -> None:
-    """Nothing that fails its digest is ever trained from."""
+def test_if_all_are_damaged_the_training_begins_again(tmp_path: Path) -> None:
+    """No damaged checkpoint is used."""
     store = DirectoryStore(tmp_path)
     chain(store, 1).commit(contents(100))
     for path in tmp_path.glob("checkpoints/**/state.json"):
@@ -163,9 +159,7 @@ def test_if_all_are_damaged_the_training_begins_anew(tmp_path: Path) -> None:
 
 
 def test_a_directory_keeps_the_newest_checkpoints_and_every_manifest(tmp_path: Path) -> None:
-    """Old data and overwritten chunks go with each commit; what a killed machine left goes at the
-    next start.
-    """
+    """Each commit deletes old data and chunks; the next start deletes a killed machine's rest."""
     store = DirectoryStore(tmp_path)
     first = CheckpointChain(
         store, TRIAL, 1, "spec", 7, retention=DirectoryRetention(store, TRIAL, 1)

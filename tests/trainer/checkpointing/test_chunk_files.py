@@ -1,4 +1,4 @@
-"""A replay buffer's chunks: the library's bytes, without its copies."""
+"""A replay buffer's chunks have the bytes of safetensors, without its copies."""
 
 import io
 
@@ -13,7 +13,7 @@ from rl_trainer.checkpointing.chunk_files import TYPES, Array, decode, encode
 
 @st.composite
 def columns(draw: st.DrawFn) -> dict[str, Array]:
-    """A few columns of any type and form, with as many rows each."""
+    """Generate columns of any type and shape with the same number of rows."""
     rows, rng = draw(st.integers(1, 9)), np.random.default_rng(draw(st.integers(0, 99)))
     names = draw(
         st.lists(st.text('abc/_é"', min_size=1, max_size=6), min_size=1, max_size=4, unique=True)
@@ -27,7 +27,7 @@ def columns(draw: st.DrawFn) -> dict[str, Array]:
 
 
 def cut(arrays: dict[str, Array], at: int) -> dict[str, list[Array]]:
-    """The same rows in two parts, as where a buffer begins anew."""
+    """Split the rows in two parts, as at the end of a ring buffer."""
     return {
         name: [array[:at], array[at:]] if 0 < at < len(array) else [array]
         for name, array in arrays.items()
@@ -36,7 +36,7 @@ def cut(arrays: dict[str, Array], at: int) -> dict[str, list[Array]]:
 
 @given(columns(), st.integers(0, 9))
 def test_the_bytes_are_the_librarys(arrays: dict[str, Array], at: int) -> None:
-    """Whatever knows safetensors reads a chunk, and a chunk that the library wrote is read here."""
+    """Any reader of safetensors reads our chunk, and ours reads the library's."""
     data = b"".join(encode(cut(arrays, at)))
     assert data == save_safetensors(arrays)
     assert all(
@@ -45,10 +45,10 @@ def test_the_bytes_are_the_librarys(arrays: dict[str, Array], at: int) -> None:
 
 
 @given(columns(), st.integers(0, 9), st.integers(0, 8))
-def test_rows_are_read_back_into_place_but_for_the_first_ones(
+def test_rows_are_read_back_except_skipped_ones(
     arrays: dict[str, Array], at: int, skipped: int
 ) -> None:
-    """Rows that were overwritten since go nowhere."""
+    """Rows that were overwritten later are skipped."""
     rows = len(next(iter(arrays.values())))
     skipped = min(skipped, rows)
     places = {name: np.zeros_like(array[skipped:]) for name, array in arrays.items()}
@@ -57,10 +57,10 @@ def test_rows_are_read_back_into_place_but_for_the_first_ones(
 
 
 @given(columns(), st.data())
-def test_damage_is_an_error_of_one_kind(arrays: dict[str, Array], data: st.DataObject) -> None:
-    """Cut short, overwritten or replaced, bytes are read or refused with a ValueError: the digest
-    decides about the rest.
-    """
+def test_damaged_bytes_are_read_or_raise_a_value_error(
+    arrays: dict[str, Array], data: st.DataObject
+) -> None:
+    """Damaged bytes raise a ValueError or are read, and then the digest finds the damage."""
     whole = save_safetensors(arrays)
     start = data.draw(st.integers(0, len(whole) - 1))
     noise = data.draw(st.binary(max_size=20))

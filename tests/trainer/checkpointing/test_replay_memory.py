@@ -1,6 +1,4 @@
-"""Replay buffers in chunks: filled again as they were, and stored as they were however the next
-segment goes on.
-"""
+"""Replay buffers in chunks are restored exactly and stored unchanged."""
 
 import dataclasses
 import gc
@@ -59,20 +57,20 @@ DQN: dict[str, Any] = {
 
 
 class Ragged(gym.Env[Any, Any]):
-    """No time limit: most episodes are short, one in a while is longer than two segments."""
+    """An environment without a time limit, with many short and a few very long episodes."""
 
     observation_space, action_space = BOX, spaces.Discrete(2)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Choose how long it lasts."""
+        """Choose the episode's length."""
         super().reset(seed=seed, options=options)
         self.left = int(self.np_random.choice([10, 500], p=[0.9, 0.1]))
         return self._observe(), {}
 
     def step(self, _action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Go on."""
+        """Step."""
         self.left -= 1
         return self._observe(), 1.0, self.left <= 0, False, {}
 
@@ -84,7 +82,7 @@ gym.register("Ragged-v0", Ragged)
 
 
 def add(buffer: Any, steps: int, episode: int, rng: np.random.Generator) -> None:
-    """Add random transitions, in episodes of a length from one to the next reset."""
+    """Add random transitions with episodes of random length."""
     her = isinstance(buffer, HerReplayBuffer)
 
     def observed() -> Any:
@@ -103,18 +101,16 @@ def add(buffer: Any, steps: int, episode: int, rng: np.random.Generator) -> None
 
 
 def columns(buffer: Any) -> dict[str, Any]:
-    """A buffer's arrays by name."""
+    """Return a buffer's arrays by name."""
     return {name: column for name in COLUMNS if (column := getattr(buffer, name, None)) is not None}
 
 
 @pytest.mark.parametrize("size", [100, 105, 253, 257, 311, 320])
 @pytest.mark.parametrize("her", [True, False])
-def test_a_buffer_is_filled_again_as_it_was_wherever_it_stands(
+def test_a_buffer_is_restored_from_any_position(
     monkeypatch: pytest.MonkeyPatch, size: int, her: bool
 ) -> None:
-    """Also in the middle of an episode that was overwritten, and when that episode lies over the
-    buffer's end.
-    """
+    """Also in an overwritten episode, or in one that wraps around the buffer's end."""
     monkeypatch.setattr(replay_memory, "CHUNK_BYTES", 1500)  # a segment makes several chunks
     make = (
         partial(HerReplayBuffer, size, GOAL, BOX, env=None)
@@ -139,10 +135,8 @@ def test_a_buffer_is_filled_again_as_it_was_wherever_it_stands(
             np.testing.assert_equal(getattr(again, name), column, err_msg=f"{name} at {buffer.pos}")
 
 
-def test_hers_training_is_the_same_from_files_in_a_buffer_that_the_segments_do_not_divide() -> None:
-    """Every segment resumes in another place of the buffer, sometimes within an episode over its
-    end.
-    """
+def test_hers_training_is_the_same_from_files() -> None:
+    """Segments resume anywhere in the buffer, also in an episode that wraps around its end."""
     trainer = partial(
         make_trainer,
         "sac",
@@ -170,12 +164,8 @@ def test_hers_training_is_the_same_from_files_in_a_buffer_that_the_segments_do_n
         (700, {"train_freq": 150, "n_envs": 2}),
     ],
 )
-def test_a_chunk_is_what_it_was_until_the_next_segment_waits_for_it(
-    size: int, changes: dict[str, Any]
-) -> None:
-    """Its bytes are stored beside the next segment's training, which waits exactly where it would
-    come round to them.
-    """
+def test_a_chunk_stays_unchanged_while_it_is_stored(size: int, changes: dict[str, Any]) -> None:
+    """The next segment trains meanwhile and waits only before it would overwrite the chunk."""
     trainer = make_trainer(
         "dqn", DQN | {"buffer_size": size} | changes, env_id="Ragged-v0", segment=200, total=6000
     )
@@ -202,7 +192,7 @@ def test_a_chunk_is_what_it_was_until_the_next_segment_waits_for_it(
 
 
 class Waited:
-    """Whether a segment waited, and whether the chunks that it had to wait for were whole then."""
+    """Records whether a segment waited, and whether the chunks were unchanged then."""
 
     def __init__(self, memory: ReplayMemory | None) -> None:
         self.chunks = (
@@ -211,11 +201,11 @@ class Waited:
         self.called = self.whole = False
 
     def __call__(self) -> None:
-        """Look at the chunks."""
+        """Compare the chunks."""
         self.called, self.whole = True, self.are_whole()
 
     def are_whole(self) -> bool:
-        """Whether all chunks are what they were."""
+        """Return whether all chunks are unchanged."""
         return all(sha256_hex(b"".join(chunk.pieces)) == chunk.sha256 for chunk in self.chunks)
 
 
@@ -223,10 +213,9 @@ class Waited:
 def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, n_envs: int, steps: int
 ) -> None:
-    """Commits take longer than the training between them: nothing is torn, and whoever looks is
-    told what it waits for.
+    """Commits take longer than the training between them, and the log says what it waits for.
 
-    :param steps: how far a segment may go before it comes round to the rows of the one before.
+    :param steps: the length of a segment, which must not overwrite the rows of the previous one
     """
     document = {
         **TINY_PPO,
@@ -245,7 +234,7 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
 
     monkeypatch.setattr(trials, "Room", room)
     for delay in (0.0, 0.6):
-        store = SlowStore(tmp_path / str(delay), delay)
+        store = FakeSlowStore(tmp_path / str(delay), delay)
         chain = CheckpointChain(
             store,
             spec.trial_id("seed-0"),
@@ -258,22 +247,29 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
         journal = Journal(chain.trial, 1, quiet=True)
         train_trial(
             TrialJob(
-                spec, "seed-0", store, chain, journal, Interruption(), lambda *_: None, said.append
+                spec,
+                "seed-0",
+                store,
+                chain,
+                journal,
+                Interruption(),
+                lambda *_: None,
+                lines.append,
             )
         )
         written.append({info.key for info in store.list("buffers/")})
     assert len(written[0]) == 2
     assert written[0] == written[1]
-    assert rooms == [steps, 0] * 2, "the last segment is longer, and would come round at once"
-    assert "is being stored, and training waits for it" in said[0]
+    assert rooms == [steps, 0] * 2, (
+        "the last segment is longer and would overwrite the rows at once"
+    )
+    assert "is being stored, and training waits for it" in lines[0]
 
 
 def test_a_models_buffers_go_when_it_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without Python's collector: a segment's model holds its rollout, and pictures make that
-    gigabytes.
-    """
+    """Buffers are freed without the garbage collector, because with images they have gigabytes."""
     made: list[Any] = []
     original = ModelBuilder._construct
 
@@ -315,9 +311,7 @@ def test_a_models_buffers_go_when_it_is_committed(
 
 
 def test_hers_dictionaries_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A segment that is given the live buffer makes none of its own; what the model says of its
-    size stays.
-    """
+    """A segment with the live buffer makes no dictionaries, and the model's size stays."""
     sizes: list[int] = []
     original = HerReplayBuffer.__init__
 
@@ -341,8 +335,8 @@ def test_hers_dictionaries_are_made_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert trained.model.replay_buffer.buffer_size == 295 // 2
 
 
-class SlowStore(DirectoryStore):
-    """Takes its time before it looks at the bytes of a large object."""
+class FakeSlowStore(DirectoryStore):
+    """Waits before it reads the bytes of a large object."""
 
     def __init__(self, root: Path, delay_s: float) -> None:
         super().__init__(root)
@@ -355,7 +349,7 @@ class SlowStore(DirectoryStore):
 
 
 def shares(chunks: tuple[Chunk, ...], buffer: ReplayBuffer) -> bool:
-    """Whether chunks consist of a buffer's own memory."""
+    """Return whether chunks are views of a buffer's memory."""
     return any(
         np.shares_memory(np.asarray(piece), buffer.observations)
         for chunk in chunks

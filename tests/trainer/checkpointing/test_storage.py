@@ -1,6 +1,4 @@
-"""Stores that do not answer, are full, or refuse; and botocore kept away from the global
-generator.
-"""
+"""Stores that do not answer, are full, or refuse; botocore leaves `random` alone."""
 
 import errno
 import random
@@ -23,9 +21,7 @@ from tests.trainer.fake_stores import FakeBreakingStore, FakeFlakyStore
 
 
 def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
-    """Each failed answer is reported, so that the heartbeat can say WAITING; then the write takes
-    effect.
-    """
+    """Each failure is reported, so the heartbeat shows WAITING, and then the write succeeds."""
     heard: list[str] = []
     store = PatientStore(FakeFlakyStore(tmp_path, failures=3), on_wait=heard.append)
     store.put("a/b", b"data")
@@ -36,24 +32,22 @@ def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_long_transfer_uses_up_no_patience(tmp_path: Path) -> None:
-    """Patience is with a store that does not answer: it begins with the first failure, however long
-    the transfer before took.
-    """
+    """Patience begins with the first failure, however long the transfer took before."""
 
-    class Slow(FakeFlakyStore):
-        """Takes longer than anybody's patience, and then fails."""
+    class FakeSlowStore(FakeFlakyStore):
+        """A store that takes longer than the patience and then fails."""
 
         def find(self, key: str) -> StoredObject | None:
-            """Read, slowly if it fails."""
+            """Read, or wait and fail."""
             if self.calls < self.failures:
                 time.sleep(0.5)
             return super().find(key)
 
-    assert PatientStore(Slow(tmp_path, failures=1), patience_s=0.4).find("a") is None
+    assert PatientStore(FakeSlowStore(tmp_path, failures=1), patience_s=0.4).find("a") is None
 
 
 def test_patience_ends(tmp_path: Path) -> None:
-    """A store that stays away longer than the patience ends the attempt with its own exit code."""
+    """The attempt ends with its own exit code when the patience ends."""
     store = PatientStore(FakeFlakyStore(tmp_path, failures=10**6), patience_s=0.3)
     with pytest.raises(StoreLostError, match="no answer") as raised:
         store.find("a")
@@ -62,7 +56,7 @@ def test_patience_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG])
 def test_a_full_or_read_only_directory_is_not_waited_for(tmp_path: Path, number: int) -> None:
-    """Waiting frees no space: the attempt ends at once and says what to do."""
+    """A full disk ends the attempt at once with the fix, because waiting frees no space."""
     store = PatientStore(
         FakeFlakyStore(tmp_path, failures=10**6, error=OSError(number, "as the kernel says"))
     )
@@ -73,23 +67,23 @@ def test_a_full_or_read_only_directory_is_not_waited_for(tmp_path: Path, number:
 
 
 @pytest.mark.parametrize("code", ["NoSuchBucket", "EntityTooLarge"])
-def test_a_bucket_that_is_not_there_is_not_waited_for(tmp_path: Path, code: str) -> None:
-    """A wrong name does not become right, and what is too large does not become smaller."""
+def test_a_missing_bucket_is_not_waited_for(tmp_path: Path, code: str) -> None:
+    """A wrong name or a too large object ends the attempt at once."""
     error = ClientError({"Error": {"Code": code}}, "PutObject")
     with pytest.raises(StoreLostError):
         PatientStore(FakeFlakyStore(tmp_path, failures=10**6, error=error)).put("a", b"")
 
 
 def test_waiting_draws_nothing_from_the_global_generator(tmp_path: Path) -> None:
-    """An environment may use `random`: retries in another thread must not change what it draws."""
+    """An environment may use `random`, so retries in another thread must not."""
     random.seed(1)
     expected = random.Random(1).random()
     PatientStore(FakeFlakyStore(tmp_path, failures=2)).put("a", b"")
     assert random.random() == expected
 
 
-def test_a_bucket_keeps_the_same_promises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole trial on S3: conditional writes, checkpoints, policy, digest."""
+def test_a_trial_runs_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole trial works on S3: conditional writes, checkpoints, policy and digest."""
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -104,8 +98,8 @@ def test_a_bucket_keeps_the_same_promises(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket", "s3://", "/proc/nowhere/store"])
-def test_a_store_that_cannot_be_is_bad_input(uri: str) -> None:
-    """One line, before anything is trained."""
+def test_an_impossible_store_is_bad_input(uri: str) -> None:
+    """The error is one line, before the training begins."""
     with pytest.raises(BadInputError, match="--store"):
         open_store(uri)
 
@@ -113,9 +107,7 @@ def test_a_store_that_cannot_be_is_bad_input(uri: str) -> None:
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_good(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """The file-size limit stands for the full disk: exit 73, and with space again the trial goes on
-    and finishes.
-    """
+    """A file-size limit, instead of a full disk, gives exit 73; with space the trial finishes."""
     spec, store = str(write_spec(merged(TINY_PPO))), str(tmp_path / "store")
     done = start_trainer(
         "train", "--spec", spec, "--store", store, "--quiet", env={"TEST_FILE_LIMIT": "2000"}
@@ -126,8 +118,8 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_good(
     assert trainer_environment()
 
 
-def test_an_object_that_breaks_off_is_read_from_its_beginning_again(tmp_path: Path) -> None:
-    """What had arrived before does not count, neither for who reads nor for the digest."""
+def test_an_interrupted_read_starts_again(tmp_path: Path) -> None:
+    """Bytes before the interruption count neither for the reader nor for the digest."""
     store = FakeBreakingStore(tmp_path)
     patient = PatientStore(store, patience_s=30)
     put_pieces(

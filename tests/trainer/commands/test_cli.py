@@ -1,4 +1,4 @@
-"""The command line: what it says to bad input, and what it does not load."""
+"""The trainer's command line refuses bad input and loads little."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged, trainer_e
 
 
 def test_help_loads_neither_torch_nor_boto3() -> None:
-    """`--help` must be quick, also on a laptop without torch."""
+    """`--help` is quick and works without torch."""
     program = (
         "import sys\nfrom rl_trainer.commands.cli import run\ntry:\n    run(['train', "
         "'--help'])\nexcept SystemExit:\n    pass\n"
@@ -23,12 +23,10 @@ def test_help_loads_neither_torch_nor_boto3() -> None:
     )
 
 
-def test_the_video_that_earlier_machines_ask_for_is_accepted_and_not_made(
+def test_the_video_option_of_earlier_releases_does_nothing(
     tmp_path: Path, trainer: Trainer, write_spec: Any
 ) -> None:
-    """User data of an earlier release passes `--video`; a film that its trainer left stays, and
-    disturbs nothing.
-    """
+    """An earlier release's user data passes `--video`; an existing film is kept."""
     store = tmp_path / "store"
     folder = store / "metrics/tiny/test/seed-0"
     folder.mkdir(parents=True)
@@ -39,7 +37,7 @@ def test_the_video_that_earlier_machines_ask_for_is_accepted_and_not_made(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"hyperparameters": {"lerning_rate": 1}},
@@ -54,20 +52,20 @@ def test_the_video_that_earlier_machines_ask_for_is_accepted_and_not_made(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    tmp_path: Path, trainer: Trainer, write_spec: Any, changes: dict[str, Any], said: str
+    tmp_path: Path, trainer: Trainer, write_spec: Any, changes: dict[str, Any], message: str
 ) -> None:
-    """As a process; what else is refused is in test_bad_input.py."""
+    """Bad input of the whole process; test_bad_input.py has the other cases."""
     document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
     done = trainer(
         "train", "--spec", str(write_spec(document)), "--store", str(tmp_path / "store"), "--quiet"
     )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["train", "--store", "x"], "--spec"),
         (["train", "--spec", "nowhere.json", "--store", "{tmp}"], "nowhere.json"),
@@ -78,10 +76,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(
-    tmp_path: Path, trainer: Trainer, arguments: list[str], said: str
+    tmp_path: Path, trainer: Trainer, arguments: list[str], message: str
 ) -> None:
-    """Also what argparse itself refuses."""
+    """Errors of argparse are one line, too."""
     done = trainer(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr

@@ -1,4 +1,4 @@
-"""docs/trainer.md says what the code does."""
+"""docs/trainer.md agrees with the code."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "trainer.md").read_text()
 
 
 def test_every_exit_code_is_in_the_page_with_its_cause() -> None:
-    """A person looks a number up, a launcher decides by it."""
+    """The page lists every exit code for people and launchers."""
     kinds = [
         kind
         for kind in vars(errors).values()
@@ -27,7 +27,7 @@ def test_every_exit_code_is_in_the_page_with_its_cause() -> None:
 
 
 def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
-    """No algorithm is silently inexact, and no option."""
+    """The page names every inexact algorithm and every refused option."""
     exact, refused = (
         PAGE.split("resume exactly")[0],
         PAGE.split("Refused by name")[1].split("Hyper-parameters")[0],

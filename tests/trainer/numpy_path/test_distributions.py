@@ -1,6 +1,4 @@
-"""A stochastic policy that was exported acts, sampled by the evaluator, as SB3's own sampling
-does.
-"""
+"""The evaluator samples an exported policy's actions as SB3 does."""
 
 from typing import Any
 
@@ -51,9 +49,7 @@ STOCHASTIC: dict[str, tuple[str, dict[str, Any], dict[str, Any], str, tuple[str,
 
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_sampled_actions_are_distributed_as_sb3s(name: str) -> None:
-    """On one observation, thousands of draws of both have the same mean and spread, within what
-    chance explains.
-    """
+    """Thousands of actions for one observation have the same mean and spread, up to chance."""
     algo, hyperparameters, env_kwargs, distribution, outputs = STOCHASTIC[name]
     trained = train_chain(
         make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False
@@ -90,9 +86,7 @@ def test_sampled_actions_are_distributed_as_sb3s(name: str) -> None:
 
 
 def _drawn_by_sb3(model: Any, observation: np.ndarray[Any, Any]) -> Any:
-    """Thousands of rows of one observation; gSDE's exploration matrix is drawn anew for each row,
-    as its law says.
-    """
+    """Sample thousands of actions for one observation, with a new gSDE matrix for each row."""
     torch.manual_seed(0)
     actor = getattr(model.policy, "actor", model.policy)
     if getattr(actor, "use_sde", False):

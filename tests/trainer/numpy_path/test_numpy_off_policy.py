@@ -1,6 +1,4 @@
-"""NumPy SAC, TD3, DDPG and DQN are SB3's: the same gradients, and from one seed the same training
-but for rounding.
-"""
+"""NumPy SAC, TD3, DDPG and DQN have SB3's gradients and train equally up to rounding."""
 
 import itertools
 from typing import Any
@@ -28,7 +26,7 @@ HYPERPARAMETERS: dict[str, Any] = {
 
 
 def models(algo: str, changes: dict[str, Any], env_kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """The NumPy model and the stock one, with equal weights, environments and generators."""
+    """The NumPy model and SB3's, with equal weights, environments and generators."""
     made = []
     for fast in (True, False):
         model = make_trainer(
@@ -42,7 +40,7 @@ def models(algo: str, changes: dict[str, Any], env_kwargs: dict[str, Any]) -> tu
 
 
 def minibatch(actions: np.ndarray[Any, Any], rows: int = 30) -> Transitions:
-    """Made-up transitions."""
+    """Build invented transitions."""
     rng = np.random.default_rng(4)
     observations, following = (rng.normal(size=(rows, 3)).astype(np.float32) for _ in range(2))
     return Transitions(
@@ -56,7 +54,7 @@ def minibatch(actions: np.ndarray[Any, Any], rows: int = 30) -> Transitions:
 
 
 def assert_gradients(flat: Any, ours: Any, theirs: Any) -> None:
-    """Compare the flat gradient with what autograd left behind."""
+    """Compare the flat gradient with autograd's."""
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         np.testing.assert_allclose(
             flat.views(mine)[1], other.grad.numpy(), rtol=2e-4, atol=2e-6, err_msg=name
@@ -68,9 +66,7 @@ CONFIGURATIONS = list(itertools.product(("nn.ReLU", "nn.Tanh"), (1, 2, 3), ("box
 
 @pytest.mark.parametrize(("activation", "n_critics", "action"), CONFIGURATIONS)
 def test_sac_gradients_equal_autograd(activation: str, n_critics: int, action: str) -> None:
-    """Actor, critics and entropy coefficient, each as SB3 writes its loss; some deviations are
-    beyond SB3's clipping.
-    """
+    """Actor, critics and entropy coefficient agree, also where SB3 clips deviations."""
     kwargs = (
         f"dict(net_arch=dict(pi=[12, 7], qf=[9]), n_critics={n_critics}, "
         f"activation_fn={activation})"
@@ -81,7 +77,7 @@ def test_sac_gradients_equal_autograd(activation: str, n_critics: int, action: s
             model.actor.log_std.bias[0] = 1.9
     engine, width = fast.prepared(), fast.action_space.shape[0]
     actions = np.random.default_rng(1).uniform(-1, 1, (30, width)).astype(np.float32)
-    # Little noise: where tanh is flat, 1 - a² has few digits left, with torch as with NumPy.
+    # Little noise, because 1 - a² has few digits where tanh is flat, in torch as in NumPy.
     batch, noise = (
         minibatch(actions),
         np.random.default_rng(2).normal(scale=0.15, size=(30, width)).astype(np.float32),
@@ -136,7 +132,7 @@ def test_sac_gradients_equal_autograd(activation: str, n_critics: int, action: s
     ("activation", "n_critics"), list(itertools.product(("nn.ReLU", "nn.Tanh"), (1, 2)))
 )
 def test_td3_gradients_equal_autograd(activation: str, n_critics: int) -> None:
-    """The actor's loss goes through the first critic alone."""
+    """The actor's loss uses the first critic only."""
     kwargs = (
         f"dict(net_arch=dict(pi=[12, 7], qf=[9, 8]), n_critics={n_critics}, "
         f"activation_fn={activation})"
@@ -166,7 +162,7 @@ def test_td3_gradients_equal_autograd(activation: str, n_critics: int) -> None:
 
 @pytest.mark.parametrize("activation", ["nn.ReLU", "nn.Tanh"])
 def test_dqn_gradients_equal_autograd(activation: str) -> None:
-    """Huber's loss on both of its sides."""
+    """Both branches of Huber's loss agree."""
     kwargs = f"dict(net_arch=[12, 7], activation_fn={activation})"
     fast, stock = models("dqn", {"policy_kwargs": kwargs}, {})
     engine, batch = fast.prepared(), minibatch(np.random.default_rng(1).integers(0, 3, (30, 1)))
@@ -242,10 +238,8 @@ TRAININGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_a_training_equals_stock_but_for_rounding(name: str) -> None:
-    """From one seed: the replay buffer, all parameters with their targets, moments and step counts,
-    and the curves' values.
-    """
+def test_a_training_equals_sb3_up_to_rounding(name: str) -> None:
+    """Replay buffer, parameters, targets, moments, counters and curves agree from one seed."""
     algo, changes, env_kwargs = TRAININGS[name]
     fast, stock = models(algo, changes, env_kwargs)
     logged: list[dict[str, Any]] = []
@@ -289,7 +283,7 @@ def test_a_training_equals_stock_but_for_rounding(name: str) -> None:
 
 
 def assert_equal_optimizers(fast: Any, stock: Any, part: str) -> None:
-    """Moments and counters of one optimizer of both."""
+    """Compare moments and counters of two optimizers."""
     states = []
     for model in (fast, stock):
         found = model
@@ -311,10 +305,8 @@ def assert_equal_optimizers(fast: Any, stock: Any, part: str) -> None:
             )
 
 
-def test_minibatches_are_stock_ones() -> None:
-    """The same rows in the same order for the same generator, of several environments and a full
-    buffer.
-    """
+def test_minibatches_are_sb3s() -> None:
+    """The same generator gives the same rows, for several environments and a full buffer."""
     fast, _ = models(
         "sac", {"n_envs": 3, "buffer_size": 60, "learning_starts": 10_000}, {"action": "wide"}
     )
@@ -330,8 +322,8 @@ def test_minibatches_are_stock_ones() -> None:
         )
 
 
-def test_stock_sac_reads_the_saved_model(tmp_path: Any) -> None:
-    """`SAC.load` gives a model that acts alike and trains on."""
+def test_sb3_reads_the_saved_sac_model(tmp_path: Any) -> None:
+    """`SAC.load` gives a model that acts the same and continues training."""
     fast, _ = models("sac", {}, {"action": "wide"})
     fast.learn(80)
     fast.save(tmp_path / "model.zip")
@@ -345,8 +337,8 @@ def test_stock_sac_reads_the_saved_model(tmp_path: Any) -> None:
     loaded.learn(60)
 
 
-def test_what_is_not_covered_is_named() -> None:
-    """State-dependent exploration, dictionaries, and algorithms without a NumPy form are SB3's."""
+def test_uncovered_settings_are_left_to_sb3() -> None:
+    """State-dependent exploration, dictionaries and other algorithms use SB3."""
     reasons = {}
     for algo, changes, env_kwargs in (
         ("sac", {"use_sde": True}, {"action": "box"}),

@@ -1,6 +1,4 @@
-"""NumPy PPO is SB3's PPO: the same rollout buffer, the same gradients, the same steps, the same
-schedules.
-"""
+"""NumPy PPO has SB3's rollout buffer, gradients, steps and schedules."""
 
 import io
 import itertools
@@ -40,7 +38,7 @@ HYPERPARAMETERS: dict[str, Any] = {
 def models(
     hyperparameters: dict[str, Any], env_kwargs: dict[str, Any], algo: str = "ppo"
 ) -> tuple[Any, Any]:
-    """The NumPy model and the stock one, with equal weights and equally seeded environments."""
+    """The NumPy model and SB3's, with equal weights and equally seeded environments."""
     made = []
     for fast in (True, False):
         model = make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, fast=fast).prepare(
@@ -63,7 +61,7 @@ def collect(model: PPO) -> None:
 
 
 def force_actions(model: PPO, actions: np.ndarray[Any, Any]) -> None:
-    """Make a stock model take recorded actions, and evaluate them as it would its own."""
+    """Make an SB3 model take recorded actions and evaluate them as its own."""
     steps = iter(actions)
 
     def forward(
@@ -83,9 +81,7 @@ def force_actions(model: PPO, actions: np.ndarray[Any, Any]) -> None:
 )
 @pytest.mark.parametrize("normalize", [False, True])
 def test_one_rollout_gives_the_same_buffer(env_kwargs: dict[str, Any], normalize: bool) -> None:
-    """Observations, rewards with the bootstraps of truncated episodes, values, log-probabilities,
-    advantages, returns.
-    """
+    """Every array agrees, also the bootstrapped rewards of truncated episodes."""
     fast, stock = models(HYPERPARAMETERS | {"normalize": normalize}, env_kwargs)
     collect(fast)
     force_actions(stock, fast.rollout_buffer.actions)
@@ -127,9 +123,7 @@ def test_gradients_equal_autograd(
     normalize: bool,
     layers: str,
 ) -> None:
-    """Every covered configuration, on random data far enough from the old policy that clipping
-    matters.
-    """
+    """Each covered configuration agrees on data where clipping matters."""
     chosen = HYPERPARAMETERS | {
         "policy_kwargs": f"dict(activation_fn={activation}, net_arch={layers})"
     }
@@ -164,7 +158,7 @@ def test_gradients_equal_autograd(
 
 
 def random_rows(model: PPO, rows: int) -> Rows:
-    """Made-up rows of a rollout, with actions as its buffer holds them."""
+    """Build invented rows of a rollout with actions of the buffer's form."""
     rng = np.random.default_rng(3)
     discrete = isinstance(model.action_space, spaces.Discrete)
     actions = (
@@ -183,7 +177,7 @@ def random_rows(model: PPO, rows: int) -> Rows:
 
 
 def sb3_loss(model: PPO, rows: Rows, by: Coefficients) -> torch.Tensor:
-    """The loss of `PPO.train`, as SB3 writes it."""
+    """The loss of `PPO.train` as SB3 writes it."""
     observations, actions, old_values, old_log_prob, advantages, returns = (
         torch.as_tensor(column) for column in rows
     )
@@ -207,9 +201,7 @@ def sb3_loss(model: PPO, rows: Rows, by: Coefficients) -> torch.Tensor:
 
 @pytest.mark.parametrize("activation", ["nn.Tanh", "nn.ReLU"])
 def test_the_forms_of_a_network_agree(activation: str) -> None:
-    """One after another, side by side, and fixed for a rollout: the same outputs, values and
-    gradients but for rounding.
-    """
+    """The three forms of the network give the same outputs and gradients up to rounding."""
     fast, _ = models(
         HYPERPARAMETERS | {"policy_kwargs": f"dict(activation_fn={activation}, net_arch=[16, 8])"},
         {"action": "wide"},
@@ -236,7 +228,7 @@ def test_the_forms_of_a_network_agree(activation: str) -> None:
 @pytest.mark.parametrize("length", [1e-3, 10.0, 1e18, 1e25, np.nan])
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
 def test_clipping_is_torchs(length: float, kind: Any) -> None:
-    """Also of gradients whose squares overflow, and of those that are not numbers."""
+    """Clipping equals torch's, also for overflowing squares and NaN."""
     ours, theirs = (torch.nn.Parameter(torch.ones(5)) for _ in range(2))
     flat_class = flat_optimizer_for(optimizer := kind([ours], lr=0.1))
     assert flat_class is not None
@@ -267,9 +259,7 @@ def test_clipping_is_torchs(length: float, kind: Any) -> None:
 )
 @pytest.mark.parametrize("action", ["discrete", "wide"])
 def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
-    """From one buffer and one seed, all epochs: parameters, Adam's moments and counter, what is
-    logged, and when `target_kl` stops.
-    """
+    """Parameters, Adam's state, logged values and the stop by `target_kl` agree over all epochs."""
     fast, stock = models(HYPERPARAMETERS | changes, {"action": action})
     collect(fast)
     for name in (
@@ -308,10 +298,8 @@ def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> Non
 @pytest.mark.parametrize("changes", [{}, {"normalize_advantage": True}, {"use_rms_prop": False}])
 @pytest.mark.parametrize("action", ["discrete", "wide"])
 def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
-    """Twenty rollouts, each evaluated by both on the same data: parameters, RMSprop's moments and
-    the log stay together.
-    """
-    # A larger epsilon than A2C's: with 1e-5, RMSprop's first steps are the sign of the gradient,
+    """Parameters, RMSprop's state and logged values agree over twenty rollouts."""
+    # A larger epsilon than A2C's, because with 1e-5 RMSprop's first steps are the gradient's sign,
     # rounding included.
     chosen = {
         "n_envs": 3,
@@ -357,10 +345,10 @@ def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
         ("dqn", DQN, {"learning_starts": 50, "batch_size": 8, "train_freq": 40}),
     ],
 )
-def test_stock_sb3_trains_a_saved_model_on(algo: str, stock: Any, changes: dict[str, Any]) -> None:
-    """Each parameter's step counter goes on by one a step, as that of a model that stock SB3 had
-    trained would.
-    """
+def test_sb3_continues_training_a_saved_model(
+    algo: str, stock: Any, changes: dict[str, Any]
+) -> None:
+    """Each parameter's step counter continues as in a model that SB3 trained."""
     trained = train_chain(make_trainer(algo, changes, segment=400, total=400), through_files=False)
     trained.model.save(saved := io.BytesIO())
     saved.seek(0)
@@ -376,7 +364,7 @@ def test_stock_sb3_trains_a_saved_model_on(algo: str, stock: Any, changes: dict[
 
 
 def test_actions_follow_the_policy() -> None:
-    """Gumbel noise draws from the softmax, Gaussian noise from the policy's normal distribution."""
+    """Gumbel noise samples the softmax, and Gaussian noise the policy's normal distribution."""
     for action in ("discrete", "wide"):
         fast, _ = models(HYPERPARAMETERS | {"n_steps": 4000}, {"action": action})
         engine, rng = fast.prepared(), np.random.default_rng(0)
@@ -398,9 +386,7 @@ def test_actions_follow_the_policy() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_schedules_equal_one_stock_learn(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
-    """Learning rate and clip range at every update of three segments are those of one
-    `learn(total_timesteps)`.
-    """
+    """Learning rate and clip range of three segments are those of one `learn`."""
     seen: list[tuple[int, float, float]] = []
     original = BaseAlgorithm._update_learning_rate
 
@@ -422,9 +408,7 @@ def test_schedules_equal_one_stock_learn(monkeypatch: pytest.MonkeyPatch, fast: 
 
 
 def test_exploration_equals_one_stock_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DQN's epsilon, warm-up and target updates run over the whole training, not anew in each
-    segment.
-    """
+    """DQN's epsilon, warm-up and target updates cover the whole training, not each segment."""
     seen: list[tuple[int, float, int]] = []
     original = DQN._on_step
 
@@ -450,7 +434,7 @@ def test_exploration_equals_one_stock_learn(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_advantages_are_sb3s_to_the_bit(n_envs: int) -> None:
-    """Episodes that end anywhere, also with the rollout."""
+    """Advantages agree exactly, wherever episodes end."""
     space, rng = spaces.Box(-1, 1, (2,)), np.random.default_rng(0)
     ours, theirs = (
         RolloutBuffer(50, space, space, n_envs=n_envs, gamma=0.97, gae_lambda=0.9) for _ in range(2)

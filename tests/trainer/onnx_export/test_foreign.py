@@ -1,4 +1,4 @@
-"""Models that somebody else trained, and wheels that an experiment brings."""
+"""Models trained elsewhere are exported, and an experiment's wheels are used."""
 
 import base64
 import hashlib
@@ -37,14 +37,14 @@ from tests.trainer.toy_envs import ToyEnv
 def test_the_algorithm_of_a_file_is_found_without_unpickling(
     tmp_path: Path, kind: Any, action: str, algo: str
 ) -> None:
-    """From the JSON inside; DDPG's policy is TD3's, and acts alike."""
+    """The JSON in the file names the algorithm; DDPG is recognised as TD3, which acts the same."""
     small = {"buffer_size": 10} if kind in (DQN, SAC, DDPG) else {}
     kind("MlpPolicy", ToyEnv(action=action), **small).save(tmp_path / "model.zip")
     assert detect_algorithm(str(tmp_path / "model.zip")) == algo
 
 
 def test_a_foreign_model_with_statistics_is_exported(tmp_path: Path, trainer: Trainer) -> None:
-    """Normalisation goes into the ONNX file: raw observations in, SB3's actions out."""
+    """The ONNX file normalises: raw observations give SB3's actions."""
     env = VecNormalize(DummyVecEnv([lambda: ToyEnv(action="wide")]))
     model = PPO("MlpPolicy", env, n_steps=64).learn(64)
     model.save(tmp_path / "model.zip")
@@ -86,7 +86,7 @@ def test_a_foreign_model_with_statistics_is_exported(tmp_path: Path, trainer: Tr
 
 
 def old_class(kind: type, monkeypatch: pytest.MonkeyPatch) -> type:
-    """One of Gym's classes, in a module of Gym's name, as it was when people saved their agents."""
+    """Build a class in a module named gym, as old models contain it."""
     name = kind.__module__.replace("gymnasium", "gym")
     for part in ("gym", "gym.spaces", name):
         if part not in sys.modules:
@@ -97,8 +97,8 @@ def old_class(kind: type, monkeypatch: pytest.MonkeyPatch) -> type:
     return made
 
 
-def test_a_file_of_gyms_time_is_exported_without_gym(tmp_path: Path, trainer: Trainer) -> None:
-    """The spaces inside are Gym's, which is not installed; so are those of the statistics."""
+def test_a_model_of_gyms_time_is_exported_without_gym(tmp_path: Path, trainer: Trainer) -> None:
+    """The model's spaces and statistics contain classes of Gym, which is not installed."""
     env = VecNormalize(DummyVecEnv([lambda: ToyEnv(action="wide")]))
     model = PPO("MlpPolicy", env, n_steps=64).learn(64)
     raw = np.random.default_rng(0).uniform(-2, 2, (20, 3)).astype(np.float32)
@@ -142,7 +142,7 @@ def test_a_file_of_gyms_time_is_exported_without_gym(tmp_path: Path, trainer: Tr
 def test_a_file_that_is_no_model_is_refused_in_one_line(
     tmp_path: Path, trainer: Trainer, content: bytes
 ) -> None:
-    """Truncated, foreign or empty."""
+    """Truncated, foreign and empty files are refused in one line."""
     (tmp_path / "model.zip").write_bytes(content)
     done = trainer(
         "export",
@@ -172,9 +172,7 @@ gym.register("OwnCartPole-v0", OwnCartPole, max_episode_steps=50)
 
 
 def test_an_environment_from_a_wheel_is_trained_on(tmp_path: Path, trainer: Trainer) -> None:
-    """`package:Env-v0` with arguments and wrappers comes from a wheel beside the file; it goes to
-    `artifacts/` under its digest.
-    """
+    """The wheel beside the experiment file is stored in `artifacts/` under its digest."""
     wheel = tmp_path / "own_envs-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("own_envs/__init__.py", ENV_MODULE)

@@ -1,4 +1,4 @@
-"""Learning curves as JSON lines and as TensorBoard events."""
+"""Learning curves are written as JSON lines and TensorBoard events."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ ONLY_THE_SERVERS = ("grpc", "markdown", "markupsafe", "tensorboard_data_server",
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
-    """Both files of two segments say the same; what is not finite is left out."""
+    """Both files of two segments agree, without values that are not finite."""
     for segment in (1, 2):
         curves = Curves()
         logger = curves.logger()
@@ -53,8 +53,8 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert "train/loss" not in accumulator.Tags()["scalars"]
 
 
-def test_a_training_machine_has_all_that_event_files_need() -> None:
-    """Its wheels leave out TensorBoard's server and what only that imports."""
+def test_a_training_machine_can_write_event_files() -> None:
+    """Its wheels have no TensorBoard server and nothing that only the server imports."""
     program = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({ONLY_THE_SERVERS!r}))\n"
@@ -71,9 +71,7 @@ def test_a_training_machine_has_all_that_event_files_need() -> None:
 
 
 def test_a_segment_ends_with_the_statistics_of_its_episodes() -> None:
-    """All episodes that ended in it, not SB3's last hundred: how many, and mean, spread and
-    extremes of return and length.
-    """
+    """Number, mean, spread and extremes cover all episodes of the segment, not SB3's last 100."""
     trained = train_chain(
         make_trainer(
             "ppo",

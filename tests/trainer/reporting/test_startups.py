@@ -53,14 +53,13 @@ evaluation: {return_range: [0, 500], crash_below: 100}
 """
 
 
-def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_tensorboard(
+def test_a_training_imports_neither_torchs_compiler_nor_tensorboard(
     tmp_path: Path,
 ) -> None:
-    """Two segments with their checkpoints and a policy: 840 modules and 1.4 s of CPU less on every
-    start.
+    """A start saves 840 modules and 1.4 s of CPU.
 
-    TensorBoard's writer of files is imported after the first segment, without torch's. An
-    environment may import both.
+    The training has two segments with checkpoints and a policy. TensorBoard's writer is imported
+    after the first segment, without torch's. An environment may import both.
     """
     (tmp_path / "lean.yaml").write_text(SPEC)
     (tmp_path / "told_package.py").write_text(PACKAGE)
@@ -73,13 +72,13 @@ def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_te
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["path"] == "numpy"
-    assert told["methods"] >= 3, (
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["path"] == "numpy"
+    assert result["methods"] >= 3, (
         "torch wraps its optimizers in another way: look at rl_trainer.training.lean_torch"
     )
-    assert not told["compiler"]
-    assert not told["tensorboard"]
+    assert not result["compiler"]
+    assert not result["tensorboard"]
     events = [
         json.loads(line)
         for line in next((tmp_path / "runs").rglob("trainer.jsonl")).read_text().splitlines()
@@ -98,12 +97,10 @@ def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_te
         (ValueError("the arm is not attached"), None),
     ],
 )
-def test_a_machine_that_has_no_more_of_something_is_told_from_code_that_fails(
+def test_a_lack_of_memory_or_space_is_not_a_failure_of_the_code(
     raised: Exception, cause: TrainerCause | None
 ) -> None:
-    """Also where the user's environment runs into it: another machine helps, other code does
-    not.
-    """
+    """The environment's code may also run out of memory, and another machine helps."""
     found = find_exhaustion(raised)
     assert (found.cause if found else None) is cause
     vec_env = LeanVecEnv([lambda: _Raising(raised)], [0])
@@ -115,7 +112,7 @@ def test_a_machine_that_has_no_more_of_something_is_told_from_code_that_fails(
 
 
 class _Raising(gym.Env[Any, Any]):
-    """Raises when it is stepped."""
+    """An environment that raises in every step."""
 
     observation_space = gym.spaces.Box(-1, 1, (1,))
     action_space = gym.spaces.Discrete(2)

@@ -1,4 +1,4 @@
-"""The table of algorithms against SB3 and sb3-contrib themselves, and one row more."""
+"""The table of algorithms agrees with SB3 and sb3-contrib, and a new algorithm needs one row."""
 
 import inspect
 from pathlib import Path
@@ -27,7 +27,7 @@ from rl_trainer.training.attempts import TrainRequest, run_attempt
 from rl_trainer.training.interruptions import Interruption
 from tests.trainer.toy_envs import ToyEnv
 
-#: Arguments of the constructors that the trainer gives itself, or that are not the user's to give.
+#: Constructor arguments that the trainer sets itself, or that a user may not set.
 OURS = {
     "self",
     "policy",
@@ -62,7 +62,7 @@ def build(row: Algorithm, action: str | None = None, **changes: Any) -> Any:
 
 @EVERY_ROW
 def test_the_settings_are_the_constructors_with_its_defaults(row: Algorithm) -> None:
-    """No hyper-parameter is missing, none is made up, and each default is SB3's."""
+    """The table has every hyper-parameter of the constructor with SB3's default, and no other."""
     parameters = inspect.signature(load_class(row).__init__).parameters
     expected = {name: found.default for name, found in parameters.items() if name not in OURS}
     assert dict(row.settings) == expected
@@ -70,7 +70,7 @@ def test_the_settings_are_the_constructors_with_its_defaults(row: Algorithm) -> 
 
 @EVERY_ROW
 def test_the_action_spaces_are_those_that_sb3_accepts(row: Algorithm) -> None:
-    """SB3's constructor accepts each kind in the table and refuses each of the others."""
+    """SB3's constructor accepts the listed kinds and refuses the others."""
     for kind in KINDS:
         if kind in row.actions:
             build(row, kind)
@@ -81,9 +81,7 @@ def test_the_action_spaces_are_those_that_sb3_accepts(row: Algorithm) -> None:
 
 @EVERY_ROW
 def test_the_family_is_that_of_its_class(row: Algorithm) -> None:
-    """An on-policy algorithm has rollouts, an off-policy one has a replay buffer, the third kind
-    has neither.
-    """
+    """An on-policy class has rollouts, an off-policy class a replay buffer, and others neither."""
     kind = load_class(row)
     families = {
         Family.ON_POLICY: issubclass(kind, OnPolicyAlgorithm),
@@ -99,9 +97,7 @@ def test_the_family_is_that_of_its_class(row: Algorithm) -> None:
 def test_its_policy_is_exported_and_recognised_as_the_table_says(
     row: Algorithm, tmp_path: Path
 ) -> None:
-    """The exporter, the state that a policy carries, and what a saved model tells of its
-    algorithm.
-    """
+    """Exporter, policy state and the recognition of saved models follow the table."""
     model = build(row)
     assert exporter_of(model.policy) is row.exporter
     assert hasattr(model.policy, "lstm_actor") == row.remembers
@@ -112,12 +108,12 @@ def test_its_policy_is_exported_and_recognised_as_the_table_says(
 
 
 def test_every_exporter_has_a_writer() -> None:
-    """Each exporter that the table names has its function in the export."""
+    """The export has a function for each exporter of the table."""
     assert WRITERS.keys() == set(Exporter)
 
 
 class CautiousPPO(PPO):
-    """An algorithm that the table does not have: PPO whose clip range is narrower by a share."""
+    """A PPO variant with a narrower clip range, which the table does not have."""
 
     def __init__(self, policy: Any, env: Any, caution: float = 0.5, **more: Any) -> None:
         super().__init__(policy, env, clip_range=0.2 * (1 - caution), **more)
@@ -149,9 +145,7 @@ evaluation: {return_range: [0, 500], crash_below: 100}
 def test_one_row_more_is_all_that_an_algorithm_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the row, its experiment is read, shown, trained, resumed, exported, recognised and
-    played.
-    """
+    """With one row the experiment is read, shown, trained, resumed, exported and played."""
     path = tmp_path / "cautious.yaml"
     path.write_text(FILE)
     assert "unknown algorithm 'cautious_ppo'" in read_experiment_file(path).problem
@@ -183,8 +177,9 @@ def test_one_row_more_is_all_that_an_algorithm_needs(
 def train(path: Path, store: Path, interrupted_at: int | None = None) -> str:
     """Train the experiment in this process.
 
-    :param interrupted_at: the update during which an interruption is announced; None: none is.
-    :return: the digest of its parameters.
+    :param interrupted_at: the update with an interruption notice; None: no interruption
+
+    :return: the digest of its parameters
     """
     interruption, updates = Interruption(), 0
     original = PPO.train

@@ -1,6 +1,4 @@
-"""Every algorithm: a chain that goes through checkpoints ends where one in memory does, and its
-policy exports.
-"""
+"""For every algorithm, a chain through checkpoints equals one in memory, and the policy exports."""
 
 from typing import Any
 
@@ -163,9 +161,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_chain_through_checkpoints_equals_one_in_memory(name: str) -> None:
-    """Everything that learning depends on is in the checkpoint: parameters, optimizers, statistics,
-    counters, transitions.
-    """
+    """The checkpoint has all that learning depends on."""
     algo, hyperparameters, env_kwargs = CASES[name]
     ends = [
         train_chain(
@@ -179,9 +175,7 @@ def test_a_chain_through_checkpoints_equals_one_in_memory(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_exported_policy_acts_as_the_model(name: str) -> None:
-    """The ONNX file gives `model.predict`'s deterministic actions on sampled and on visited
-    observations.
-    """
+    """The ONNX file gives `model.predict`'s deterministic actions."""
     algo, hyperparameters, env_kwargs = CASES[name]
     trainer = make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200)
     check_exportable(trainer.prepare(0, None))
@@ -213,9 +207,7 @@ def test_the_exported_policy_acts_as_the_model(name: str) -> None:
 
 
 def test_only_what_is_covered_takes_the_numpy_path() -> None:
-    """The path is chosen by the spec: gSDE and dictionaries are left to SB3, and the reason is
-    said.
-    """
+    """The spec selects the path; SB3 trains gSDE and dictionaries, and the reason is logged."""
     paths = {}
     for name in ("ppo", "ppo-stock", "ppo-dict"):
         algo, hyperparameters, env_kwargs = CASES[name]

@@ -1,6 +1,4 @@
-"""Whatever is wrong with a spec is said before anything is trained: in one line, by the name of the
-key, with what is allowed.
-"""
+"""A bad spec is refused before training, in one line with the key and the allowed values."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from tests.trainer.toy_envs import ToyEnv
 
 
 class BrokenEnv(gym.Env[Any, Any]):
-    """Has spaces that nobody can train on, or raises."""
+    """An environment with spaces that cannot be trained on, or one that raises."""
 
     action_space = spaces.Discrete(2)
 
@@ -36,7 +34,7 @@ class BrokenEnv(gym.Env[Any, Any]):
             self.action_space = spaces.Box(-float("inf"), float("inf"), (1,))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Raise, if that is how it is broken."""
+        """Raise, if the environment is broken in this way."""
         raise RuntimeError("no level of that name")
 
 
@@ -48,22 +46,22 @@ PENDULUM = {"env_id": "Pendulum-v1"}
 
 
 def hyper(**values: Any) -> dict[str, Any]:
-    """TINY_PPO with other hyper-parameters."""
+    """Return TINY_PPO with other hyper-parameters."""
     return {"hyperparameters": values}
 
 
 def other(algo: str, **values: Any) -> dict[str, Any]:
-    """Another algorithm, with hyper-parameters of its own."""
+    """Return another algorithm with its hyper-parameters."""
     return {"algo": algo, "hyperparameters": values}
 
 
 def broken(how: str) -> dict[str, Any]:
-    """An environment that cannot be trained on."""
+    """Return an experiment with a broken environment."""
     return {"env_id": "Broken-v0", "env_kwargs": {"how": how}}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         # unknown keys and wrong types
         (
@@ -203,7 +201,7 @@ def broken(how: str) -> dict[str, Any]:
             other("dqn", buffer_size=10**12),
             "buffer_size: 1000000000000 transitions of 52 bytes need 48428.8 GiB.*; set at most ",
         ),
-        # what could not be resumed exactly
+        # settings that could not be resumed exactly
         (
             other("dqn", optimize_memory_usage=True),
             "optimize_memory_usage: true cannot be resumed exactly",
@@ -214,21 +212,17 @@ def broken(how: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_is_wrong_is_named_before_training(changes: dict[str, Any], said: str) -> None:
-    """Most of it is found by key; what only SB3 or the environment can find is said in their
-    words.
-    """
+def test_a_mistake_is_named_before_training(changes: dict[str, Any], message: str) -> None:
+    """Most mistakes are named by key; SB3's and the environment's errors are quoted."""
     document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
-    with pytest.raises(BadInputError, match=said) as raised:
+    with pytest.raises(BadInputError, match=message) as raised:
         make_trainer(frozen(document), "seed-0", None).prepare(0, None)
     assert raised.value.exit_code == 2
     assert len(str(raised.value).splitlines()) == 1
 
 
 def test_every_tuned_entry_is_accepted() -> None:
-    """`hyperparameters: zoo` takes rl_zoo3's values: none of them fails a check of keys, types and
-    ranges.
-    """
+    """The values of rl_zoo3 (`hyperparameters: zoo`) pass every check of keys, types and ranges."""
     from rl_lifecycle.experiment.hyperparameters import resolve_hyperparameters
 
     for algo, environments in TUNED.items():
@@ -243,19 +237,17 @@ def test_every_tuned_entry_is_accepted() -> None:
 def test_a_checkpoint_of_another_spec_is_refused(
     tmp_path: Path, trainer: Trainer, write_spec: Any
 ) -> None:
-    """Two specs of the same run must not continue each other; a wheel that is not there is named,
-    too.
-    """
+    """Two specs of one run may not continue each other, and a missing wheel is named."""
     store = str(tmp_path / "store")
     json_of(
         trainer("train", "--spec", str(write_spec(TINY_PPO)), "--store", store, "--json", "--quiet")
     )
-    for document, said in (
+    for document, part in (
         (merged(TINY_PPO, hyperparameters={"gamma": 0.9}), "is a checkpoint of another spec"),
     ):
         done = trainer("train", "--spec", str(write_spec(document)), "--store", store, "--quiet")
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-        assert said in done.stderr
+        assert part in done.stderr
     file = tmp_path / "own.yaml"
     file.write_text(
         "{env_id: CartPole-v1, algo: ppo, total_timesteps: 1000, requirements: [nowhere.whl], "

@@ -1,6 +1,4 @@
-"""A replay buffer that the machine cannot hold is refused before anything is trained, and no other
-is.
-"""
+"""Only a replay buffer that the machine cannot hold is refused before training."""
 
 import sys
 import tracemalloc
@@ -51,7 +49,7 @@ HER: dict[str, Any] = {
 def test_the_size_of_a_transition_is_what_sb3s_buffer_takes(
     algo: str, hyperparameters: dict[str, Any], env_kwargs: dict[str, Any]
 ) -> None:
-    """Reckoned from the spaces, because a buffer that is too large cannot be built to look at."""
+    """The size is computed from the spaces, because a too large buffer cannot be built."""
     model = make_trainer(algo, OFF_POLICY | hyperparameters, env_kwargs=env_kwargs).prepare(0, None)
     columns = [
         getattr(model.replay_buffer, name) for name in COLUMNS if hasattr(model.replay_buffer, name)
@@ -68,9 +66,7 @@ def test_the_size_of_a_transition_is_what_sb3s_buffer_takes(
 
 
 def test_only_what_is_larger_than_the_memory_is_refused_with_what_would_fit() -> None:
-    """A million transitions of 52 bytes are 49.6 MiB; without a replay buffer there is nothing to
-    check.
-    """
+    """A million transitions of 52 bytes are 49.6 MiB; without a buffer nothing is checked."""
     trainer = make_trainer("dqn", {}, env_id="CartPole-v1")
     env, settings = trainer.factory.make(1, 0), trainer.builder.settings
     assert buffer_size(settings) == 1_000_000
@@ -103,10 +99,10 @@ def test_only_what_is_larger_than_the_memory_is_refused_with_what_would_fit() ->
         (ReplayNeeds(10, 200, 300), 1_000, 203_000),
     ],
 )
-def test_what_is_taken_at_once_counts_and_what_is_never_filled_does_not(
+def test_memory_counts_if_it_is_allocated_at_once(
     needs: ReplayNeeds, size: int, expected: int
 ) -> None:
-    """HER makes its dictionaries beforehand."""
+    """HER allocates its dictionaries in advance, and unused rows of a buffer take no memory."""
     assert needs.bytes_of(size) == expected
 
 
@@ -116,18 +112,18 @@ def test_what_is_taken_at_once_counts_and_what_is_never_filled_does_not(
     total=st.integers(1, 9_000),
     memory=st.integers(-9, 10**6),
 )
-def test_the_size_that_would_fit_fits_and_no_larger_one(
+def test_the_suggested_size_is_the_largest_that_fits(
     row: int, fixed: int, total: int, memory: int
 ) -> None:
-    """What a person is told to set is not refused in its turn."""
+    """The suggested size is accepted, and the next larger one is refused."""
     needs = ReplayNeeds(row, fixed, total)
     largest = needs.largest(memory)
     assert 0 <= needs.bytes_of(largest) <= max(memory, 0)
     assert largest == sys.maxsize or needs.bytes_of(largest + 1) > memory
 
 
-def test_hers_dictionaries_take_about_what_is_reckoned() -> None:
-    """At the peak of making them, which is the same for every size."""
+def test_hers_dictionaries_take_about_the_computed_memory() -> None:
+    """The memory is measured at its peak, which grows with the size."""
     model = make_trainer(
         "sac", OFF_POLICY | HER | {"n_envs": 1}, env_kwargs={"observation": "goal", "action": "box"}
     ).prepare(0, None)
@@ -141,12 +137,10 @@ def test_hers_dictionaries_take_about_what_is_reckoned() -> None:
     assert 0.9 < peak / rows / (transition_bytes(*spaces, her=True) + INFOS) < 1.1
 
 
-def test_a_trial_that_began_on_a_larger_machine_is_not_called_wrong(
+def test_a_trial_from_a_larger_machine_is_not_bad_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before it begins the spec asks for too much (2); once it was trained somewhere, the machine
-    has too little (71).
-    """
+    """Before the training the spec asks for too much (2); later the machine has too little (71)."""
     document = {
         **TINY_PPO,
         "algo": "dqn",

@@ -1,6 +1,4 @@
-"""Whatever falls or rises over a training does so over all of it, as in one stock `learn`: not anew
-in each segment.
-"""
+"""Schedules cover the whole training as in one `learn` of SB3, not each segment."""
 
 from typing import Any
 
@@ -60,15 +58,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def test_every_algorithm_is_in_the_table() -> None:
-    """A new one must not be forgotten."""
+    """Every algorithm has a case here."""
     assert CASES.keys() == ALGORITHMS.keys()
 
 
 @pytest.mark.parametrize("algo", CASES)
 def test_schedules_equal_one_stock_learn(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learning rates, clip ranges, epsilon, warm-up and counters at every update of three segments
-    are those of one `learn`.
-    """
+    """Every update of three segments has the learning rate, epsilon and counters of one `learn`."""
     hyperparameters, env_kwargs = CASES[algo]
     seen: list[tuple[Any, ...]] = []
     kind = load_class(ALGORITHMS[algo])
@@ -82,7 +78,7 @@ def test_schedules_equal_one_stock_learn(algo: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(kind, name, spy)
     env_id = (
         "Pendulum-v1" if algo == "ars" else TOY
-    )  # episodes of one length, so that iterations are, too
+    )  # episodes of one length, so that iterations have one length, too
     chosen = {"env_id": env_id, "env_kwargs": env_kwargs, "fast": False}
     train_chain(
         make_trainer(algo, hyperparameters, segment=SEGMENT, total=3 * SEGMENT, **chosen),
@@ -92,11 +88,11 @@ def test_schedules_equal_one_stock_learn(algo: str, monkeypatch: pytest.MonkeyPa
     seen.clear()
     make_trainer(algo, hyperparameters, **chosen).prepare(0, None).learn(3 * SEGMENT)
     assert chain == seen
-    assert len({row[1:3] for row in chain}) >= 6  # something falls in every segment
+    assert len({row[1:3] for row in chain}) >= 6  # a value falls in every segment
 
 
 def _scheduled(model: Any) -> tuple[Any, ...]:
-    """All that changes with the progress, right after an update."""
+    """Return all scheduled values after an update."""
     progress = model._current_progress_remaining
     schedules = [
         getattr(model, name, None) for name in ("clip_range", "clip_range_vf", "delta_std_schedule")

@@ -1,4 +1,4 @@
-"""The trainer as a process: killed, interrupted, fenced, and asked again."""
+"""The trainer as a process: killed, interrupted, fenced and started again."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from tests.kill_rounds import seeds
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 
-#: `make soak` sets hundreds.
+#: The number of kills; `make soak` sets hundreds.
 KILLS = len(seeds(10))
-#: The longer the run, the longer it may take on a busy machine.
+#: Longer runs get more time on a busy machine.
 PATIENCE_S = 300.0 + 10 * KILLS
 SMALL = {
     "buffer_size": 2_500,
@@ -38,8 +38,9 @@ HER = {
     "gradient_steps": 1,
     "policy_kwargs": "dict(net_arch=[8])",
 }
-#: What is killed, and its share of the kills: without a replay buffer, with one that is overwritten
-#: in mid-chunk (HER's in the middle of episodes, some of which lie over its end), with an LSTM.
+#: The trials that are killed, and their share of the kills. They have no replay buffer, one that is
+#: overwritten in mid-chunk, or an LSTM. HER's buffer is overwritten in the middle of episodes, and
+#: some of its episodes wrap around the buffer's end.
 KILLED: dict[str, tuple[dict[str, Any], float]] = {
     "ppo": (merged(TINY_PPO, total_timesteps=2048 * 30, hyperparameters={"n_epochs": 6}), 0.3),
     "dqn": (
@@ -98,7 +99,7 @@ def heartbeat(store: Path) -> Heartbeat:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
-    """Wait for something that another process does."""
+    """Wait for a condition that another process fulfils."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -106,13 +107,13 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
 
 
 def head_step(store: Path) -> int:
-    """The step that the head has committed; 0 if there is no head yet."""
+    """Return the head's committed step, or 0 without a head."""
     head = store / "checkpoints/tiny/test/seed-0/head.json"
     return int(json.loads(head.read_bytes())["step"]) if head.exists() else 0
 
 
 def is_training_beyond(store: Path, step: int) -> bool:
-    """Whether the newest heartbeat comes from the training loop, after a step."""
+    """Return whether the newest heartbeat comes from the training loop after a step."""
     return (
         (store / HEARTBEAT).exists()
         and heartbeat(store).state is TrainerState.TRAINING
@@ -125,10 +126,9 @@ def is_training_beyond(store: Path, step: int) -> bool:
 def test_killed_at_random_instants_equals_uninterrupted(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any, name: str
 ) -> None:
-    """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a
-    run left alone.
+    """Kills by SIGKILL during training, commits and exports do not change the final digest.
 
-    A kill counts if it left something to train.
+    A kill counts if it left steps to train.
     """
     document, share = KILLED[name]
     wanted, spec, rng = math.ceil(KILLS * share), str(write_spec(document)), random.Random(7)
@@ -138,7 +138,7 @@ def test_killed_at_random_instants_equals_uninterrupted(
         ).finish(PATIENCE_S)
     )
     kills = trial = 0
-    while kills < wanted:  # a trial that ends sooner than that is followed by another
+    while kills < wanted:  # another trial follows one that ends sooner
         assert trial < 10 + 3 * wanted, "the trials end before they are killed: make them longer"
         store, killed, trial = tmp_path / f"killed-{trial}", True, trial + 1
         while killed:
@@ -161,9 +161,7 @@ def test_killed_at_random_instants_equals_uninterrupted(
 def test_sigterm_finishes_uploads_and_says_interrupted(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """On SIGTERM the trainer exits with 75, the heartbeat says INTERRUPTED, and the next start goes
-    on and finishes.
-    """
+    """The trainer exits with 75, the heartbeat says INTERRUPTED, and the next start finishes."""
     spec, store = (
         str(write_spec(merged(TINY_PPO, total_timesteps=30_720, hyperparameters={"n_epochs": 20}))),
         tmp_path / "store",
@@ -183,9 +181,7 @@ def test_sigterm_finishes_uploads_and_says_interrupted(
 def test_a_zombie_is_fenced(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """When a second attempt takes the trial over, the first ends with 76 and does not overwrite the
-    second's heartbeat.
-    """
+    """The first attempt ends with 76 and keeps the second attempt's heartbeat."""
     spec, store = (
         str(
             write_spec(merged(TINY_PPO, total_timesteps=200_000, hyperparameters={"n_epochs": 20}))
@@ -208,9 +204,7 @@ def test_a_zombie_is_fenced(
 def test_every_segment_end_leaves_a_policy_and_the_last_one_says_so(
     tmp_path: Path, trainer: Trainer, write_spec: Any
 ) -> None:
-    """Each checkpoint has a policy whose record came last; only the end of training is final, and
-    replay repeats it.
-    """
+    """Each checkpoint has a policy, whose record is written last; only the last is final."""
     spec, store = str(write_spec(TINY_PPO)), tmp_path / "store"
     result = json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
     paths = sorted((store / "policies/tiny/test/seed-0").glob("*.json"))
@@ -229,9 +223,7 @@ def test_every_segment_end_leaves_a_policy_and_the_last_one_says_so(
 def test_a_damaged_replay_buffer_falls_back_and_the_end_is_the_same(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """A chunk is read when the buffer is filled: one that is not what was recorded sends the
-    training back one checkpoint.
-    """
+    """A damaged chunk is found when the buffer is filled; training goes back one checkpoint."""
     document = {
         **TINY_PPO,
         "algo": "dqn",
@@ -262,7 +254,7 @@ def test_a_damaged_replay_buffer_falls_back_and_the_end_is_the_same(
 def test_a_policy_that_was_not_written_is_written_on_resume(
     tmp_path: Path, trainer: Trainer, write_spec: Any
 ) -> None:
-    """The machine may vanish between the head and the policy: the next attempt completes it."""
+    """The machine may vanish between head and policy, so the next attempt writes the policy."""
     spec, store = str(write_spec(TINY_PPO)), tmp_path / "store"
     json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
     record = store / "policies/tiny/test/seed-0/000000006144.json"
@@ -276,9 +268,7 @@ def test_a_policy_that_was_not_written_is_written_on_resume(
 def test_an_experiment_file_is_frozen_once_and_a_changed_one_is_refused(
     tmp_path: Path, trainer: Trainer
 ) -> None:
-    """The YAML becomes the run `local`; trained again it is already done, changed it is refused in
-    one line.
-    """
+    """The YAML is the run `local`; the same file is done already, a changed one is refused."""
     file, store = tmp_path / "tiny.yaml", tmp_path / "store"
     file.write_text(yaml.safe_dump(TINY_PPO))
     first = json_of(
@@ -298,9 +288,7 @@ def test_an_experiment_file_is_frozen_once_and_a_changed_one_is_refused(
 def test_another_numeric_class_waits_or_is_marked(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """A checkpoint of other hardware is not gone on from, unless the spec says so; then the digest
-    is not comparable.
-    """
+    """A checkpoint of other hardware is refused, or marked as not comparable."""
     other = {"OPENBLAS_CORETYPE": "Haswell"}
     for choice in ("wait", "continue"):
         document = merged(TINY_PPO, total_timesteps=20_480, compute={"on_other_hardware": choice})

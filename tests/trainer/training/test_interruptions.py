@@ -1,4 +1,4 @@
-"""Spot notices from a metadata service, and how long uploads may go on after one."""
+"""Spot notices from the metadata service, and uploads after a notice."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ NOTICE = '{"action": "terminate", "time": "2026-01-01T00:02:00Z"}'
 
 
 class FakeMetadata(ThreadingHTTPServer):
-    """EC2's metadata service, version 2: a token first, then the notice, if there is one."""
+    """EC2's metadata service, version 2, which asks for a token and may have a notice."""
 
     notice: str | None = None
     rebalance: str | None = None
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     server: FakeMetadata
 
     def do_PUT(self) -> None:
-        """Hand out a token."""
+        """Give a token."""
         asked = (
             self.path == "/latest/api/token"
             and self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200 if asked else 400, self.server.token)
 
     def do_GET(self) -> None:
-        """Hand out the notice."""
+        """Give the notice."""
         if self.headers["X-aws-ec2-metadata-token"] != self.server.token:
             self.reply(401, "")
         else:
@@ -56,12 +56,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Keep the tests' output clean."""
 
 
 @pytest.fixture
 def metadata() -> Iterator[FakeMetadata]:
-    """A metadata service on the loopback."""
+    """A metadata service on the loopback interface."""
     with FakeMetadata(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -69,7 +69,7 @@ def metadata() -> Iterator[FakeMetadata]:
 
 
 def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch asks every few seconds, and keeps the action and its time as the reason."""
+    """The watch asks every few seconds and keeps the notice's action and time as the reason."""
     monkeypatch.setenv(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}"
     )
@@ -84,18 +84,16 @@ def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.Monke
     interruption.close()
 
 
-@pytest.mark.parametrize("said", ['{"noticeTime": "2026-01-01T00:02:00Z"}', "soon"])
-def test_a_rebalance_recommendation_is_remembered_and_stops_nothing(
-    metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch, said: str
+@pytest.mark.parametrize("notice", ['{"noticeTime": "2026-01-01T00:02:00Z"}', "soon"])
+def test_a_rebalance_recommendation_is_stored_and_stops_nothing(
+    metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch, notice: str
 ) -> None:
-    """It is no notice, whatever form it has, and the watch goes on to the notice that may
-    follow.
-    """
+    """A recommendation of any form is no notice, and the watch continues."""
     monkeypatch.setenv(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}"
     )
     monkeypatch.setattr(interruptions, "POLL_S", 0.02)
-    interruption, metadata.rebalance = Interruption(), said
+    interruption, metadata.rebalance = Interruption(), notice
     interruption.watch_ec2()
     wait_for(lambda: interruption.rebalance_at is not None)
     assert interruption.notice == ""
@@ -103,20 +101,18 @@ def test_a_rebalance_recommendation_is_remembered_and_stops_nothing(
     metadata.notice = NOTICE
     wait_for(lambda: bool(interruption.notice))
     assert interruption.rebalance_at == seen
-    assert said == "soon" or seen == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+    assert notice == "soon" or seen == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
     interruption.close()
 
 
 def test_no_metadata_service_is_no_notice() -> None:
-    """On a laptop nothing answers, and nothing happens."""
+    """Without an answer, as on a laptop, there is no notice."""
     assert find_rebalance("http://127.0.0.1:9") is None
     assert find_spot_action("http://127.0.0.1:9") is None
 
 
-def test_uploads_may_go_on_for_a_while_after_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that is under way is waited for; one that hangs is given up before the machine is
-    gone.
-    """
+def test_uploads_may_continue_for_a_while_after_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running commit is waited for, and a hanging one is abandoned before the machine ends."""
     monkeypatch.setattr(interruptions, "GRACE_S", 0.3)
     done, never = threading.Event(), threading.Event()
     interruption = Interruption()
@@ -133,9 +129,7 @@ def test_uploads_may_go_on_for_a_while_after_a_notice(monkeypatch: pytest.Monkey
 
 
 def test_a_loop_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment that hangs must not keep the process beyond the machine; after a clean end
-    nothing is called.
-    """
+    """A hanging environment's process is ended; after a clean end nothing is called."""
     monkeypatch.setattr(interruptions, "DEADLINE_S", 0.05)
     ended, late = threading.Event(), threading.Event()
     Interruption(ended.set).give_notice("SIGTERM")
@@ -147,9 +141,7 @@ def test_a_loop_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_commits_run_in_order_beside_the_training_and_their_errors_come_back() -> None:
-    """A second job waits for the first; what a job raises is raised at the next call, and no
-    further job runs.
-    """
+    """The next job waits, and a job's error is raised at the next call and stops later jobs."""
     order: list[int] = []
     committer = Committer()
     committer.submit(lambda: (time.sleep(0.05), order.append(1)))

@@ -1,6 +1,4 @@
-"""Specs and versions of the release that recorded updates as CUDA graphs, which the trainer no
-longer does.
-"""
+"""Specs and versions of the release that had CUDA graphs can be read."""
 
 import json
 from pathlib import Path
@@ -23,7 +21,7 @@ RELEASE = "release 0.2.0 removed"
 
 
 def test_a_stored_spec_that_asked_for_graphs_is_read_and_keeps_its_bytes() -> None:
-    """Its digest stands in checkpoints and versions."""
+    """Its bytes stay, because checkpoints and versions contain its digest."""
     data = SPEC.read_bytes()
     spec = Spec.from_json(data)
     assert spec.experiment.compute.gpu_updates == "cuda_graphs"
@@ -31,20 +29,20 @@ def test_a_stored_spec_that_asked_for_graphs_is_read_and_keeps_its_bytes() -> No
     assert spec.sha256 == "a742420814d09386fba3e2e8957cb2f80573fb282ee84439b056ee9e0474dff9"
 
 
-def test_a_stored_spec_that_asked_for_graphs_is_trained_by_sb3_and_the_log_says_so(
+def test_a_stored_spec_with_graphs_is_trained_by_sb3(
     tmp_path: Path,
 ) -> None:
-    """SB3's own updates trained, too, where the earlier release could not record."""
+    """SB3 trains it, as the earlier release did without a GPU, and the log says so."""
     done = run_attempt(TrainRequest(str(SPEC), str(tmp_path), quiet=True), Interruption())
     assert (done["path"], done["step"]) == ("torch", 256)
     log = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*") if path.is_file())
     assert f"on torch ({RELEASE} compute.gpu_updates: cuda_graphs)" in log
 
 
-def test_a_training_that_began_with_graphs_does_not_go_on_without_them(
+def test_a_training_begun_with_graphs_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names the release, because no other machine would help."""
+    """The message names the release, because no machine can continue it."""
     monkeypatch.setattr(
         trials,
         "numeric_class",
@@ -63,9 +61,7 @@ def test_a_training_that_began_with_graphs_does_not_go_on_without_them(
 def test_a_replay_is_not_comparable_if_graphs_trained(
     path: str, tmp_path: Path, trainer: Trainer
 ) -> None:
-    """Nothing is trained then. A version that asked for graphs and was trained by SB3 is compared
-    as always.
-    """
+    """Such a replay trains nothing; a version that SB3 trained is compared as usual."""
     manifest = tmp_path / "manifest.json"
     claim: dict[str, Any] = {
         "trial": "seed-0",
@@ -77,10 +73,10 @@ def test_a_replay_is_not_comparable_if_graphs_trained(
     manifest.write_text(json.dumps(claim))
     answer = json_of(trainer("replay", "--manifest", str(manifest), "--spec", str(SPEC), "--json"))
     assert (answer["expected"], answer["equal"]) == ("a" * 64, False)
-    said = [line for line in answer["differences"] if line.startswith("NOT_COMPARABLE")]
+    reasons = [line for line in answer["differences"] if line.startswith("NOT_COMPARABLE")]
     if path == "graphs":
         assert (answer["digest"], answer["same_numeric_class"]) == ("", False)
-        assert f"{RELEASE} the trainer's path graphs" in said[0]
+        assert f"{RELEASE} the trainer's path graphs" in reasons[0]
     else:
         assert len(answer["digest"]) == 64
-        assert not said
+        assert not reasons

@@ -1,4 +1,4 @@
-"""What ends a segment early, and what its environments are."""
+"""Errors and notices that end a segment early, and a segment's environments."""
 
 from typing import Any
 
@@ -25,14 +25,14 @@ SMALL: dict[str, Any] = {
 
 
 class PoisonedEnv(ToyEnv):
-    """Rewards NaN from the 150th step on, or raises."""
+    """Rewards NaN, or raises, from the 150th step on."""
 
     def __init__(self, poison: str) -> None:
         super().__init__(action="box")
         self.poison, self.steps = poison, 0
 
     def step(self, action: Any) -> Any:
-        """Step, and at some time go wrong."""
+        """Step, and fail at the given step."""
         self.steps += 1
         if self.steps > 150 and self.poison == "raise":
             raise RuntimeError("the simulator has exploded")
@@ -47,7 +47,7 @@ gym.register("Poisoned-v0", f"{__name__}:PoisonedEnv", max_episode_steps=20)
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_nan_is_called_diverged(fast: bool) -> None:
-    """Also when it shows first as an error of the environment or of torch's distributions."""
+    """NaN is DIVERGED, also if the environment or torch's distributions raise first."""
     trainer = make_trainer(
         "ppo",
         SMALL,
@@ -62,7 +62,7 @@ def test_nan_is_called_diverged(fast: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algo", "changes", "said"),
+    ("algo", "changes", "message"),
     [
         (
             "ppo",
@@ -83,21 +83,17 @@ def test_nan_is_called_diverged(fast: bool) -> None:
 )
 @pytest.mark.parametrize("fast", [True, False])
 def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(
-    algo: str, changes: dict[str, Any], said: str, fast: bool
+    algo: str, changes: dict[str, Any], message: str, fast: bool
 ) -> None:
-    """Numbers that are still finite are no training that anybody waits for: it stops at the
-    segment's end, with the reason.
-    """
+    """A training with absurd but finite numbers stops at the segment's end with the reason."""
     trainer = make_trainer(algo, changes, env_id="CartPole-v1", segment=1000, total=2000, fast=fast)
-    with pytest.raises(DivergedError, match=said):
+    with pytest.raises(DivergedError, match=message):
         train_chain(trainer, through_files=False)
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_deviation_that_has_gone_to_nothing_is_called_diverged(fast: bool) -> None:
-    """Its logarithm is finite; torch's distribution refuses a deviation of zero with an error of
-    its own.
-    """
+def test_a_deviation_of_zero_is_called_diverged(fast: bool) -> None:
+    """A deviation of zero, which torch's distribution refuses, is DIVERGED."""
     changes = {"n_envs": 2, "n_steps": 32, "learning_rate": 100.0}
     trainer = make_trainer(
         "a2c", changes, env_kwargs={"action": "box"}, segment=1280, total=1280, fast=fast
@@ -107,13 +103,13 @@ def test_a_deviation_that_has_gone_to_nothing_is_called_diverged(fast: bool) -> 
 
 
 def test_rewards_that_are_numpys_numbers_pass_the_checker() -> None:
-    """BipedalWalker gives `float32`: SB3 trains on it, and only its checker minds."""
+    """SB3 trains on BipedalWalker's `float32` rewards, and only its checker refuses them."""
     factory = make_trainer("ppo", SMALL, env_id="BipedalWalker-v3").factory
     assert isinstance(check_environment(factory).unwrapped, BipedalWalker)
 
 
 def test_an_environment_with_goals_passes_the_checker() -> None:
-    """The checker asks the environment for its rewards, within its wrappers."""
+    """The checker calls `compute_reward` within the wrappers."""
     factory = make_trainer(
         "sac",
         {"policy": "MultiInputPolicy", "replay_buffer_class": "HerReplayBuffer"},
@@ -123,9 +119,7 @@ def test_an_environment_with_goals_passes_the_checker() -> None:
 
 
 def test_the_largest_reward_is_seen_by_its_size() -> None:
-    """Of every environment and step, also of those that a replay buffer has from earlier
-    segments.
-    """
+    """The largest reward covers every environment and step, also of earlier segments."""
     small = {"learning_starts": 100, "policy_kwargs": "dict(net_arch=[8])"}
     trainer = make_trainer("sac", small, env_id="Pendulum-v1", segment=400, total=400)
     model = train_chain(trainer, through_files=False).model
@@ -137,7 +131,7 @@ def test_the_largest_reward_is_seen_by_its_size() -> None:
 
 
 def test_an_error_of_the_environment_is_called_so() -> None:
-    """With the environment's own words."""
+    """The environment's own message is kept."""
     trainer = make_trainer(
         "ppo", SMALL, env_id="Poisoned-v0", env_kwargs={"poison": "raise"}, segment=1000, total=1000
     )
@@ -145,8 +139,8 @@ def test_an_error_of_the_environment_is_called_so() -> None:
         train_chain(trainer, through_files=False)
 
 
-def test_the_lean_vec_env_gives_what_sb3s_gives() -> None:
-    """Observations, rewards, ends, terminal observations and episode statistics, step by step."""
+def test_the_lean_vec_env_gives_the_same_as_sb3s() -> None:
+    """Observations, rewards, ends and episode statistics agree in each step."""
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     trainer = make_trainer("ppo", SMALL)
@@ -169,7 +163,7 @@ def test_the_lean_vec_env_gives_what_sb3s_gives() -> None:
 
 
 def test_two_trials_and_two_segments_share_no_environment_seed() -> None:
-    """Each environment of each segment of each trial has a seed of its own."""
+    """Each environment of each segment of each trial has its own seed."""
     seeds = [
         tuple(make_trainer("ppo", SMALL, seed=trial).factory.make(trial, segment)._seeds)
         for trial in (1, 2)
@@ -180,7 +174,7 @@ def test_two_trials_and_two_segments_share_no_environment_seed() -> None:
 
 
 def test_a_notice_ends_the_training_at_the_next_step() -> None:
-    """The segment is not committed: only segment ends are."""
+    """The running segment is not committed."""
     from rl_trainer.errors import InterruptedTrainingError
 
     interruption = Interruption()

@@ -1,6 +1,4 @@
-"""A warm start: the champion's parameters, with or without its optimizer, also when the spec
-changed compatibly.
-"""
+"""A warm start takes the champion's parameters, with or without its optimizer."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +24,7 @@ SMALL: dict[str, Any] = {
 
 
 def warm_start(trained: TrainedSegment, algo: str, *, optimizer: bool = False) -> WarmStart:
-    """What a version of this model would hold."""
+    """Build the warm start that a version of this model stores."""
     space, stack = raw_space(trained.model.env)
     exported = export_policy(
         trained.model,
@@ -45,17 +43,15 @@ def warm_start(trained: TrainedSegment, algo: str, *, optimizer: bool = False) -
 
 @pytest.fixture(scope="module")
 def champion() -> WarmStart:
-    """PPO with normalisation."""
+    """A PPO model with normalisation."""
     return warm_start(
         train_chain(make_trainer("ppo", SMALL | {"normalize": True}), through_files=False), "ppo"
     )
 
 
 @pytest.mark.parametrize("algo", ["ppo", "a2c", "sac", "td3", "dqn", "ppo_lstm", "crossq", "ars"])
-def test_parameters_and_if_wanted_the_optimizer_are_the_champions(algo: str) -> None:
-    """All of the state is the champion's when the optimizer is wanted, none of the optimizer's when
-    it is not.
-    """
+def test_a_warm_start_takes_parameters_and_optionally_the_optimizer(algo: str) -> None:
+    """With the optimizer all state is the champion's; without it only the parameters are."""
     _, hyperparameters, env_kwargs = CASES[algo]
     trained = train_chain(
         make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False
@@ -87,17 +83,15 @@ def test_parameters_and_if_wanted_the_optimizer_are_the_champions(algo: str) -> 
         {"gamma": 0.9, "ent_coef": 0.1, "clip_range": "lin_0.3"},
     ],
 )
-def test_a_spec_that_changed_compatibly_goes_on(
-    champion: WarmStart, changes: dict[str, Any]
-) -> None:
-    """Whatever leaves the policy's actions as they are."""
+def test_a_compatibly_changed_spec_continues(champion: WarmStart, changes: dict[str, Any]) -> None:
+    """The changes leave the policy's actions as they are."""
     trainer = make_trainer("ppo", SMALL | {"normalize": True} | changes)
     trainer.initial = champion
     check_acts_alike(trainer.prepare(0, None), champion)
 
 
-def test_another_algorithm_with_the_same_policy_goes_on(champion: WarmStart) -> None:
-    """A2C begins with PPO's policy; its optimizer is RMSprop, which cannot take Adam's moments."""
+def test_another_algorithm_with_the_same_policy_continues(champion: WarmStart) -> None:
+    """A2C starts with PPO's policy, and its RMSprop takes no Adam moments."""
     trainer = make_trainer(
         "a2c", {"n_envs": 2, "normalize": True, "policy_kwargs": "dict(net_arch=[8])"}
     )
@@ -115,7 +109,7 @@ def test_another_algorithm_with_the_same_policy_goes_on(champion: WarmStart) -> 
 
 
 @pytest.mark.parametrize(
-    ("changes", "env_kwargs", "said"),
+    ("changes", "env_kwargs", "message"),
     [
         (
             {"policy_kwargs": "dict(net_arch=[4])"},
@@ -134,18 +128,18 @@ def test_another_algorithm_with_the_same_policy_goes_on(champion: WarmStart) -> 
         ({}, {"action": "box"}, "policy/action_net"),
     ],
 )
-def test_what_would_act_otherwise_is_refused(
-    champion: WarmStart, changes: dict[str, Any], env_kwargs: dict[str, Any], said: str
+def test_an_incompatible_champion_is_refused(
+    champion: WarmStart, changes: dict[str, Any], env_kwargs: dict[str, Any], message: str
 ) -> None:
-    """By the name of the first array that does not fit, or by what the policy does."""
+    """The message names the first array that does not fit, or the difference in the policy."""
     trainer = make_trainer("ppo", SMALL | {"normalize": True} | changes, env_kwargs=env_kwargs)
     trainer.initial = champion
-    with pytest.raises(BadInputError, match=f"init_from: .*{said}"):
+    with pytest.raises(BadInputError, match=f"init_from: .*{message}"):
         check_acts_alike(trainer.prepare(0, None), champion)
 
 
 def test_a_champion_without_an_optimizer_says_so(champion: WarmStart) -> None:
-    """One that was imported has parameters alone."""
+    """An imported champion has parameters only."""
     bare = {name: array for name, array in champion.arrays.items() if ".optimizer/" not in name}
     trainer = make_trainer("ppo", SMALL | {"normalize": True})
     trainer.initial = WarmStart(bare, champion.policy, optimizer=True)

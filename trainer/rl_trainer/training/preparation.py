@@ -2,12 +2,11 @@
 
 import functools
 
-from rl_lifecycle.storage.stores import ObjectStore
-
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.experiment import why_removed
 from rl_lifecycle.experiment.hyperparameters import check_segment
 from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_trainer.environments.factory import EnvironmentFactory, check_environment, max_episode_steps
 from rl_trainer.errors import BadInputError, OutOfMemoryError
 from rl_trainer.onnx_export.export import check_exportable

@@ -1,8 +1,7 @@
-"""What each service reports of a resource, in the words of the template that made it.
+"""Read resources through their own services, with the property names of CloudFormation.
 
-Each reader asks the resource's own service and returns properties by their names in CloudFormation.
-A property that a reader does not return counts as lost, so a template cannot gain one that nobody
-reads.
+A property that a reader does not return counts as lost, so a template cannot gain a property that
+no reader checks.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ Reader = Callable[[Stage, str, Properties], View]
 
 
 class Resolver(Stage):
-    """A deployed stack whose template is worked out whole, with the functions and attributes that
-    only some properties use.
-    """
+    """A deployed stack whose whole template is resolved, also functions that few properties use."""
 
     def _function(self, name: str, operand: Any) -> Any:
         if name == "Fn::Select":
@@ -59,9 +56,7 @@ class Resolver(Stage):
 
 
 def differences(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
-    """Name what a template says and its service does not report so; what it reports besides is its
-    own affair.
-    """
+    """List the template's properties that the service reports differently."""
     yield from _differences(canonical(expected), canonical(actual), path)
 
 
@@ -81,7 +76,7 @@ def _differences(expected: Any, actual: Any, path: str) -> Iterator[str]:
 
 
 def _is_same(expected: Any, actual: Any) -> bool:
-    """Whether two values are the same text or the same number."""
+    """Return whether two values are the same text or the same number."""
     try:
         return bool(expected == actual or float(expected) == float(actual))
     except (TypeError, ValueError):
@@ -93,7 +88,7 @@ def _document(text: Any) -> Any:
 
 
 def _ours(tags: Any) -> list[dict[str, str]]:
-    """Tags without those that CloudFormation sets by itself, as a list of keys and values."""
+    """Return tags as keys and values, without those that CloudFormation adds."""
     pairs = (
         tags.items()
         if isinstance(tags, Mapping)
@@ -103,9 +98,7 @@ def _ours(tags: Any) -> list[dict[str, str]]:
 
 
 def with_stack_tags(wanted: Properties, environment: str) -> View:
-    """Add the stack's own tag, which CloudFormation gives to every resource that can bear it, to a
-    resource's tags.
-    """
+    """Add the tag that CloudFormation gives to every taggable resource of a stack."""
     tags = [tag for tag in wanted.get("Tags", ()) if tag["Key"] != DEPLOYMENT_TAG]
     return {
         **wanted,
@@ -117,8 +110,7 @@ def with_stack_tags(wanted: Properties, environment: str) -> View:
     }
 
 
-# -- identities
-# ---------------------------------------------------------------------------------------------------------
+# ---- identities
 def managed_policy(stage: Stage, arn: str, _: Properties) -> View:
     """AWS::IAM::ManagedPolicy."""
     iam = stage.clients.iam
@@ -170,8 +162,7 @@ def instance_profile(stage: Stage, name: str, _: Properties) -> View:
     }
 
 
-# -- network
-# ------------------------------------------------------------------------------------------------------------
+# ---- network
 def vpc(stage: Stage, vpc_id: str, _: Properties) -> View:
     """AWS::EC2::VPC."""
     ec2 = stage.clients.ec2
@@ -339,8 +330,7 @@ def route(stage: Stage, _: str, wanted: Properties) -> View:
     return {"RouteTableId": found["RouteTableId"], **there}
 
 
-# -- storage
-# ------------------------------------------------------------------------------------------------------------
+# ---- storage
 def bucket(stage: Stage, name: str, _: Properties) -> View:
     """AWS::S3::Bucket."""
     s3 = stage.clients.s3
@@ -371,7 +361,7 @@ def bucket(stage: Stage, name: str, _: Properties) -> View:
 
 
 def _lifecycle(rule: Properties) -> View:
-    """A lifecycle rule by the template's names."""
+    """Return a lifecycle rule with the template's names."""
     view: View = {
         "Id": rule["ID"],
         "Status": rule["Status"],
@@ -402,13 +392,12 @@ def bucket_policy(stage: Stage, _: str, wanted: Properties) -> View:
 
 
 def _is_stored(stage: Stage, place: Properties, digest: str) -> bool:
-    """Whether a base64 SHA-256 is that of the object that a template names."""
+    """Return whether the object that a template names has this base64 SHA-256."""
     body = stage.clients.s3.get_object(Bucket=place["S3Bucket"], Key=place["S3Key"])["Body"].read()
     return base64.b64encode(hashlib.sha256(body).digest()).decode() == digest
 
 
-# -- machines
-# -----------------------------------------------------------------------------------------------------------
+# ---- machines
 def launch_template(stage: Stage, template_id: str, _: Properties) -> View:
     """AWS::EC2::LaunchTemplate."""
     ec2 = stage.clients.ec2
@@ -425,8 +414,7 @@ def launch_template(stage: Stage, template_id: str, _: Properties) -> View:
     }
 
 
-# -- functions
-# ----------------------------------------------------------------------------------------------------------
+# ---- functions
 def layer(stage: Stage, arn: str, wanted: Properties) -> View:
     """AWS::Lambda::LayerVersion."""
     found = stage.clients.client("lambda").get_layer_version_by_arn(Arn=arn)
@@ -523,8 +511,7 @@ def permission(stage: Stage, _: str, wanted: Properties) -> View:
     }
 
 
-# -- events, messages, watching
-# -----------------------------------------------------------------------------------------
+# ---- events, messages and alarms
 def rule(stage: Stage, name: str, _: Properties) -> View:
     """AWS::Events::Rule."""
     events = stage.clients.client("events")

@@ -1,4 +1,4 @@
-"""The reaper ends what is late, leaves what is not, and fails loudly when it cannot."""
+"""The reaper ends late machines only, and fails loudly when it cannot end one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def machine(deadline: str | None, launched: datetime = NOW) -> dict[str, Any]:
-    """A machine as DescribeInstances shows it."""
+    """Describe a machine as DescribeInstances does."""
     tags = [{"Key": ENVIRONMENT_TAG, "Value": "dev"}]
     if deadline is not None:
         tags.append({"Key": DEADLINE_TAG, "Value": deadline})
@@ -74,7 +74,7 @@ def test_the_reaper_reads_the_tags_that_a_launch_writes() -> None:
 
 @mock_aws
 def test_only_late_machines_of_this_environment_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second opinion on EC2, moto's: of four machines the one that is ours and late is ended."""
+    """With moto's EC2, only the late machine of this environment is ended out of four."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     ec2: Any = boto3.client(
         "ec2", region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none"
@@ -106,10 +106,10 @@ def test_only_late_machines_of_this_environment_are_ended(monkeypatch: pytest.Mo
 
 
 def test_a_machine_that_cannot_be_ended_fails_the_reaper(dev: Deployment) -> None:
-    """The alarm on the function's errors is what tells a person; so a refusal is not swallowed."""
+    """A refused termination raises, because an alarm on the function's errors informs a person."""
 
-    class Stubborn:
-        """EC2 as a role that may look and not touch."""
+    class FakeEc2:
+        """An EC2 client whose role may describe machines but not end them."""
 
         def __init__(self, ec2: Any) -> None:
             self.ec2 = ec2
@@ -124,11 +124,11 @@ def test_a_machine_that_cannot_be_ended_fails_the_reaper(dev: Deployment) -> Non
             return self.ec2.terminate_instances(**request)
 
     with pytest.raises(RuntimeError, match="i-1: "):
-        reap(Stubborn(dev.as_role("airflow-worker").ec2), "dev", NOW)
+        reap(FakeEc2(dev.as_role("airflow-worker").ec2), "dev", NOW)
 
 
 def test_the_deployed_reaper_ends_a_late_machine_and_spares_the_other(dev: Deployment) -> None:
-    """The real function, as its own role, on the local AWS: no Airflow anywhere."""
+    """The deployed function, with its own role and without Airflow, ends only the late machine."""
     launched = []
     for hours in (-1, 1):
         request = fleet(dev) | {"DryRun": False}

@@ -1,4 +1,4 @@
-"""Each kind of event, answered from a store."""
+"""The dispatcher answers each kind of event from a store."""
 
 import math
 from typing import Any
@@ -25,7 +25,7 @@ PLENTY = lambda: math.inf  # noqa: E731
 
 
 def evaluate_event(policy: Artifact, **changes: Any) -> dict[str, Any]:
-    """A request as the pipeline sends it."""
+    """Build an evaluate request as the pipeline sends it."""
     return {
         "action": "evaluate",
         "experiment": "cartpole",
@@ -46,13 +46,13 @@ def read_shard(store: DirectoryStore, key: str) -> Shard:
 
 
 def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The answer names the key; the shard there has one return, length and end per seed."""
-    said = answer(evaluate_event(cartpole), store, PLENTY)
-    assert said["key"] == shard_key("cartpole", "night-1", "gate-candidate", 0)
-    assert (said["n_episodes"], said["complete"], said["done"]) == (40, True, 40)
-    assert said["steps_per_s"] > 0
-    assert "rest" not in said
-    shard = read_shard(store, said["key"])
+    """The answer names the key of a shard with one return, length and end per seed."""
+    result = answer(evaluate_event(cartpole), store, PLENTY)
+    assert result["key"] == shard_key("cartpole", "night-1", "gate-candidate", 0)
+    assert (result["n_episodes"], result["complete"], result["done"]) == (40, True, 40)
+    assert result["steps_per_s"] > 0
+    assert "rest" not in result
+    shard = read_shard(store, result["key"])
     assert (shard.first_seed, len(shard.returns), len(shard.lengths), len(shard.ends)) == (
         1000,
         40,
@@ -64,17 +64,15 @@ def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifa
 
 
 def test_a_duplicate_delivery_changes_nothing(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The second delivery answers the same and leaves the bytes alone, even if it was at work at
-    the same time.
-    """
+    """A second delivery gives the same answer and keeps the bytes, also when both run together."""
     first = answer(evaluate_event(cartpole), store, PLENTY)
     before = get(store, first["key"]).data
     assert answer(evaluate_event(cartpole), store, PLENTY) == first
     assert get(store, first["key"]).data == before
 
 
-class _SlowTwin(DirectoryStore):
-    """A store in which another invocation writes a shorter shard just before ours does."""
+class FakeRacingStore(DirectoryStore):
+    """A store in which another invocation writes a shorter shard just before ours."""
 
     def put(
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
@@ -95,11 +93,9 @@ class _SlowTwin(DirectoryStore):
 def test_the_loser_of_two_deliveries_answers_what_is_stored(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """If a twin wrote less before us, the caller hears of what counts: what is stored, and the rest
-    of that.
-    """
-    said = answer(evaluate_event(cartpole), _SlowTwin(store.root), PLENTY)
-    assert (said["complete"], said["done"], said["rest"]) == (
+    """The answer describes the shorter shard of the other invocation and the remaining seeds."""
+    result = answer(evaluate_event(cartpole), FakeRacingStore(store.root), PLENTY)
+    assert (result["complete"], result["done"], result["rest"]) == (
         False,
         5,
         {"first_seed": 1005, "n_episodes": 35},
@@ -112,20 +108,18 @@ def _clock(n_calls: int) -> Any:
 
 
 def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole: Artifact) -> None:
-    """Asked for the rest again and again, the pieces join to the very shard that unlimited time
-    would have given.
-    """
+    """The parts of an interrupted shard join to the shard that unlimited time would give."""
     whole = read_shard(
         store, answer(evaluate_event(cartpole, name="whole", n_episodes=150), store, PLENTY)["key"]
     )
     request, pieces = evaluate_event(cartpole, name="pieces", n_episodes=150), []
     while True:
-        said = answer(request, store, _clock(40))
-        pieces.append(read_shard(store, said["key"]))
-        if said["complete"]:
+        result = answer(request, store, _clock(40))
+        pieces.append(read_shard(store, result["key"]))
+        if result["complete"]:
             break
-        assert said["done"] == len(pieces[-1].returns) > 0
-        request = {**request, **said["rest"], "shard": request["shard"] + 1}
+        assert result["done"] == len(pieces[-1].returns) > 0
+        request = {**request, **result["rest"], "shard": request["shard"] + 1}
     assert len(pieces) > 1
     joined = merge_shards(list(reversed(pieces)))
     assert (joined.returns, joined.lengths, joined.ends) == (
@@ -136,7 +130,7 @@ def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole
 
 
 def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole: Artifact) -> None:
-    """Giving the whole shard back as its rest would go on for ever; nothing is written."""
+    """An invocation without a finished episode raises, so it is not repeated for ever."""
     with pytest.raises(EpisodeTooLongError, match="no episode ended within"):
         answer(evaluate_event(cartpole), store, _clock(2))
     assert list(store.list("evaluations/")) == []
@@ -145,7 +139,7 @@ def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole:
 def test_a_key_that_holds_another_evaluation_is_refused(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """A shard number used twice for different episodes is a mistake of the caller, and is said."""
+    """Using a shard number for different episodes is refused as the caller's mistake."""
     answer(evaluate_event(cartpole), store, PLENTY)
     with pytest.raises(InvalidRequestError, match="holds episodes of another"):
         answer(evaluate_event(cartpole, first_seed=2000), store, PLENTY)
@@ -154,39 +148,39 @@ def test_a_key_that_holds_another_evaluation_is_refused(
 def test_a_policy_with_another_digest_is_not_evaluated(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """What is evaluated is what was recorded, or nothing."""
+    """A policy whose digest differs from its record is not evaluated."""
     store.put(cartpole.key, policy_for_id("CartPole-v1", seed=1))
     with pytest.raises(CorruptArtifactError):
         answer(evaluate_event(cartpole), store, PLENTY)
 
 
 def test_a_policy_for_other_spaces_is_refused(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The message names both spaces."""
+    """A policy for other spaces is refused, and the message names both spaces."""
     with pytest.raises(SpaceMismatchError, match=r"Box\(\[4\]\), but Acrobot-v1 has Box\(\[6\]"):
         answer(evaluate_event(cartpole, env_id="Acrobot-v1"), store, PLENTY)
 
 
 def check_event(policy: Artifact, env_id: str = "CartPole-v1", **changes: Any) -> dict[str, Any]:
-    """A request as it is sent before a pointer moves."""
+    """Build a check request as the pipeline sends it before it moves a pointer."""
     return {"action": "check_policy", "policy": policy.model_dump(), "env_id": env_id, **changes}
 
 
 def test_a_policy_that_plays_has_no_problem(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The answer names it by both digests."""
-    said = answer(check_event(cartpole), store, PLENTY)
-    assert (said["problem"], said["sha256"], len(said["digest"])) == ("", cartpole.sha256, 64)
+    """The answer names a good policy by both digests and has no problem."""
+    result = answer(check_event(cartpole), store, PLENTY)
+    assert (result["problem"], result["sha256"], len(result["digest"])) == ("", cartpole.sha256, 64)
 
 
 class BrokenCartPole(CartPoleEnv):
-    """Raises on its third step."""
+    """A CartPole that raises on its third step."""
 
     def step(self, action: Any) -> Any:
-        """Break."""
+        """Raise on the third step."""
         raise ValueError("the pole fell off the cart")
 
 
 @pytest.mark.parametrize(
-    ("data", "env_id", "said"),
+    ("data", "env_id", "message"),
     [
         (None, "CartPole-v1", "does not exist"),
         (b"changed", "CartPole-v1", "do not use it"),
@@ -206,12 +200,10 @@ class BrokenCartPole(CartPoleEnv):
         (policy_for_id("CartPole-v1"), "Nowhere-v0", "is not a registered environment"),
     ],
 )
-def test_a_policy_that_must_not_be_put_into_service_is_told_why(
-    store: DirectoryStore, data: bytes | None, env_id: str, said: str
+def test_a_policy_that_cannot_serve_is_refused_with_the_reason(
+    store: DirectoryStore, data: bytes | None, env_id: str, message: str
 ) -> None:
-    """Gone, changed, a pickle in disguise, cut short, for other spaces, on an environment that
-    fails: one line each.
-    """
+    """Each defect that keeps a policy out of service has its own one-line message."""
     gymnasium.register("BrokenCartPole-v0", entry_point=BrokenCartPole)
     try:
         sha256 = sha256_hex(data if data is not None and data != b"changed" else b"")
@@ -222,12 +214,12 @@ def test_a_policy_that_must_not_be_put_into_service_is_told_why(
         )
     finally:
         del gymnasium.registry["BrokenCartPole-v0"]
-    assert said in found["problem"]
+    assert message in found["problem"]
     assert found["digest"] == ""
 
 
 @pytest.mark.parametrize(
-    ("event", "said"),
+    ("event", "message"),
     [
         (
             {},
@@ -242,16 +234,16 @@ def test_a_policy_that_must_not_be_put_into_service_is_told_why(
         ),
     ],
 )
-def test_a_request_that_is_none_is_refused(
-    store: DirectoryStore, event: dict[str, Any], said: str
+def test_an_invalid_request_is_refused(
+    store: DirectoryStore, event: dict[str, Any], message: str
 ) -> None:
-    """One line that names the key."""
-    with pytest.raises(InvalidRequestError, match=said):
+    """An invalid request is refused in one line that names the key."""
+    with pytest.raises(InvalidRequestError, match=message):
         answer(event, store, PLENTY)
 
 
 def test_an_environment_is_described(store: DirectoryStore) -> None:
-    """Limits, spaces, versions and speed of a good environment, and no problem."""
+    """A good environment's description has limits, spaces, versions and speed, and no problem."""
     report = answer({"action": "check_environment", "env_id": "CartPole-v1"}, store, PLENTY)
     assert report["problem"] == ""
     assert report["max_episode_steps"] == 500
@@ -262,7 +254,7 @@ def test_an_environment_is_described(store: DirectoryStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env_id", "kwargs", "said"),
+    ("env_id", "kwargs", "message"),
     [
         ("CartPol-v1", {}, "did you mean CartPole-v1"),
         ("CartPole-v99", {}, "did you mean CartPole-v1"),
@@ -271,20 +263,18 @@ def test_an_environment_is_described(store: DirectoryStore) -> None:
     ],
 )
 def test_an_environment_that_cannot_be_made_is_a_problem(
-    store: DirectoryStore, env_id: str, kwargs: dict[str, Any], said: str
+    store: DirectoryStore, env_id: str, kwargs: dict[str, Any], message: str
 ) -> None:
-    """A wrong id comes with those that come close; the answer is a report, not a stack trace."""
+    """An unknown environment id is answered with similar ids, not with a traceback."""
     report = answer(
         {"action": "check_environment", "env_id": env_id, "env_kwargs": kwargs}, store, PLENTY
     )
-    assert said in report["problem"]
+    assert message in report["problem"]
     assert "\n" not in report["problem"]
 
 
 class ForgetfulEnv(CartPoleEnv):
-    """Gets harder with every episode, a few steps in, where Gymnasium's own checker no longer
-    looks.
-    """
+    """Gets harder with every episode after a few steps, which Gymnasium's checker misses."""
 
     episodes = 0
 
@@ -298,8 +288,8 @@ class ForgetfulEnv(CartPoleEnv):
         return observation, reward / self.episodes if self.steps > 5 else reward, *rest
 
 
-def test_an_environment_that_does_not_repeat_itself_is_warned_of(store: DirectoryStore) -> None:
-    """The report says so before a night is spent on it; a good environment has no such warning."""
+def test_an_environment_that_does_not_repeat_itself_gives_a_warning(store: DirectoryStore) -> None:
+    """The description warns of an environment that does not repeat itself, and only then."""
     gymnasium.register("Forgetful-v0", entry_point=ForgetfulEnv, max_episode_steps=50)
     try:
         report = answer({"action": "check_environment", "env_id": "Forgetful-v0"}, store, PLENTY)
@@ -313,7 +303,7 @@ def test_an_environment_that_does_not_repeat_itself_is_warned_of(store: Director
 
 
 def arrival(key: str) -> dict[str, Any]:
-    """EventBridge's event for a new object."""
+    """Build EventBridge's event for a new object."""
     return {
         "version": "0",
         "detail-type": "Object Created",
@@ -327,16 +317,14 @@ def arrival(key: str) -> dict[str, Any]:
 
 
 def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryStore) -> None:
-    """The arrival of the record starts it; the name says trial and step; the seeds are the run's
-    own.
-    """
+    """A new policy record starts an evaluation on the run's own selection seeds."""
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
-    said = answer(arrival(key), store, PLENTY)
-    assert said["key"] == shard_key("cartpole", "night-1", "select-seed-0-512", 0)
-    shard = read_shard(store, said["key"])
+    result = answer(arrival(key), store, PLENTY)
+    assert result["key"] == shard_key("cartpole", "night-1", "select-seed-0-512", 0)
+    shard = read_shard(store, result["key"])
     assert (shard.first_seed, len(shard.returns)) == (spec.selection_first_seed, 6)
-    assert answer(arrival(key), store, PLENTY) == said
+    assert answer(arrival(key), store, PLENTY) == result
 
 
 @pytest.mark.parametrize(
@@ -349,23 +337,19 @@ def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryS
     ],
 )
 def test_other_objects_are_ignored(store: DirectoryStore, key: str) -> None:
-    """Whatever else the bus delivers is answered without an error, else it would be delivered
-    again.
-    """
+    """Other objects' events give no error, because an error would repeat the delivery."""
     assert answer(arrival(key), store, PLENTY) == {"ignored": True}
 
 
 def test_other_events_are_ignored(store: DirectoryStore) -> None:
-    """Deletions and foreign events are not arrivals."""
+    """Deletions and events of other services are ignored."""
     assert answer({"detail-type": "Object Deleted", "detail": {}}, store, PLENTY) == {
         "ignored": True
     }
 
 
 def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: DirectoryStore) -> None:
-    """A record of another spec, or at another trial's place, says why; raising would only deliver
-    it again.
-    """
+    """A record of another spec or trial is refused with a reason and without an error."""
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
     elsewhere = key.replace("seed-0", "seed-1")
@@ -380,7 +364,7 @@ def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: Dire
 
 
 def test_made_environments_are_not_rendered() -> None:
-    """Some environments simulate particles only for pictures."""
+    """Environments are made without rendering, which can cost time in every step."""
     env = make_environment("LunarLander-v3", {})
     assert env.render_mode is None
     env.close()
