@@ -340,7 +340,7 @@ def test_the_documentation_says_when_each_reaper_ends_a_machine() -> None:
     assert (
         "the reaper of the evaluation stack, which runs every 15 minutes and ends machines after "
         "their deadline"
-    ) in said
+    ) in guide
     assert "rate(15 minutes)" in (root / "infra_bootstrap/templates/evaluation.yaml").read_text()
     assert (
         "`reap_orphaned_instances`, every 15 minutes, ten minutes after the deadline at the "

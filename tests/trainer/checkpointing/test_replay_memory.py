@@ -226,7 +226,7 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
         "hyperparameters": DQN | {"buffer_size": size, "n_envs": n_envs},
     }
     monkeypatch.setattr(trials, "REPORT_WAITING_EVERY_S", 0.1)
-    spec, written, rooms, said = frozen(document), [], list[int](), list[str]()
+    spec, written, rooms, lines = frozen(document), [], list[int](), list[str]()
 
     def room(steps: int, wait: Any) -> Room:
         rooms.append(steps)
