@@ -14,50 +14,6 @@ back. Correct that and clear the task: it goes on from there. `deploy_identity` 
 must change, which only an administrator may do.
 """
 
-from airflow.sdk import DAG, chain
+from rl_airflow.dag_builders.bootstrap import build_bootstrap_dag
 
-from rl_airflow.dag_builders.forms import bootstrap_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.infrastructure.stack_operators import (
-    CloudFormationDeployStackOperator,
-    CloudFormationSummariseOperator,
-    S3BuildArtifactsOperator,
-    S3UploadArtifactsOperator,
-    StsCheckAccessOperator,
-)
-
-with DAG(
-    "bootstrap_infrastructure",
-    description="Make or update the AWS environment",
-    schedule=None,
-    catchup=False,
-    max_active_runs=1,
-    params=bootstrap_params(),
-    default_args=DEFAULT_ARGS,
-    tags=["nightshift", "infrastructure"],
-    doc_md=__doc__,
-    render_template_as_native_obj=True,
-) as dag:
-    check = StsCheckAccessOperator(task_id="check_access", retries=0)
-    build = S3BuildArtifactsOperator(task_id="build_artifacts")
-    upload = S3UploadArtifactsOperator(task_id="upload_artifacts")
-    identity, network, storage = (
-        CloudFormationDeployStackOperator(task_id=f"deploy_{concern}", concern=concern)
-        for concern in ("identity", "network", "storage")
-    )
-    training, evaluation = (
-        CloudFormationDeployStackOperator(
-            task_id=f"deploy_{concern}", concern=concern, artifacts=upload.output
-        )
-        for concern in ("training", "evaluation")
-    )
-    stacks = [identity, network, storage, training, evaluation]
-    summarise = CloudFormationSummariseOperator(
-        task_id="summarise", results=[stack.output for stack in stacks]
-    )
-
-    chain(check, [identity, build])
-    chain(identity, [network, storage])
-    chain([build, storage], upload, [training, evaluation])
-    chain(network, training)
-    chain([training, evaluation], summarise)
+dag = build_bootstrap_dag(doc_md=__doc__)

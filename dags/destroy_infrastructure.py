@@ -11,21 +11,6 @@ those from a shell with `python -m infra_bootstrap destroy --environment NAME --
 over, which the message names. Clear the task to go on.
 """
 
-from airflow.sdk import DAG
+from rl_airflow.dag_builders.destroy import build_destroy_dag
 
-from rl_airflow.dag_builders.forms import destroying_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.infrastructure.stack_operators import CloudFormationDestroyEnvironmentOperator
-
-with DAG(
-    "destroy_infrastructure",
-    description="Delete an environment's stacks; the bucket stays",
-    schedule=None,
-    catchup=False,
-    max_active_runs=1,
-    params=destroying_params(),
-    default_args=DEFAULT_ARGS,
-    tags=["nightshift", "infrastructure"],
-    doc_md=__doc__,
-) as dag:
-    CloudFormationDestroyEnvironmentOperator(task_id="destroy_environment")
+dag = build_destroy_dag(doc_md=__doc__)

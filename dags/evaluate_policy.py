@@ -11,21 +11,6 @@ promoted, and the seeds are not those of training, selection or gate. The shards
 that are there are kept.
 """
 
-from airflow.sdk import DAG
+from rl_airflow.dag_builders.evaluate_policy import build_evaluation_dag
 
-from rl_airflow.dag_builders.forms import evaluating_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.evaluation.policy_evaluation_operator import LambdaEvaluatePolicyOperator
-
-with DAG(
-    "evaluate_policy",
-    description="Evaluate a stored policy on fresh seeds",
-    schedule=None,
-    catchup=False,
-    max_active_runs=4,
-    params=evaluating_params(),
-    default_args=DEFAULT_ARGS,
-    tags=["nightshift", "policies"],
-    doc_md=__doc__,
-) as dag:
-    LambdaEvaluatePolicyOperator(task_id="evaluate")
+dag = build_evaluation_dag(doc_md=__doc__)

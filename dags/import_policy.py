@@ -18,42 +18,8 @@ person, at a time: each one moves only the champion that it was compared with.
 
 from pathlib import Path
 
-from airflow.sdk import DAG, chain
-
-from rl_airflow.dag_builders.forms import importing_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS, ENVIRONMENT
-from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
-from rl_airflow.evaluation.operators import LambdaCheckEnvironmentOperator
-from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
-from rl_airflow.registry.import_operators import S3FreezeImportOperator, S3ImportPolicyOperator
+from rl_airflow.dag_builders.import_policy import build_import_dag
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-PLAN = "{{ ti.xcom_pull(task_ids='freeze_import', key='plan') }}"
-CANDIDATE = "{{ ti.xcom_pull(task_ids='freeze_import', key='candidate') }}"
 
-with DAG(
-    "import_policy",
-    description="Judge a policy that was trained elsewhere, and put it into service",
-    schedule=None,
-    catchup=False,
-    max_active_runs=16,
-    params=importing_params(),
-    default_args=DEFAULT_ARGS,
-    tags=["nightshift", "policies"],
-    doc_md=__doc__,
-    render_template_as_native_obj=True,
-) as dag:
-    freeze = S3FreezeImportOperator(task_id="freeze_import", folder=str(EXPERIMENTS))
-    check = LambdaCheckEnvironmentOperator(task_id="check_environment", plan=PLAN)
-    judge = LambdaJudgeCandidateOperator(
-        task_id="judge", plan=PLAN, candidate=CANDIDATE, environment=ENVIRONMENT
-    )
-    approve = AskBeforePromotingOperator(task_id="approve", plan=PLAN, verdict=judge.output)
-    bring = S3ImportPolicyOperator(
-        task_id="import_policy",
-        plan=PLAN,
-        candidate=CANDIDATE,
-        verdict=judge.output,
-        approval=approve.output,
-    )
-    chain(freeze, check, judge, approve, bring)
+dag = build_import_dag(EXPERIMENTS, doc_md=__doc__)

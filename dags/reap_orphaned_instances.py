@@ -13,21 +13,6 @@ goes on is never touched.
 `bootstrap_infrastructure`. The evaluation stack has a reaper of its own that works without Airflow.
 """
 
-from airflow.sdk import DAG
+from rl_airflow.dag_builders.reap import build_reap_dag
 
-from rl_airflow.dag_builders.forms import reaping_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
-
-with DAG(
-    "reap_orphaned_instances",
-    description="End machines past their deadline",
-    schedule="*/15 * * * *",
-    catchup=False,
-    max_active_runs=1,
-    params=reaping_params(),
-    default_args=DEFAULT_ARGS,
-    tags=["nightshift", "care"],
-    doc_md=__doc__,
-) as dag:
-    Ec2ReapInstancesOperator(task_id="reap_instances")
+dag = build_reap_dag(doc_md=__doc__)

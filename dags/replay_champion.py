@@ -24,22 +24,9 @@ from pathlib import Path
 
 from airflow.sdk import get_parsing_context
 
-from rl_airflow.dag_builders.replay import (
-    DAG_ID,
-    build_replay_dag,
-    build_scheduled_replay,
-    scheduled_dag_id,
-)
-from rl_airflow.run.experiment_files import read_experiment_files
+from rl_airflow.dag_builders.replay import build_replay_dags
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
-wanted = get_parsing_context().dag_id
-dag = build_replay_dag(DAG_ID, doc_md=__doc__)
-for file in read_experiment_files(EXPERIMENTS) if wanted != DAG_ID else ():
-    if (
-        (name := scheduled_dag_id(file))
-        and wanted in (None, name)
-        and (replay := build_scheduled_replay(file, doc_md=__doc__))
-    ):
-        globals()[name] = replay
+dags = build_replay_dags(EXPERIMENTS, only_dag_id=get_parsing_context().dag_id, doc_md=__doc__)
+globals().update(dags)

@@ -15,23 +15,6 @@ history, then trigger again. Several runs may wait for an answer at a time; the 
 compare-and-swap, so none overwrites another's move unseen.
 """
 
-from airflow.sdk import DAG
+from rl_airflow.dag_builders.rollback import build_rollback_dag
 
-from rl_airflow.dag_builders.forms import rollback_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.registry.champion_operators import S3RollBackChampionOperator
-from rl_airflow.registry.version_choice_operator import AskForVersionOperator
-
-with DAG(
-    "rollback_policy",
-    description="Put an earlier version back into service",
-    schedule=None,
-    catchup=False,
-    max_active_runs=16,
-    params=rollback_params(),
-    default_args=DEFAULT_ARGS,
-    tags=["nightshift", "policies"],
-    doc_md=__doc__,
-) as dag:
-    choose = AskForVersionOperator(task_id="choose")
-    S3RollBackChampionOperator(task_id="roll_back", choice=choose.output)
+dag = build_rollback_dag(doc_md=__doc__)

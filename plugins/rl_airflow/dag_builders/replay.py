@@ -3,21 +3,16 @@ experiment with a schedule.
 """
 
 import logging
+from pathlib import Path
 
 from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.forms import replaying_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.machines.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
+from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
-from rl_airflow.run.experiment_files import ExperimentFile
-from rl_airflow.run.outcome_operators import ProveNoneLeftOperator
+from rl_airflow.run.experiment_files import ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
-from rl_airflow.trials.operators import (
-    Ec2AwaitTrialOperator,
-    Ec2LaunchTrialOperator,
-    Ec2TerminateRunOperator,
-)
 from rl_lifecycle.experiment.experiment import Compute, Experiment
 
 log = logging.getLogger(__name__)
@@ -26,6 +21,28 @@ log = logging.getLogger(__name__)
 DAG_ID = "replay_champion"
 PLAN = "{{ ti.xcom_pull(task_ids='freeze_replay', key='plan') }}"
 TRIAL = "{{ ti.xcom_pull(task_ids='freeze_replay') }}"
+
+
+def build_replay_dags(
+    folder: Path, *, only_dag_id: str | None = None, doc_md: str | None = None
+) -> dict[str, DAG]:
+    """Build the DAG with the form, and one DAG for each experiment with a `replay_schedule`.
+
+    :param folder: the folder of the experiment files.
+    :param only_dag_id: the one DAG that a worker needs; None builds all.
+    :param doc_md: what the UI shows beside each DAG.
+    :return: DAG id → DAG.
+    """
+    dags = {DAG_ID: build_replay_dag(DAG_ID, doc_md=doc_md)}
+    if only_dag_id == DAG_ID:
+        return dags
+
+    for file in read_experiment_files(folder):
+        if only_dag_id not in (None, scheduled_dag_id(file)):
+            continue
+        if dag := build_scheduled_replay(file, doc_md=doc_md):
+            dags[dag.dag_id] = dag
+    return dags
 
 
 def scheduled_dag_id(file: ExperimentFile) -> str | None:
@@ -84,22 +101,7 @@ def build_replay_dag(
         freeze = S3FreezeReplayOperator(
             task_id="freeze_replay", experiment=experiment.name if experiment else None
         )
-        launch = Ec2LaunchTrialOperator(
-            task_id="launch", plan=PLAN, trial=TRIAL, **pool_arguments(compute, LAUNCH_PRIORITY)
-        )
-        wait = Ec2AwaitTrialOperator(
-            task_id="await",
-            plan=PLAN,
-            trial=TRIAL,
-            retries=5,
-            **pool_arguments(compute, AWAIT_PRIORITY),
-        )
-        terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
-        none_left = ProveNoneLeftOperator(
-            task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done"
-        )
+        wait = add_machine_tasks(freeze, plan=PLAN, trials=TRIAL, compute=compute)
         compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
-        chain(freeze, launch, wait, terminate.as_teardown())
         chain(wait, compare)
-        chain(terminate, none_left)
     return dag

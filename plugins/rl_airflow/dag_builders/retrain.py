@@ -1,18 +1,17 @@
 """Build the DAG of an experiment, or the placeholder of a file that is wrong."""
 
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from airflow.sdk import DAG, chain, task_group
+from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.forms import retraining_params
+from rl_airflow.dag_builders.machine_tasks import AWAIT, TERMINATE, add_machine_tasks
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, PLAN
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
 from rl_airflow.evaluation.operators import (
     LambdaCheckEnvironmentOperator,
     LambdaSelectCandidateOperator,
 )
-from rl_airflow.machines.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
 from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
 from rl_airflow.registry.champion_operators import S3PromoteCandidateOperator
 from rl_airflow.run.experiment_files import ExperimentFile
@@ -21,26 +20,10 @@ from rl_airflow.run.outcome_operators import S3ReportRunOperator, VerdictOperato
 from rl_airflow.run.placeholder_operator import ExplainProblemOperator
 from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
-from rl_airflow.trials.operators import (
-    Ec2AwaitTrialOperator,
-    Ec2LaunchTrialOperator,
-    Ec2TerminateRunOperator,
-)
 from rl_lifecycle.experiment.experiment import Experiment
 
-#: At least two, because Airflow can fail a deferred task for reasons of its own; soon, because
-#: machines cost meanwhile.
-DEFAULT_ARGS: dict[str, Any] = {
-    "owner": "nightshift",
-    "retries": 2,
-    "retry_delay": timedelta(seconds=10),
-}
-#: The run's plan, or None when there is none (the operators that clean up run all the same).
-PLAN = "{{ ti.xcom_pull(task_ids='freeze_spec', key='plan') }}"
+#: A template adds no edge between tasks: `report` must run when `promote` was skipped.
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
-#: How fast the environment is. No edge of its own: `select` must run when a trial failed.
-ENVIRONMENT = "{{ ti.xcom_pull(task_ids='check_environment') }}"
-AWAITED = "await"
 
 
 def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
@@ -84,32 +67,10 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             task_id="freeze_spec", experiment=experiment.model_dump(mode="json"), folder=str(folder)
         )
         check = LambdaCheckEnvironmentOperator(task_id="check_environment", plan=PLAN)
-        terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
-
-        @task_group(group_id="train", prefix_group_id=False)
-        def train(trial: str) -> None:
-            launch = Ec2LaunchTrialOperator(
-                task_id="launch",
-                plan=PLAN,
-                trial=trial,
-                map_index_template="{{ task.trial }}",
-                **pool_arguments(experiment.compute, LAUNCH_PRIORITY),
-            )
-            wait = Ec2AwaitTrialOperator(
-                task_id="await",
-                plan=PLAN,
-                trial=trial,
-                retries=5,
-                map_index_template="{{ task.trial }}",
-                **pool_arguments(experiment.compute, AWAIT_PRIORITY),
-            )
-            chain(launch.as_setup(), wait)  # type: ignore[no-untyped-call]
-
-        training = train.expand(trial=freeze.output)
         candidate = LambdaSelectCandidateOperator(
             task_id="select",
             plan=PLAN,
-            awaited_task_id=AWAITED,
+            awaited_task_id=AWAIT,
             environment=ENVIRONMENT,
             trigger_rule="all_done_min_one_success",
         )
@@ -130,9 +91,9 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         verdict = VerdictOperator(
             task_id="verdict",
             freezing_task_id="freeze_spec",
-            awaited_task_id=AWAITED,
+            awaited_task_id=AWAIT,
             promoting_task_id="promote",
-            terminating_task_id="terminate",
+            terminating_task_id=TERMINATE,
             required={
                 "the frozen spec": "freeze_spec",
                 "the candidate": "select",
@@ -142,8 +103,11 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             retries=0,
             on_failure_callback=SnsRunNotifier(event="failed"),
         )
-        chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)
-        chain(training, terminate.as_teardown(), report)
+        training = add_machine_tasks(
+            check, plan=PLAN, trials=freeze.output, compute=experiment.compute, proof=report
+        )
+        chain(freeze, check)
+        chain(training, candidate, judge, approve, promote, report, verdict)
         # A run that a person marks as failed skips whatever is no teardown, and Airflow would call
         # it a success.
         verdict.as_teardown(on_failure_fail_dagrun=True)

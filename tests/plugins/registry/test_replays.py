@@ -232,7 +232,7 @@ def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path:
         )
     )
     assert read_experiment_file(large).problem == ""
-    dag = runpy.run_path(str(tmp_path / "dags/replay_champion.py"))["dag"]
+    dag = runpy.run_path(str(tmp_path / "dags/replay_champion.py"))["replay_champion"]
     assert {dag.get_task(task_id).pool_slots for task_id in ("launch", "await")} == {2}
 
 
