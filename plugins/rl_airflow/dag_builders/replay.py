@@ -66,7 +66,7 @@ def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -
     try:
         dag = build_replay_dag(dag_id, file.experiment, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
-    except Exception as error:
+    except Exception as error:  # a raise here would silence the other DAGs
         log.warning(
             "%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0]
         )

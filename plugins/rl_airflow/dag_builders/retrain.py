@@ -37,7 +37,7 @@ def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
     try:
         dag = build_retraining_dag(file.experiment, file.path.parent, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
-    except Exception as error:
+    except Exception as error:  # a raise here would silence the other DAGs
         problem = (
             f"{file.path.parent.name}/{file.path.name}: Airflow refuses it: {error}".splitlines()[0]
         )

@@ -11,11 +11,12 @@ import logging
 import re
 import time
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue
 
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
+from rl_airflow.infrastructure.aws_errors import client_error
 from rl_lifecycle.evaluation.gate import Verdict
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
@@ -33,6 +34,10 @@ from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import shard_prefix
 from rl_lifecycle.storage.stores import ObjectStore, error_code, get
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import InvocationResponseTypeDef
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +76,14 @@ class Job(Record):
     n_episodes: int = Field(ge=1)
     shard_episodes: int = Field(SHARD_EPISODES, ge=1, description="episodes of one invocation")
 
+    def named(self, name: str) -> Self:
+        """Return the same job under another name."""
+        return self.model_copy(update={"name": name})
+
+    def in_shards_of(self, n_episodes: int) -> Self:
+        """Return the same job with another number of episodes for each invocation."""
+        return self.model_copy(update={"shard_episodes": n_episodes})
+
 
 class Scene(Record):
     """Where all episodes of a run are played."""
@@ -81,6 +94,10 @@ class Scene(Record):
     env_kwargs: dict[str, JsonValue] = {}
     requirements: tuple[Artifact, ...] = ()
     deterministic: bool = True
+
+    def of_run(self, run: str) -> Self:
+        """Return the same scene for another run."""
+        return self.model_copy(update={"run": run})
 
 
 def scene_of(spec: Spec) -> Scene:
@@ -227,7 +244,7 @@ class Evaluator:
     :param function: name or ARN, with the alias.
     """
 
-    def __init__(self, client: Any, function: str) -> None:
+    def __init__(self, client: "LambdaClient", function: str) -> None:
         self.client, self.function = client, function
 
     def check_environment(
@@ -290,17 +307,18 @@ class Evaluator:
             raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
         return payload
 
-    def _invoke(self, kind: str, request: Record) -> dict[str, Any]:
+    def _invoke(
+        self, kind: Literal["Event", "RequestResponse"], request: Record
+    ) -> "InvocationResponseTypeDef":
         """Call the function; again after a pause if Lambda refused the call for coming too often,
         because then nothing ran.
         """
         for pause in (*AGAIN_AFTER_S, None):
             try:
-                answer: dict[str, Any] = self.client.invoke(
+                return self.client.invoke(
                     FunctionName=self.function, InvocationType=kind, Payload=request.to_json()
                 )
-                return answer
-            except Exception as error:
+            except client_error() as error:
                 if pause is None or error_code(error) not in THROTTLED:
                     raise
                 log.info(

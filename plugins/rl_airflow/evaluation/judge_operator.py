@@ -90,7 +90,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         size = self._size_of_shards(plan, spec, candidate)
         while look is not None:
             jobs = [
-                job.model_copy(update={"shard_episodes": size})
+                job.in_shards_of(size)
                 for job in jobs_of_look(spec, candidate.policy, compared, look)
             ]
             self._gather(plan, scene_of(spec), jobs, event, token=look)
@@ -131,7 +131,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                         **request.model_dump(exclude={"action"}), policy=policy, films=films
                     )
                 )
-            except Exception as error:
+            except Exception as error:  # the verdict stands, whatever becomes of the page
                 log.warning(
                     "the report's page was not written%s: %s",
                     " with films" * bool(films),

@@ -332,10 +332,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         there = {job.name: files.read(job) for job in jobs}
         everywhere = [shard for shards in there.values() for shard in shards]
         return [
-            job.model_copy(
-                update={"shard_episodes": self._shard_episodes(there[job.name] or everywhere)}
-            )
-            for job in jobs
+            job.in_shards_of(self._shard_episodes(there[job.name] or everywhere)) for job in jobs
         ]
 
 

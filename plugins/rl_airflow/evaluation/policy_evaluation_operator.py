@@ -60,7 +60,7 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
         policy = Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE])
-        scene = scene_of(spec).model_copy(update={"run": plan.run})
+        scene = scene_of(spec).of_run(plan.run)
         job = Job(
             name="evaluate",
             policy=policy,
@@ -68,9 +68,9 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
             n_episodes=params["n_episodes"],
         )
         judged = EvaluationFiles(store, scene_of(spec)).read(
-            job.model_copy(update={"name": candidate_evaluation(policy)})
+            job.named(candidate_evaluation(policy))
         )
-        job = job.model_copy(update={"shard_episodes": self._shard_episodes(judged)})
+        job = job.in_shards_of(self._shard_episodes(judged))
         files = self._gather(plan, scene, [job], event)
         summary = summarise(
             manifest.trial, manifest.step, files.get_merged(job), spec.experiment.evaluation

@@ -71,7 +71,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
-            except Exception as error:
+            except Exception as error:  # a trigger that raises fails the task; a look may fail
                 failures += 1
                 self.log.warning("this look failed (%s), the next comes", first_line(error))
                 if failures >= MOST_FAILURES:

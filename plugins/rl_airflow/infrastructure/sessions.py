@@ -10,10 +10,16 @@ nobody else can assume: who deploys does it as themselves, and passes the role o
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_pricing import PricingClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
+    from mypy_boto3_sns import SNSClient
 
 Role = Literal["launcher", "promoter", "reaper", "deployer"]
 
@@ -43,6 +49,21 @@ class RoleSession:
         self.aws_conn_id, self.region_name = aws_conn_id, region_name
         self._clients: dict[str, Any] = {}
 
+    @overload
+    def client(self, service: Literal["ec2"]) -> "EC2Client": ...
+
+    @overload
+    def client(self, service: Literal["lambda"]) -> "LambdaClient": ...
+
+    @overload
+    def client(self, service: Literal["s3"]) -> "S3Client": ...
+
+    @overload
+    def client(self, service: Literal["service-quotas"]) -> "ServiceQuotasClient": ...
+
+    @overload
+    def client(self, service: Literal["sns"]) -> "SNSClient": ...
+
     def client(self, service: str) -> Any:
         """A client of a service with short time-outs and few retries; the same one when asked
         again.
@@ -63,14 +84,14 @@ class RoleSession:
             self._clients[service] = self.session.client(service, config=config)  # type: ignore[call-overload]
         return self._clients[service]
 
-    def client_in(self, region_name: str, service: str) -> Any:
+    def client_in(self, region_name: str, service: Literal["pricing"]) -> "PricingClient":
         """A client of a service that has endpoints in few regions; one quick try, for what may be
         done without.
         """
         from botocore.config import Config
 
         config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
-        return self.session.client(service, region_name=region_name, config=config)  # type: ignore[call-overload]
+        return self.session.client(service, region_name=region_name, config=config)
 
     @cached_property
     def session(self) -> "Session":

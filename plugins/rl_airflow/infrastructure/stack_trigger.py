@@ -54,7 +54,7 @@ class CloudFormationStackTrigger(BaseTrigger):
                 failures = 0
             except StackFailedError:
                 break  # the worker looks again, and says why
-            except Exception as error:
+            except Exception as error:  # a trigger that raises fails the task; a look may fail
                 failures += 1
                 self.log.warning("this look failed (%s), the next comes", first_line(error))
                 if failures >= MOST_FAILURES:

@@ -4,13 +4,18 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rl_airflow.infrastructure.aws_errors import client_error
 from rl_lifecycle.machines.attempts import Attempt, Refusal
 from rl_lifecycle.machines.launches import TAG_PREFIX, Market, market_of
 from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.storage.stores import error_code
 from rl_lifecycle.trials.evidence import InstanceState, Machine
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 #: DescribeInstances takes at most this many ids, and the filters of one call this many values.
 #: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html (FilterLimitExceeded)
@@ -70,7 +75,7 @@ class Machines:
 
     def __init__(
         self,
-        ec2: Any,
+        ec2: "EC2Client",
         environment: str,
         zones: Mapping[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -82,7 +87,8 @@ class Machines:
 
         The token makes asking again harmless: AWS answers what it answered before.
         """
-        answer = self.ec2.create_fleet(**attempt.request, ClientToken=attempt.token)
+        request: Any = attempt.request  # frozen JSON has no types of its own
+        answer = self.ec2.create_fleet(**request, ClientToken=attempt.token)
         market = market_of(attempt)
         for group in answer.get("Instances", ()):
             for instance_id in group.get("InstanceIds", ()):
@@ -132,7 +138,7 @@ class Machines:
         :param tags: names without our prefix → values.
         :param states: None: also those that are gone.
         """
-        filters = [
+        filters: list[FilterTypeDef] = [
             {"Name": f"tag:{TAG_PREFIX}{name}", "Values": [value]}
             for name, value in {"environment": self.environment, **tags}.items()
         ]
@@ -195,7 +201,7 @@ class Machines:
         for instance_id in dict.fromkeys(instance_ids):
             try:
                 self.ec2.terminate_instances(InstanceIds=[instance_id])
-            except Exception as error:
+            except client_error() as error:
                 if error_code(error) != "InvalidInstanceID.NotFound":
                     raise
 
@@ -211,7 +217,7 @@ class Machines:
             try:
                 self.ec2.terminate_instances(InstanceIds=[instance_id])
                 return
-            except Exception as error:
+            except client_error() as error:
                 if pause_s is None or error_code(error) != "InvalidInstanceID.NotFound":
                     raise
                 self.sleep(pause_s)
@@ -258,7 +264,7 @@ class KnownMachines:
         }
         try:
             alive |= self.machines.describe_ended(alive)
-        except Exception as error:
+        except client_error() as error:
             if error_code(error) != "InvalidInstanceID.NotFound":
                 raise
             alive = {}  # one has vanished, so none is taken for granted

@@ -8,9 +8,10 @@ well.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.machines.attempts import Attempt, Refusal
 from rl_lifecycle.machines.launches import Market, market_of
@@ -23,6 +24,10 @@ from rl_lifecycle.machines.quotas import (
     vcpus_of,
 )
 from rl_lifecycle.storage.stores import error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
 
 #: The codes with which EC2 says that something is not there, as it begins them.
 MISSING_TEMPLATE, MISSING_IMAGE = "InvalidLaunchTemplate", "InvalidAMIID"
@@ -38,11 +43,14 @@ class LaunchChecks:
     """
 
     def __init__(
-        self, ec2: Any, log: logging.Logger, make_quotas: Callable[[], Any] | None = None
+        self,
+        ec2: "EC2Client",
+        log: logging.Logger,
+        make_quotas: "Callable[[], ServiceQuotasClient] | None" = None,
     ) -> None:
         self.ec2, self.log, self.make_quotas = ec2, log, make_quotas
         self._limits: dict[str, float | None] = {}
-        self._quotas: Any = None
+        self._quotas: ServiceQuotasClient | None = None
 
     def check(
         self, template_id: str, version: str, instance_types: Iterable[str], market: Market
@@ -85,7 +93,7 @@ class LaunchChecks:
             there = image_id is not None and (
                 not image_id.startswith("ami-") or self._is_available(image_id)
             )
-        except Exception as error:
+        except aws_errors() as error:
             self.log.info(
                 "template and image were not looked at (%s); EC2 decides", first_line(error)
             )
@@ -108,7 +116,7 @@ class LaunchChecks:
             found = self.ec2.describe_launch_template_versions(
                 LaunchTemplateId=template_id, Versions=[version]
             )
-        except Exception as error:
+        except client_error() as error:
             if error_code(error).startswith(MISSING_TEMPLATE):
                 return None
             raise
@@ -118,7 +126,7 @@ class LaunchChecks:
     def _is_available(self, image_id: str) -> bool:
         try:
             images = self.ec2.describe_images(ImageIds=[image_id])["Images"]
-        except Exception as error:
+        except client_error() as error:
             if error_code(error).startswith(MISSING_IMAGE):
                 return False
             raise
@@ -138,7 +146,7 @@ class LaunchChecks:
             return float(
                 self._quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
             )
-        except Exception as error:
+        except aws_errors() as error:
             self.log.info(
                 "the quota %s was not looked at (%s); EC2 decides", code, first_line(error)
             )

@@ -5,11 +5,17 @@ dated table.
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.aws_errors import aws_errors
 from rl_lifecycle.machines.instance_types import AS_OF
 from rl_lifecycle.machines.prices import table_usd
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_pricing import PricingClient
+    from mypy_boto3_pricing.type_defs import FilterTypeDef
 
 #: The price list has endpoints in three regions; this one is in the same partition as most.
 #: https://docs.aws.amazon.com/general/latest/gr/billing.html
@@ -25,7 +31,10 @@ class MarketPrices:
     """
 
     def __init__(
-        self, ec2: Any, log: logging.Logger, make_pricing: Callable[[], Any] | None = None
+        self,
+        ec2: "EC2Client | None",
+        log: logging.Logger,
+        make_pricing: "Callable[[], PricingClient] | None" = None,
     ) -> None:
         self.ec2, self.log, self.make_pricing = ec2, log, make_pricing
 
@@ -42,7 +51,7 @@ class MarketPrices:
             for page in pages:
                 for offer in page["InstanceTypeOfferings"]:
                     found.setdefault(offer["InstanceType"], []).append(offer["Location"])
-        except Exception as error:
+        except aws_errors() as error:
             self.log.info(
                 "which zones offer the types is not known (%s); all are asked for",
                 first_line(error),
@@ -64,7 +73,7 @@ class MarketPrices:
                 )
                 for name in instance_types
             }
-        except Exception as error:
+        except (*aws_errors(), LookupError, TypeError, ValueError) as error:
             self.log.info(
                 "the price list could not be read (%s); the table of %s is used",
                 first_line(error),
@@ -100,14 +109,14 @@ class MarketPrices:
             return None
         try:
             answer = self.ec2.describe_spot_price_history(
-                InstanceTypes=[instance_type],
+                InstanceTypes=cast(Any, [instance_type]),  # the stubs list the types of their day
                 AvailabilityZone=zone,
                 ProductDescriptions=["Linux/UNIX"],
                 MaxResults=1,
             )
             history = answer.get("SpotPriceHistory") or ()
             return float(history[0]["SpotPrice"]) if history else None
-        except Exception as error:
+        except (*aws_errors(), LookupError, TypeError, ValueError) as error:
             self.log.info(
                 "the spot price of %s in %s could not be read (%s); the table's is used",
                 instance_type,
@@ -117,7 +126,7 @@ class MarketPrices:
             return None
 
 
-def _price_filters(instance_type: str, region: str) -> list[dict[str, str]]:
+def _price_filters(instance_type: str, region: str) -> "list[FilterTypeDef]":
     """One type's Linux on-demand price without anything on top."""
     wanted = {
         "instanceType": instance_type,

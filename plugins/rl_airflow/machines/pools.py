@@ -62,7 +62,7 @@ class PoolListener:
         try:
             if ensure_pool():
                 log.info("made the pool %s with %d slots", VCPU_POOL, FIRST_SLOTS)
-        except Exception as error:
+        except Exception as error:  # Airflow must start, whatever its database answers
             log.warning(
                 "the pool %s could not be made (%s); make it: airflow pools set %s %d '%s' "
                 "--include-deferred",

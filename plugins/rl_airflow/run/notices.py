@@ -54,7 +54,7 @@ class SnsRunNotifier(BaseNotifier):
                     f"{ti.task_id}: {_why(context)}",
                     self.aws_conn_id,
                 )
-        except Exception as error:
+        except Exception as error:  # a notice must not fail the task that it is about
             log.warning("the notice %r could not be sent: %s", self.event, first_line(error))
 
 
@@ -80,7 +80,7 @@ def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None
                 "experiment": {"DataType": "String", "StringValue": plan.experiment},
             },
         )
-    except Exception as error:
+    except Exception as error:  # the task's work is done: no notice may fail it
         log.warning("SNS was not told of %r: %s", event, first_line(error))
         return False
     return True
@@ -94,7 +94,7 @@ def _notify(plan: RunPlan, event: str, message: str) -> None:
         named = Variable.get(NOTIFIERS_VARIABLE, default=None, deserialize_json=True) or []
         if not isinstance(named, list) or not all(isinstance(one, dict) for one in named):
             raise TypeError("it is something else")
-    except Exception as error:
+    except Exception as error:  # secrets backends raise types of their own
         log.warning(
             "the variable %s could not be read (%s); it must be a JSON list of objects",
             NOTIFIERS_VARIABLE,

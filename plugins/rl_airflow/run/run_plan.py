@@ -4,6 +4,8 @@ frozen.
 It travels through XCom as plain JSON and is small; all that is large lies in the bucket.
 """
 
+from typing import Self
+
 from pydantic import JsonValue
 
 from rl_airflow.infrastructure.sessions import Role, RoleSession
@@ -44,6 +46,10 @@ class RunPlan(Record):
         return Spec.from_json(
             get(store, self.spec.key, self.spec.sha256).data, f"{store.uri}/{self.spec.key}"
         )
+
+    def for_trial(self, trial: str) -> Self:
+        """Return the same plan with one trial only."""
+        return self.model_copy(update={"trials": (trial,)})
 
     def to_xcom(self) -> dict[str, JsonValue]:
         """The plan as plain JSON."""

@@ -60,7 +60,7 @@ class LearningCurve:
         """
         try:
             return self._why_stop(store, plan, shards)
-        except Exception as error:  # whatever lies there, or does not answer
+        except Exception as error:  # whatever is wrong with a curve, the trial trains on
             self.pass_over(error)
             return ""
 

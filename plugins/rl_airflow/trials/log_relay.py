@@ -55,7 +55,7 @@ async def relay(
                 )
             ),
         )
-    except Exception as error:
+    except Exception as error:  # the log is for people: an unreadable one stops no wait
         return told, [f"{trial.trial}: its log could not be read ({first_line(error)})"]
     lines = [
         f"{trial.trial} | {readable_line(line)}"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from rl_airflow.infrastructure.aws_errors import client_error
 from rl_airflow.machines.instances import Granted, Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
@@ -99,11 +100,11 @@ class Asker:
             return Granted(None, None, None, market_of(attempt), full)
         try:
             return self.machines.request(attempt)
-        except Exception as error:
+        except client_error() as error:
             code = error_code(error)
             if not code:
                 raise  # no answer: nothing is known, so the same token is asked with again
-            message = str(getattr(error, "response", {}).get("Error", {}).get("Message", error))
+            message = error.response.get("Error", {}).get("Message", str(error))
             refusal = Refusal(
                 instance_type="*", zone="*", market=market_of(attempt), code=code, message=message
             )
@@ -182,7 +183,7 @@ class Asker:
         """
         try:
             granted = self.machines.request(stored.attempt)
-        except Exception as error:
+        except client_error() as error:
             if error_code(error) in SILENT_CODES:
                 raise
             return  # refused, so there is none

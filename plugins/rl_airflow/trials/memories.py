@@ -76,7 +76,7 @@ def _get(context: Context | None, key: str) -> Any:
     store = context.get("task_state_store") if context is not None else None
     try:
         return store.get(key) if store is not None else None
-    except Exception as error:
+    except Exception as error:  # each backend of the store raises its own types
         log.info("the task's state store did not answer (%s)", first_line(error))
         return None
 
@@ -86,5 +86,5 @@ def _set(context: Context | None, key: str, value: Any) -> None:
     try:
         if store is not None:
             store.set(key, value)
-    except Exception as error:
+    except Exception as error:  # each backend of the store raises its own types
         log.info("the task's state store did not take %r (%s)", key, first_line(error))

@@ -54,7 +54,7 @@ class TrialOperator(RunOperator):
         """
         try:
             (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
-        except Exception as error:
+        except Exception as error:  # this process must exit, whatever failed
             log.warning(
                 "%s: its machine could not be ended (%s); the teardown ends it",
                 trial,

@@ -123,7 +123,7 @@ class Ec2TrialTrigger(BaseTrigger):
             mode="json", exclude_none=True
         )
         return cls(
-            plan.model_copy(update={"trials": (trial,)}).to_xcom(),
+            plan.for_trial(trial).to_xcom(),
             trial,
             known,
             told.model_dump(mode="json") if told is not None else None,
@@ -148,7 +148,7 @@ class Ec2TrialTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 evidence = await self._see(watch, plan, evidence)
-            except Exception as error:
+            except Exception as error:  # a trigger that raises fails the task; a look may fail
                 failures += 1
                 self.log.warning(
                     "%s: this look failed (%s), the next comes", self.trial, first_line(error)
@@ -221,7 +221,7 @@ class Ec2TrialTrigger(BaseTrigger):
                     every_s=min(CURVE_S, max(SHARED_S, every_s)),
                 )
             )
-        except Exception as error:
+        except Exception as error:  # whatever is wrong with a curve, the trial trains on
             self._curve.pass_over(error)
             return ""
         mine = shards.get(self.trial, {})
