@@ -221,7 +221,7 @@ def split_gaps(
     job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()
 ) -> list[Gap]:
     """Find the seeds that no shard holds and no gap in flight will bring, cut at multiples of
-    `most` so that every asker cuts alike.
+    `most` so that all cut alike.
     """
     gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
     ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]

@@ -47,8 +47,8 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
     def _evaluate(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         params = context["params"]
         name, region = params["experiment"], params.get("region_name") or None
-        place = find_environment(environment_of(params), region)
-        plan = _plan(place, region, name, slug(context["run_id"]))
+        deployed = find_environment(environment_of(params), region)
+        plan = _plan(deployed, region, name, slug(context["run_id"]))
         store = self._store(plan)
         try:
             version = int(params.get("version") or _champion(store, name))
@@ -97,19 +97,19 @@ def _line(name: str, version: int, summary: Contender, job: Job) -> str:
     )
 
 
-def _plan(place: DeployedEnvironment, region: str | None, experiment: str, run: str) -> RunPlan:
+def _plan(deployed: DeployedEnvironment, region: str | None, experiment: str, run: str) -> RunPlan:
     """A plan without trials: only where things are."""
     return RunPlan(
-        environment=place.environment,
+        environment=deployed.environment,
         region_name=region,
-        bucket=place.bucket,
+        bucket=deployed.bucket,
         experiment=experiment,
         run=run,
         spec=Artifact(key="", sha256=""),
         trials=(),
-        launch_template_id=place.launch_template_id,
-        launch_template_version=place.launch_template_version,
-        subnet_ids=place.subnet_ids,
-        evaluator=place.evaluator,
-        topic_arn=place.topic_arn,
+        launch_template_id=deployed.launch_template_id,
+        launch_template_version=deployed.launch_template_version,
+        subnet_ids=deployed.subnet_ids,
+        evaluator=deployed.evaluator,
+        topic_arn=deployed.topic_arn,
     )

@@ -20,6 +20,11 @@ class DeployedEnvironment(NamedTuple):
     trainer_wheels: Artifact | None
     topic_arn: str | None
 
+    @property
+    def launch_template(self) -> str:
+        """The launch template as `id:version`."""
+        return f"{self.launch_template_id}:{self.launch_template_version}"
+
 
 def find_environment(environment: str, region_name: str | None = None) -> DeployedEnvironment:
     """Read the outputs of an environment.

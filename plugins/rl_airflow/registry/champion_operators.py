@@ -17,7 +17,7 @@ from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, 
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.registry.champion_asset import CHAMPIONS, announce
-from rl_airflow.run.notices import tell
+from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
 from rl_lifecycle.evaluation.gate import Decision
@@ -84,7 +84,7 @@ class S3PromoteCandidateOperator(RunOperator):
         report = check_policy(
             _evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy
         )
-        _check_what_it_says(report, record)
+        _check_own_metadata(report, record)
         promotion = promote(
             store,
             spec,
@@ -98,7 +98,7 @@ class S3PromoteCandidateOperator(RunOperator):
         )
         log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
         if promotion.outcome is PromotionOutcome.PROMOTED:
-            tell(
+            send_notice(
                 plan,
                 "promoted",
                 f"version {promotion.version} at {promotion.uri}: {promotion.reason}",
@@ -145,14 +145,14 @@ class S3RollBackChampionOperator(BaseOperator):
         """Roll back. :return: the move as JSON."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place, name, version = (
+        deployed, name, version = (
             find_environment(environment, region),
             params["experiment"],
             (self.choice or {}).get("version"),
         )
         store = S3Store(
             RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"),
-            place.bucket,
+            deployed.bucket,
         )
         try:
             log.info("%s", describe_versions(store, name))
@@ -164,7 +164,7 @@ class S3RollBackChampionOperator(BaseOperator):
             raise AirflowSkipException("only listed: nothing was moved")
         if version is None:
             raise AirflowSkipException("no version was chosen: nothing was moved")
-        moved = self._moved(store, place, name, version, context)
+        moved = self._moved(store, deployed, name, version, context)
         announce(
             context,
             name,
@@ -180,7 +180,7 @@ class S3RollBackChampionOperator(BaseOperator):
     def _moved(
         self,
         store: ObjectStore,
-        place: DeployedEnvironment,
+        deployed: DeployedEnvironment,
         name: str,
         version: int,
         context: Context,
@@ -194,7 +194,7 @@ class S3RollBackChampionOperator(BaseOperator):
             there = find_readable_champion(store, name)
             if there is not None and (there[0].version, there[0].entry.who) == (version, who):
                 log.info("version %s is in service by this very run", version)
-                return _told(
+                return _as_json(
                     Promotion(
                         outcome=PromotionOutcome.PROMOTED,
                         version=version,
@@ -204,8 +204,8 @@ class S3RollBackChampionOperator(BaseOperator):
                     )
                 )
             region = context["params"].get("region_name") or None
-            session = RoleSession(None, place.environment, region_name=region)
-            check_version(store, _evaluator(session, place.evaluator), name, version)
+            session = RoleSession(None, deployed.environment, region_name=region)
+            check_version(store, _evaluator(session, deployed.evaluator), name, version)
             moved = roll_back(
                 store,
                 name,
@@ -220,10 +220,10 @@ class S3RollBackChampionOperator(BaseOperator):
             raise AirflowFailException(f"{error}; versions: {_versions(store, name)}") from None
         if moved.outcome is not PromotionOutcome.PROMOTED:
             raise AirflowFailException(f"{moved.outcome}: {moved.reason}")
-        return _told(moved)
+        return _as_json(moved)
 
 
-def _check_what_it_says(report: PolicyReport, record: VersionSource) -> None:
+def _check_own_metadata(report: PolicyReport, record: VersionSource) -> None:
     """Compare what the policy's own file says with what was written down of it: a record must not
     speak for another file.
     """
@@ -319,7 +319,7 @@ def describe_history(store: ObjectStore, experiment: str) -> str:
     return "\n".join(lines)
 
 
-def _told(moved: Promotion) -> dict[str, Any]:
+def _as_json(moved: Promotion) -> dict[str, Any]:
     told: dict[str, Any] = moved.model_dump(mode="json")
     return told
 

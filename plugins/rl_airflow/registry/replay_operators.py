@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
-from rl_airflow.run.notices import tell
+from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.spec_operator import PLAN_KEY, plan_of
 from rl_airflow.trials.attempt_files import AttemptFiles
@@ -52,13 +52,13 @@ class S3FreezeReplayOperator(BaseOperator):
         """Freeze. :return: the trial's name; the plan is pushed as XCom."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place = find_environment(environment, region)
+        deployed = find_environment(environment, region)
         store = S3Store(
             RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"),
-            place.bucket,
+            deployed.bucket,
         )
         try:
-            spec = self._planned(store, place, context)
+            spec = self._planned(store, deployed, context)
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
         key = spec_key(spec.experiment.name, spec.run)
@@ -76,12 +76,12 @@ class S3FreezeReplayOperator(BaseOperator):
         context["ti"].xcom_push(
             key=PLAN_KEY,
             value=plan_of(
-                place, region, spec, Artifact(key=key, sha256=sha256_hex(data))
+                deployed, region, spec, Artifact(key=key, sha256=sha256_hex(data))
             ).to_xcom(),
         )
         return spec.trials[0].name
 
-    def _planned(self, store: ObjectStore, place: DeployedEnvironment, context: Context) -> Spec:
+    def _planned(self, store: ObjectStore, deployed: DeployedEnvironment, context: Context) -> Spec:
         params = context["params"]
         name = self.experiment or params["experiment"]
         if self.experiment and not params.get("version"):
@@ -100,17 +100,13 @@ class S3FreezeReplayOperator(BaseOperator):
             instance_types=machine_types(store, manifest),
         )
         frozen_id = (spec.launch_template or "").partition(":")[0]
-        if frozen_id == place.launch_template_id:
+        if frozen_id == deployed.launch_template_id:
             return spec
         log.warning(
             "launch template %s is of an environment that was destroyed: going by today's",
             frozen_id,
         )
-        return spec.model_copy(
-            update={
-                "launch_template": f"{place.launch_template_id}:{place.launch_template_version}"
-            }
-        )
+        return spec.model_copy(update={"launch_template": deployed.launch_template})
 
 
 class S3CompareReplayOperator(RunOperator):
@@ -136,7 +132,7 @@ class S3CompareReplayOperator(RunOperator):
             raise AirflowFailException(f"{plan.spec.key}: is the spec of no replay")
         answer = self._compare(store, spec, spec.replay)
         if answer.outcome is ReplayOutcome.DRIFTED:
-            tell(plan, "drifted", answer.reason)
+            send_notice(plan, "drifted", answer.reason)
             raise AirflowFailException(f"{answer.outcome}: {answer.reason}")
         if answer.outcome is ReplayOutcome.NOT_COMPARABLE:
             raise AirflowSkipException(f"{answer.outcome}: {answer.reason}")

@@ -63,13 +63,13 @@ def report_link(plan: RunPlan, key: str) -> str:
 
 def trial_links(plan: RunPlan, trial: str, attempt: int, instance_id: str | None) -> dict[str, str]:
     """The links of a trial, by class name; those that would lead nowhere are left out."""
-    region, place = plan.region_name or "us-east-1", TrialId(plan.experiment, plan.run, trial)
+    region, trial_id = plan.region_name or "us-east-1", TrialId(plan.experiment, plan.run, trial)
     links = {
         "S3TrialLink": S3_CONSOLE.format(
-            bucket=plan.bucket, region=region, prefix=checkpoint_prefix(place)
+            bucket=plan.bucket, region=region, prefix=checkpoint_prefix(trial_id)
         ),
         "S3LogLink": S3_CONSOLE.format(
-            bucket=plan.bucket, region=region, prefix=log_prefix(place, attempt)
+            bucket=plan.bucket, region=region, prefix=log_prefix(trial_id, attempt)
         ),
     }
     if instance_id is not None:

@@ -48,7 +48,7 @@ class SnsRunNotifier(BaseNotifier):
         try:
             plan = ti.xcom_pull(task_ids="freeze_spec", key="plan")
             if plan:
-                tell(
+                send_notice(
                     RunPlan.from_value(plan, "the run's plan"),
                     self.event,
                     f"{ti.task_id}: {_why(context)}",
@@ -58,13 +58,13 @@ class SnsRunNotifier(BaseNotifier):
             log.warning("the notice %r could not be sent: %s", self.event, first_line(error))
 
 
-def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
+def send_notice(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
     """Publish one message to the environment's topic, as the Airflow worker, and hand it to the
     notifiers of the variable.
 
     :return: whether SNS took it: without a topic, or when nobody answers, the run goes on.
     """
-    _notify(plan, event, message)
+    _call_notifiers(plan, event, message)
     if not plan.topic_arn:
         return False
     subject = f"Nightshift {plan.environment}: {plan.experiment} {event}".encode(
@@ -86,7 +86,7 @@ def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None
     return True
 
 
-def _notify(plan: RunPlan, event: str, message: str) -> None:
+def _call_notifiers(plan: RunPlan, event: str, message: str) -> None:
     """Hand a message to the notifiers that the variable names; one that is wrong is said and
     hinders no other.
     """

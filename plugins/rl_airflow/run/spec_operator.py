@@ -73,21 +73,21 @@ class S3FreezeSpecOperator(BaseOperator):
         """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
         experiment, params = Experiment.model_validate(self.experiment), context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place = find_environment(environment, region)
+        deployed = find_environment(environment, region)
         session = RoleSession("launcher", environment, self.aws_conn_id, region)
-        store = S3Store(session.client("s3"), place.bucket)
+        store = S3Store(session.client("s3"), deployed.bucket)
         key = spec_key(experiment.name, slug(self.run_prefix + context["run_id"]))
         found = store.find(key)
         if found is None:
-            found_spec = self._freeze(context, experiment, place, store)
+            found_spec = self._freeze(context, experiment, deployed, store)
             refuse_served_seeds(store, found_spec)
             put_once(store, key, found_spec.to_json())
             found = get(store, key)
         else:
             log.info("the run was frozen before; it goes on as it was")
         spec = Spec.from_json(found.data, f"{store.uri}/{key}")
-        plan = plan_of(place, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
-        self._tell(spec)
+        plan = plan_of(deployed, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
+        self._log_spec(spec)
         self.plan = plan
         context["ti"].xcom_push(key=PLAN_KEY, value=plan.to_xcom())
         return list(plan.trials)
@@ -96,7 +96,7 @@ class S3FreezeSpecOperator(BaseOperator):
         self,
         context: Context,
         experiment: Experiment,
-        place: DeployedEnvironment,
+        deployed: DeployedEnvironment,
         store: ObjectStore,
     ) -> Spec:
         run = context["dag_run"]
@@ -112,10 +112,10 @@ class S3FreezeSpecOperator(BaseOperator):
                 run_id=self.run_prefix + context["run_id"],
                 created_at=datetime.now(UTC),
                 overrides=overrides,
-                trainer=place.trainer_wheels,
+                trainer=deployed.trainer_wheels,
                 requirements=self._upload_wheels(experiment, store),
-                image_id=place.image_id,
-                launch_template=f"{place.launch_template_id}:{place.launch_template_version}",
+                image_id=deployed.image_id,
+                launch_template=deployed.launch_template,
                 commit=find_commit(Path(self.folder)),
                 champion=freeze_champion(store, experiment),
             )
@@ -141,7 +141,7 @@ class S3FreezeSpecOperator(BaseOperator):
             artifacts.append(artifact)
         return tuple(artifacts)
 
-    def _tell(self, spec: Spec) -> None:
+    def _log_spec(self, spec: Spec) -> None:
         champion = f"version {spec.champion.version}" if spec.champion else "none yet"
         log.info(
             "%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s",
@@ -169,26 +169,26 @@ def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
 
 
 def plan_of(
-    place: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
+    deployed: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
 ) -> RunPlan:
     """Where the run happens. Its machines are launched from the template version that was frozen,
     whatever is newer now.
     """
-    template = spec.launch_template or f"{place.launch_template_id}:{place.launch_template_version}"
+    template = spec.launch_template or deployed.launch_template
     template_id, _, template_version = template.partition(":")
     return RunPlan(
-        environment=place.environment,
+        environment=deployed.environment,
         region_name=region,
-        bucket=place.bucket,
+        bucket=deployed.bucket,
         experiment=spec.experiment.name,
         run=spec.run,
         spec=artifact,
         trials=tuple(trial.name for trial in spec.trials),
         launch_template_id=template_id,
         launch_template_version=template_version,
-        subnet_ids=place.subnet_ids,
-        evaluator=place.evaluator,
-        topic_arn=place.topic_arn,
+        subnet_ids=deployed.subnet_ids,
+        evaluator=deployed.evaluator,
+        topic_arn=deployed.topic_arn,
         ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run),
     )
 

@@ -32,7 +32,7 @@ class LearningCurve:
     def __init__(self, trial: str, spec: Spec | None = None) -> None:
         self.trial, self.spec = trial, spec
         self._shards: dict[str, Shard] = {}
-        self._told: set[tuple[int, int]] = set()
+        self._reported: set[tuple[int, int]] = set()
         self._judged: tuple[ShardKeys, str] | None = None
 
     @property
@@ -61,10 +61,10 @@ class LearningCurve:
         try:
             return self._why_stop(store, plan, shards)
         except Exception as error:  # whatever is wrong with a curve, the trial trains on
-            self.pass_over(error)
+            self.log_unreadable(error)
             return ""
 
-    def pass_over(self, error: Exception) -> None:
+    def log_unreadable(self, error: Exception) -> None:
         """Say that the curve cannot be read."""
         log.warning(
             "%s: its learning curve cannot be read, so it trains on: %s",
@@ -99,7 +99,7 @@ class LearningCurve:
             step: merge_shards([self._shard(store, key) for key in keys])
             for step, keys in shards.items()
         }
-        self._tell_incomplete(merged, spec.experiment.evaluation.selection_episodes)
+        self._log_incomplete(merged, spec.experiment.evaluation.selection_episodes)
         return curve_of(merged, spec.experiment.evaluation)
 
     def _shard(self, store: ObjectStore, key: str) -> Shard:
@@ -107,13 +107,13 @@ class LearningCurve:
             self._shards[key] = Shard.from_json(get(store, key).data, key)
         return self._shards[key]
 
-    def _tell_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
+    def _log_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
         """Say once of each policy that not all of its episodes are there: it is no point of the
         curve.
         """
         for step, shard in merged.items():
-            if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._told:
-                self._told.add((step, len(shard.returns)))
+            if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._reported:
+                self._reported.add((step, len(shard.returns)))
                 log.info(
                     "%s at step %s: %d of %d selection episodes are there, so it is no point of "
                     "the learning curve yet",

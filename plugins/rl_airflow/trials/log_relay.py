@@ -10,7 +10,7 @@ import asyncio
 
 from rl_airflow.errors import first_line
 from rl_airflow.trials.progress_reports import read_curve_end, readable_line
-from rl_airflow.trials.watch import SharedWatch
+from rl_airflow.trials.shared_watch import SharedWatch
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import TrialId, trainer_log_key
 from rl_lifecycle.storage.stores import ObjectStore, read_from
@@ -21,7 +21,7 @@ from rl_lifecycle.trials.heartbeats import Heartbeat
 MOST_LINES = 100
 
 
-class Told(Record):
+class LogPosition(Record):
     """How much of a machine's word was passed on: it travels with the trigger, and survives a
     retry.
     """
@@ -32,8 +32,8 @@ class Told(Record):
 
 
 async def relay(
-    watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told
-) -> tuple[Told, list[str]]:
+    watch: SharedWatch, trial: TrialId, evidence: Evidence, told: LogPosition
+) -> tuple[LogPosition, list[str]]:
     """Find what is new since the last time, if a segment has ended since. What cannot be read is
     tried again at the next.
 
@@ -43,7 +43,7 @@ async def relay(
     if beat is None:
         return told, []
     if beat.attempt != told.attempt:
-        told = Told(attempt=beat.attempt)
+        told = LogPosition(attempt=beat.attempt)
     if beat.segment <= told.segment:
         return told, []
     try:
@@ -65,7 +65,9 @@ async def relay(
         lines = [f"{trial.trial} | … {more} lines more are in its log", *lines[more:]]
     if point:
         lines.append(f"{trial.trial}: {point}")
-    return Told(attempt=beat.attempt, segment=beat.segment, n_bytes=told.n_bytes + len(new)), lines
+    return LogPosition(
+        attempt=beat.attempt, segment=beat.segment, n_bytes=told.n_bytes + len(new)
+    ), lines
 
 
 def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:
@@ -84,7 +86,7 @@ def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(step for step in ends if step > 0))
 
 
-def read_new(store: ObjectStore, trial: TrialId, told: Told) -> bytes:
+def read_new(store: ObjectStore, trial: TrialId, told: LogPosition) -> bytes:
     """Read whole lines that were not told yet."""
     new = read_from(store, trainer_log_key(trial, told.attempt), told.n_bytes)
     return new[: new.rfind(b"\n") + 1]

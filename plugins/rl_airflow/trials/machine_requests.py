@@ -10,7 +10,7 @@ from rl_airflow.infrastructure.aws_errors import client_error
 from rl_airflow.machines.instances import Granted, Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
-from rl_airflow.trials.memories import MachineMemory
+from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Refusal
 from rl_lifecycle.machines.launches import TOKEN_HOLDS, WAITABLE_CODES, explain_refusals, market_of
 from rl_lifecycle.storage.stores import error_code
@@ -33,7 +33,7 @@ SILENT_CODES = frozenset(
 )
 
 
-class Asker:
+class MachineRequester:
     """Asks for one trial's machines.
 
     :param zones: subnet id → zone. :param now: the clock, giving aware UTC datetimes.

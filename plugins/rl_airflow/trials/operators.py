@@ -12,14 +12,14 @@ from airflow.sdk.exceptions import AirflowFailException
 from rl_airflow.errors import InstancesLeftError, first_line
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
-from rl_airflow.run.notices import tell
+from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
-from rl_airflow.trials.memories import MachineMemory, TaskMemory, recall, remember
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_airflow.trials.supervisor_factory import make_supervisor
+from rl_airflow.trials.task_state import MachineMemory, TaskMemory, recall, remember
 from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.experiment.spec import Spec
@@ -153,16 +153,16 @@ class Ec2AwaitTrialOperator(TrialOperator):
             try:
                 action, evidence = supervisor.advance(memory.progress)
             except (BudgetExceededError, LaunchRefusedError) as error:
-                self._tell(context, supervisor, *self._stopped(supervisor))
+                self._report_end(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
             self._show_links(context, plan, self.trial, evidence)
-            self._tell_of_relaunch(plan, before, evidence)
+            self._report_relaunch(plan, before, evidence)
             if action.kind is not ActionKind.WAIT:
                 return self._end(context, supervisor, action, evidence)
             remember(context, memory)
             memory = self._wait(evidence, memory)
 
-    def _tell_of_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
+    def _report_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
         """Say that a machine was lost and another one was asked for, in the log and over SNS."""
         if not 0 < before < len(evidence.attempts):
             return
@@ -174,7 +174,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
                 f"step {lost.committed_step}"
             )
             log.warning("%s", message)
-            tell(plan, "interrupted", message)
+            send_notice(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence, memory: TaskMemory) -> TaskMemory:
         trigger = Ec2TrialTrigger.of(
@@ -192,7 +192,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
     def _end(
         self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
     ) -> dict[str, Any]:
-        end = self._tell(context, supervisor, action, evidence)
+        end = self._report_end(context, supervisor, action, evidence)
         for recovery in find_recoveries(evidence.attempts):
             log.info(
                 "%s: attempt %d %s: %s steps lost, %s s to the first new step",
@@ -208,7 +208,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
             log.error("%s | %s", self.trial, line)
         raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
 
-    def _tell(
+    def _report_end(
         self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
     ) -> TrialEnd:
         """Leave word of the end for the tasks after this one, also when the task fails."""

@@ -22,8 +22,8 @@ from rl_airflow.run.ledger_files import LedgerFile
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.learning_curves import LearningCurve
-from rl_airflow.trials.machine_requests import Asker
-from rl_airflow.trials.memories import MachineMemory
+from rl_airflow.trials.machine_requests import MachineRequester
+from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.experiment.due_times import spot_leaves_time
 from rl_lifecycle.experiment.spec import Spec
@@ -80,7 +80,7 @@ class TrialSupervisor:
         self.curve = LearningCurve(trial, spec)
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
-        self.asker = Asker(
+        self.requester = MachineRequester(
             self.attempts,
             machines,
             checks,
@@ -155,7 +155,7 @@ class TrialSupervisor:
                     stored[-1].attempt.token == self._just_written,
                     None,
                 )
-                self.asker.ask(stored[-1], evidence.machine, just_written=just_written)
+                self.requester.ask(stored[-1], evidence.machine, just_written=just_written)
             elif action.kind is ActionKind.SETTLE:
                 self._settle(stored[-1], action.finding, evidence)
             else:
@@ -220,8 +220,8 @@ class TrialSupervisor:
         back what was reserved beyond it.
         """
         stored = self.attempts.read()
-        if stored and len(stored) == number and self.asker.is_unanswered(stored[-1].attempt):
-            self.asker.end_unanswered(stored[-1])
+        if stored and len(stored) == number and self.requester.is_unanswered(stored[-1].attempt):
+            self.requester.end_unanswered(stored[-1])
         for _ in range(MOST_ACTIONS):  # others may write at the same time
             evidence, stored = self.observe()
             if not stored or len(stored) != number or stored[-1].attempt.outcome.end is not None:

@@ -15,10 +15,9 @@ from rl_airflow.errors import first_line
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.trials.learning_curves import LearningCurve, find_shards
-from rl_airflow.trials.log_relay import Told, relay
+from rl_airflow.trials.log_relay import LogPosition, relay
 from rl_airflow.trials.progress_reports import describe_progress
-from rl_airflow.trials.supervisor_factory import make_supervisor
-from rl_airflow.trials.watch import (
+from rl_airflow.trials.shared_watch import (
     FORGOTTEN_S,
     SHARED_S,
     SharedWatch,
@@ -28,6 +27,7 @@ from rl_airflow.trials.watch import (
     shared_watch,
     until_next,
 )
+from rl_airflow.trials.supervisor_factory import make_supervisor
 from rl_lifecycle.machines.attempts import Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import TrialId
@@ -107,7 +107,7 @@ class Ec2TrialTrigger(BaseTrigger):
         plan: RunPlan,
         trial: str,
         evidence: Evidence,
-        told: Told | None = None,
+        told: LogPosition | None = None,
         *,
         waiter_delay: float = 5.0,
         aws_conn_id: str | None = None,
@@ -138,7 +138,7 @@ class Ec2TrialTrigger(BaseTrigger):
             RunPlan.from_value(self.plan, "the run's plan"),
             Evidence.from_value(self.evidence, "the trigger's arguments"),
         )
-        told = Told.from_value(self.told or {}, "the trigger's arguments")
+        told = LogPosition.from_value(self.told or {}, "the trigger's arguments")
         watch = shared_watch(
             (plan.environment, plan.bucket, plan.region_name, self.aws_conn_id),
             lambda: self._watch(plan),
@@ -160,7 +160,7 @@ class Ec2TrialTrigger(BaseTrigger):
             told, lines = await self._find_news(watch, plan, evidence, told)
             is_over = decide_action(evidence).kind is not ActionKind.WAIT
             if lines and not is_over:
-                await watch.moment_to_tell()
+                await watch.moment_to_log()
             for line in lines:
                 self.log.info("%s", line)
             if is_over:
@@ -170,8 +170,8 @@ class Ec2TrialTrigger(BaseTrigger):
         yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
 
     async def _find_news(
-        self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: Told
-    ) -> tuple[Told, list[str]]:
+        self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: LogPosition
+    ) -> tuple[LogPosition, list[str]]:
         """What is new since the last look, as lines. Most looks find the heartbeat that was known
         before, and cost next to nothing.
         """
@@ -222,7 +222,7 @@ class Ec2TrialTrigger(BaseTrigger):
                 )
             )
         except Exception as error:  # whatever is wrong with a curve, the trial trains on
-            self._curve.pass_over(error)
+            self._curve.log_unreadable(error)
             return ""
         mine = shards.get(self.trial, {})
         known = self._curve.find_answer(mine)

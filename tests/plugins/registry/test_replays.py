@@ -46,7 +46,7 @@ class Replayed(Service):
         monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(S3CompareReplayOperator, "_session", lambda operator, plan: None)
         self.told: list[str] = []
-        monkeypatch.setattr(operators, "tell", lambda plan, event, message: self.told.append(event))
+        monkeypatch.setattr(operators, "send_notice", lambda *notice: self.told.append(notice[1]))
         self.params |= {"version": None, "segments": 1}
         self.ti = FakeTaskInstance()
 

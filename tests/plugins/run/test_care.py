@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import pytest
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
+from botocore.exceptions import EndpointConnectionError
 
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.machines.reap_operator import GRACE, WITHOUT_DEADLINE, find_overdue
 from rl_airflow.run import notices
-from rl_airflow.run.notices import SnsRunNotifier, tell
+from rl_airflow.run.notices import SnsRunNotifier, send_notice
 from rl_airflow.run.outcome_operators import ProveNoneLeftOperator, VerdictOperator
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.run.spec_operator import refuse_served_seeds
@@ -108,7 +109,7 @@ def test_a_notice_names_environment_experiment_and_event(monkeypatch: pytest.Mon
     """So that a mail filter can sort it."""
     sns = FakeSns()
     monkeypatch.setattr(notices, "RoleSession", lambda *_: sns)
-    assert tell(plan_with_topic(), "interrupted", "seed-0: i-1 was lost")
+    assert send_notice(plan_with_topic(), "interrupted", "seed-0: i-1 was lost")
     assert sns.sent[0]["Subject"] == "Nightshift dev: cartpole_ppo interrupted"
     assert "i-1 was lost" in sns.sent[0]["Message"]
     assert sns.sent[0]["MessageAttributes"]["event"]["StringValue"] == "interrupted"
@@ -117,8 +118,8 @@ def test_a_notice_names_environment_experiment_and_event(monkeypatch: pytest.Mon
 def test_a_notice_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a topic, without SNS, without a plan."""
     monkeypatch.setattr(notices, "RoleSession", lambda *_: FakeSns(broken=True))
-    assert not tell(plan_with_topic(), "failed", "because")
-    assert not tell(plan_with_topic(None), "failed", "because")
+    assert not send_notice(plan_with_topic(), "failed", "because")
+    assert not send_notice(plan_with_topic(None), "failed", "because")
     SnsRunNotifier(event="failed").notify({"ti": FakeTi({})})  # type: ignore[typeddict-item]
 
 
@@ -157,7 +158,7 @@ def test_any_notifier_is_told_what_sns_is_told(
             )
         ),
     )
-    tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    send_notice(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert KeepingNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
     assert "os.path.join is no Airflow notifier" in caplog.text
     assert "No module named 'no'" in caplog.text
@@ -169,7 +170,7 @@ def test_a_variable_that_is_no_list_of_notifiers_is_said_and_fails_nothing(
 ) -> None:
     """A number is JSON, too; the training goes on."""
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
-    assert not tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    assert not send_notice(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert "it must be a JSON list of objects" in caplog.text
 
 
@@ -185,7 +186,7 @@ def test_a_notifiers_arguments_are_not_told(
         {"arguments": {"a": "secret"}},
     ]
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
-    tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    send_notice(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert "the notifier no.such.Notifier" in caplog.text
     assert "secret" not in caplog.text
 
@@ -228,7 +229,7 @@ def test_a_price_list_that_does_not_answer_is_done_without() -> None:
     """And the log says which table is used."""
 
     def broken() -> Any:
-        raise ConnectionError("no route")
+        raise EndpointConnectionError(endpoint_url="https://api.pricing.us-east-1.amazonaws.com")
 
     assert (
         MarketPrices(World().ec2, logging.getLogger("t"), broken).on_demand(["c6i.large"]) is None

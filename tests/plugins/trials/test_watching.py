@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rl_airflow.machines.instances import Machines
-from rl_airflow.trials.watch import (
+from rl_airflow.trials.shared_watch import (
     CALM_READS,
     SharedWatch,
     Sighting,
@@ -324,7 +324,7 @@ def test_what_many_have_to_tell_is_told_at_one_moment() -> None:
 
     async def tell(shared: SharedWatch, name: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        await shared.moment_to_tell()
+        await shared.moment_to_log()
         happened.append(name)
 
     async def ask() -> None:

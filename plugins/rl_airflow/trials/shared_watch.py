@@ -34,7 +34,7 @@ MOST_PREFIXES = 10
 #: Who asks within this time of the first looks together with it.
 GATHER_S = 0.05
 #: Who has lines to log within this time of the first logs them together with it.
-TELL_S = 0.25
+LOG_TOGETHER_S = 0.25
 #: So many heartbeats of machines that simply run are read in one look, or one in so many of the
 #: trials if that is more; the rest is read at the next looks. Each is a request of two milliseconds
 #: of CPU, and a young machine speaks every second.
@@ -258,7 +258,7 @@ class SharedWatch:
         self._watch: TrialWatch | None = None
         self._asked: dict[TrialId, Wanted] = {}
         self._next: Shared[dict[TrialId, Sighting]] | None = None
-        self._telling: Shared[None] | None = None
+        self._logging: Shared[None] | None = None
         self._lock = asyncio.Lock()
         self._readings: dict[str, SharedReading] = {}
 
@@ -275,15 +275,15 @@ class SharedWatch:
         async with self._lock:  # a slow look is not overtaken by the next
             return await asyncio.to_thread(self._look, asked)
 
-    async def moment_to_tell(self) -> None:
+    async def moment_to_log(self) -> None:
         """Wait for the moment at which all who have something to log now log it.
 
         Airflow's triggerer asks its database for all its triggers whenever a line, or a handful at
         once, comes from the process that runs them.
         """
-        if self._telling is None or self._telling.task.done():
-            self._telling = Shared(asyncio.sleep(TELL_S))
-        await self._telling.wait()
+        if self._logging is None or self._logging.task.done():
+            self._logging = Shared(asyncio.sleep(LOG_TOGETHER_S))
+        await self._logging.wait()
 
     async def read(self, reading: Callable[[ObjectStore], T]) -> T:
         """Read something else from the same store."""
@@ -326,21 +326,21 @@ def read_ledger(store: ObjectStore, key: str) -> Ledger | None:
     return Ledger.from_json(found.data, key) if found else None
 
 
-Place = tuple[str | None, ...]
-_SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Place, SharedWatch]]" = (
+WatchKey = tuple[str | None, ...]
+_SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[WatchKey, SharedWatch]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
-def shared_watch(place: Place, make: Callable[[], TrialWatch]) -> SharedWatch:
+def shared_watch(key: WatchKey, make: Callable[[], TrialWatch]) -> SharedWatch:
     """Find the running event loop's watch of a place, or make it.
 
-    :param place: what tells places apart: environment, bucket, region, connection.
+    :param key: what tells watches apart: environment, bucket, region, connection.
     """
     watches = _SHARED.setdefault(asyncio.get_running_loop(), {})
-    if place not in watches:
-        watches[place] = SharedWatch(make)
-    return watches[place]
+    if key not in watches:
+        watches[key] = SharedWatch(make)
+    return watches[key]
 
 
 def prefixes_of(trials: Iterable[TrialId]) -> list[str]:

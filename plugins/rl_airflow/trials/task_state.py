@@ -13,7 +13,7 @@ from typing import Any
 from airflow.sdk import Context
 
 from rl_airflow.errors import first_line
-from rl_airflow.trials.log_relay import Told
+from rl_airflow.trials.log_relay import LogPosition
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.evidence import StepProgress
 
@@ -26,7 +26,7 @@ class TaskMemory(Record):
     """Where the waiting was: the trigger's event has the same form."""
 
     progress: StepProgress | None = None
-    told: Told = Told()
+    told: LogPosition = LogPosition()
 
 
 def recall(context: Context) -> TaskMemory:
