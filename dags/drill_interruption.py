@@ -1,19 +1,16 @@
-"""Interrupt a small training on purpose, and see whether it goes on as fast as it should. Costs
-about a cent.
+"""Interrupt a small training on purpose, and measure how fast it recovers. Costs about a cent.
 
-**How to trigger it.** By hand, or by its weekly schedule once it is unpaused. The form says how
-  fast is fast enough.
+**How to trigger it.** Trigger it by hand, or unpause it: then it runs weekly. The form sets the
+longest recovery that is acceptable.
 
-**What it does.** Trains CartPole on one machine, terminates that machine as soon as it has
-  committed a checkpoint, waits until
-another one has finished the training, and measures the seconds from the termination to the first
-new step.
+**What it does.** Trains CartPole on one machine. As soon as that machine has committed a
+checkpoint, the DAG terminates it and waits until another machine has finished the training. It
+measures the seconds from the termination to the first new step.
 
-**What a failure means.** `measure` failed: recovery was slower than its objective; its log says
-  which part took long.
-`prove_none_left` failed: nobody proved that the machines are gone; clear `terminate`, then it. Any
-other task failed: interruptions of real trainings would fail alike, so look at it before the next
-night.
+**What a failure means.** `measure` failed: recovery was slower than its objective. The task's log
+shows which part took long. `prove_none_left` failed: there is no proof that the machines are gone.
+Clear `terminate`, then clear `prove_none_left`. If any other task failed, interruptions of real
+trainings would fail in the same way: find the cause before the next night.
 """
 
 from rl_airflow.dag_builders.drill import build_drill_dag

@@ -1,23 +1,23 @@
-"""Train a version's first segments again and compare digests: can what is in service still be
-rebuilt?
+"""Train a version's first segments again and compare digests: is the version still reproducible?
 
-**How to trigger it.** The form asks for the experiment, a version (empty: the champion) and the
-  number of segments. With
-`replay_schedule` in its file an experiment gets a DAG of its own, `replay_<experiment>`, that does
-it by that schedule.
+**How to trigger it.** The form asks for the experiment, the version (empty: the champion) and the
+number of segments. An experiment with `replay_schedule` in its file also gets a scheduled DAG,
+`replay_<experiment>`.
 
 **What it does.** Takes the version's own spec: seeds, steps, wheels, image. Rents one machine of
-  the type that trained it, ends
-it as soon as the segment is committed, and compares the digest with the one that the version's
-manifest keeps.
+the type that trained the version and ends it as soon as the segment is committed. Compares the
+digest with the digest in the version's manifest.
 
-**What a failure means.** `compare` failed: DRIFTED. The same kind of machine gives other
-  parameters, so the version cannot be
-rebuilt any more: compare the numeric class and the wheels of the two manifests. Skipped:
-NOT_COMPARABLE, the machine was of another numeric class; trigger again. `freeze_replay`: there is
-no such version, or it was imported (by schedule such a replay, and one before the first champion,
-is skipped). `prove_none_left` failed: nobody proved that the machine is gone; clear `terminate`,
-then it. Any other task: as in a night.
+**What a failure means.**
+
+- `compare` failed: DRIFTED. The same kind of machine gives other parameters, so the version is no
+  longer reproducible. Compare the numeric class and the wheels of the two manifests.
+- `compare` was skipped: NOT_COMPARABLE. The machine was of another numeric class; trigger again.
+- `freeze_replay` failed: the version does not exist, or it was imported. A scheduled replay is
+  skipped if the champion was imported, or if there is no champion yet.
+- `prove_none_left` failed: there is no proof that the machine is gone. Clear `terminate`, then
+  clear `prove_none_left`.
+- Any other task: the same as in `retrain_<experiment>`.
 """
 
 from pathlib import Path
