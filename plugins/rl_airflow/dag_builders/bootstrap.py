@@ -16,7 +16,7 @@ from rl_airflow.infrastructure.stack_operators import (
 def build_bootstrap_dag(*, doc_md: str | None = None) -> DAG:
     """Build `bootstrap_infrastructure`.
 
-    :param doc_md: what the UI shows beside the DAG.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         "bootstrap_infrastructure",

@@ -10,7 +10,7 @@ from rl_airflow.infrastructure.stack_operators import CloudFormationDestroyEnvir
 def build_destroy_dag(*, doc_md: str | None = None) -> DAG:
     """Build `destroy_infrastructure`.
 
-    :param doc_md: what the UI shows beside the DAG.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         "destroy_infrastructure",

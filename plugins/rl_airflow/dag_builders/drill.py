@@ -18,7 +18,7 @@ COMPUTE = Compute.model_validate(drill_experiment()["compute"])
 def build_drill_dag(*, doc_md: str | None = None) -> DAG:
     """Build `drill_interruption`.
 
-    :param doc_md: what the UI shows beside the DAG.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         "drill_interruption",

@@ -10,7 +10,7 @@ from rl_airflow.evaluation.policy_evaluation_operator import LambdaEvaluatePolic
 def build_evaluation_dag(*, doc_md: str | None = None) -> DAG:
     """Build `evaluate_policy`.
 
-    :param doc_md: what the UI shows beside the DAG.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         "evaluate_policy",

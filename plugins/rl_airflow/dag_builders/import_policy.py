@@ -19,7 +19,7 @@ def build_import_dag(folder: Path, *, doc_md: str | None = None) -> DAG:
     """Build `import_policy`.
 
     :param folder: the folder of the experiment files.
-    :param doc_md: what the UI shows beside the DAG.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         "import_policy",

@@ -10,7 +10,7 @@ from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
 def build_reap_dag(*, doc_md: str | None = None) -> DAG:
     """Build `reap_orphaned_instances`.
 
-    :param doc_md: what the UI shows beside the DAG.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         "reap_orphaned_instances",

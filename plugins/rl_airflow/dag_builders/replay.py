@@ -1,6 +1,4 @@
-"""Build the DAGs that train a version's first segments again: one with a form, and one for each
-experiment with a schedule.
-"""
+"""The DAGs of replays: one with a form, and one for each experiment with a `replay_schedule`."""
 
 import logging
 from pathlib import Path
@@ -30,7 +28,7 @@ def build_replay_dags(
 
     :param folder: the folder of the experiment files.
     :param only_dag_id: the one DAG that a worker needs; None builds all.
-    :param doc_md: what the UI shows beside each DAG.
+    :param doc_md: the documentation that the UI shows.
     :return: DAG id → DAG.
     """
     dags = {DAG_ID: build_replay_dag(DAG_ID, doc_md=doc_md)}
@@ -46,19 +44,20 @@ def build_replay_dags(
 
 
 def scheduled_dag_id(file: ExperimentFile) -> str | None:
-    """The DAG of an experiment that wants its champion replayed; None if it does not, or its file
-    is wrong.
+    """Return the id of an experiment's scheduled replay DAG.
+
+    :return: None if the experiment has no `replay_schedule`, or its file is wrong.
     """
     wanted = file.experiment is not None and file.experiment.replay_schedule is not None
     return file.dag_id.replace("retrain_", "replay_", 1) if wanted else None
 
 
 def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -> DAG | None:
-    """Build the DAG of an experiment that wants its champion replayed; None if it does not, or
-    Airflow refuses the DAG.
+    """Build the scheduled replay DAG of an experiment.
 
-    What Airflow refuses is said by the experiment's own DAG, whose schedule and form are made
-    alike; here it must not take the other DAGs of the file with it.
+    :return: None if the experiment has no `replay_schedule`, or Airflow refuses the DAG. Then the
+        experiment's own DAG shows the reason, because its schedule and form are built in the same
+        way. The other DAGs of the same file must still be built.
     """
     dag_id = scheduled_dag_id(file)
     if dag_id is None:
@@ -79,12 +78,12 @@ def build_replay_dag(
 ) -> DAG:
     """Build the DAG of a replay.
 
-    :param experiment: whose champion it replays, by the schedule in its file; None: the form asks,
-        and nothing is scheduled.
+    :param experiment: the experiment whose champion is replayed on the schedule in its file. None:
+        the form asks for the experiment, and the DAG has no schedule.
     """
-    # Which experiment the form will name is not known when the DAG is read. It takes of the pool
-    # what `auto` would: were it what the largest takes, one experiment with a machine larger than
-    # the pool would stop the replays of all. AWS's quota is looked at anyway.
+    # When Airflow parses the DAG, the experiment of the form is not known yet. So the DAG takes the
+    # pool slots of `auto`. With the slots of the largest machine, one experiment with a machine
+    # larger than the pool would block all replays. AWS's quota is checked before the launch anyway.
     compute = experiment.compute if experiment else Compute()
     with DAG(
         dag_id,

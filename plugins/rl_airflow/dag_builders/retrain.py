@@ -1,4 +1,4 @@
-"""Build the DAG of an experiment, or the placeholder of a file that is wrong."""
+"""The DAG of an experiment, or a placeholder DAG that shows what is wrong with its file."""
 
 from pathlib import Path
 
@@ -27,10 +27,12 @@ PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
 
 
 def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
-    """Build the DAG of an experiment file, whatever is in it: one that Airflow refuses would
-    silence all the others.
+    """Build the DAG of an experiment file. A wrong file gives a placeholder DAG.
 
-    :param doc_md: what the UI shows beside the DAG.
+    The function does not raise: an error while Airflow parses the DAG file would hide the DAGs of
+    all other experiments.
+
+    :param doc_md: the documentation that the UI shows.
     """
     if file.experiment is None:
         return build_placeholder_dag(file, doc_md=doc_md)
@@ -48,8 +50,8 @@ def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
 def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | None = None) -> DAG:
     """Build `retrain_<experiment>`.
 
-    :param folder: where the experiment's file lies.
-    :param doc_md: what the UI shows beside the DAG.
+    :param folder: the folder of the experiment's file.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         f"retrain_{experiment.name}",
@@ -108,14 +110,14 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         )
         chain(freeze, check)
         chain(training, candidate, judge, approve, promote, report, verdict)
-        # A run that a person marks as failed skips whatever is no teardown, and Airflow would call
-        # it a success.
+        # If a person marks a run as failed, Airflow skips all tasks that are no teardown. Without
+        # this line the run would then count as a success.
         verdict.as_teardown(on_failure_fail_dagrun=True)
     return dag
 
 
 def build_placeholder_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
-    """Build the DAG of a file that is wrong: its one task fails with the line that says what."""
+    """Build the placeholder of a wrong file. Its only task fails and shows the problem."""
     with DAG(
         file.dag_id,
         description=f"Cannot run: {file.problem}"[:250],

@@ -11,7 +11,7 @@ from rl_airflow.registry.version_choice_operator import AskForVersionOperator
 def build_rollback_dag(*, doc_md: str | None = None) -> DAG:
     """Build `rollback_policy`.
 
-    :param doc_md: what the UI shows beside the DAG.
+    :param doc_md: the documentation that the UI shows.
     """
     with DAG(
         "rollback_policy",

@@ -1,4 +1,4 @@
-"""A trial's supervisor over a session: what the tasks and the triggers of a run act with."""
+"""Makes the supervisor of a trial from a run's plan and a session."""
 
 import logging
 from datetime import UTC, datetime
@@ -24,9 +24,9 @@ def make_supervisor(
 ) -> TrialSupervisor:
     """Make the supervisor of a trial.
 
-    :param session: the launcher's.
-    :param spec: None: it is read.
-    :param memory: what the task remembers; None: nothing.
+    :param session: the launcher's session.
+    :param spec: the run's spec. None: read it from the bucket.
+    :param memory: the stored state of the task. None: no state.
     """
     store, ec2 = plan.store(session), session.client("ec2")
     prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))

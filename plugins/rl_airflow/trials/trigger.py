@@ -1,6 +1,4 @@
-"""Waits for a trial: until its machine, its heartbeat or the clock say that there is something to
-do.
-"""
+"""The trigger of a trial: waits until the worker has something to do for the trial."""
 
 import asyncio
 import logging
@@ -38,36 +36,36 @@ from rl_lifecycle.trials.states import LAST_WORDS
 
 log = logging.getLogger(__name__)
 
-#: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first
-#: look comes late.
+#: The scheduler can fail a trigger that fires at once (apache/airflow#67287), so the first look
+#: comes after this time, seconds.
 FIRST_LOOK_S = 2.0
-#: The pause between looks grows with the machine's age: what is late by this share costs little.
+#: The pause between looks is this share of the machine's age: such a delay costs little.
 SHARE_OF_AGE = 0.05
-#: A training of hours is read at least so often.
+#: The longest time between two reads of a heartbeat, seconds.
 REFRESH_MOST_S = 300.0
-#: How long a trial that waits for a place lets each trial before it go first; a ledger is read
-#: every few seconds.
+#: A trial that waits for a free place waits TURN_S for each trial before it, at most MOST_TURN_S:
+#: a ledger is read every few seconds.
 TURN_S, MOST_TURN_S = 6.0, 120.0
-#: The learning curve is looked at when a segment has ended, and at least so often: evaluations come
-#: later.
+#: The learning curve is read when a segment has ended, and at least this often (seconds), because
+#: evaluations end later.
 CURVE_S = 60.0
-#: So many looks in a row may fail before the worker is asked to find out why.
+#: After this many failed looks in a row the trigger fires, so that the worker finds the cause.
 MOST_FAILURES = 10
 
 
 class Ec2TrialTrigger(BaseTrigger):
-    """Watch one trial; fires when the worker has something to do: settle, relaunch, finish, or
-    fail.
+    """Watch one trial. It fires when the worker must settle, relaunch, finish or fail the trial.
 
-    It only looks, and passes on what the machine wrote. Being moved to another triggerer, or
-    started twice, changes nothing but lines that are told again.
+    `run` only reads, and copies new lines of the machine's log into the task's log. If Airflow
+    moves the trigger to another triggerer, or starts it twice, lines are only logged again.
+    `on_kill` acts: it ends the trial's machine.
 
     :param plan: the run's :class:`RunPlan` as JSON.
-    :param evidence: what was known when the task deferred, as JSON.
-    :param told: how much of the machine's log was passed on before, as JSON; None: nothing.
+    :param evidence: the facts that were known when the task deferred, as JSON.
+    :param told: how far the machine's log was copied before, as JSON. None: not at all.
     :param waiter_delay: longest pause between looks, seconds.
-    :param turn: how many of the run's trials look for a place before it; None: as many as its plan
-        names before it.
+    :param turn: how many of the run's trials look for a free place before this one. None: the
+        number of trials before it in the plan.
     """
 
     def __init__(
@@ -90,7 +88,7 @@ class Ec2TrialTrigger(BaseTrigger):
         self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class path and the arguments to make the trigger anew from."""
+        """Return the class path and the arguments from which Airflow makes the trigger again."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "plan": self.plan,
             "trial": self.trial,
@@ -112,11 +110,11 @@ class Ec2TrialTrigger(BaseTrigger):
         waiter_delay: float = 5.0,
         aws_conn_id: str | None = None,
     ) -> Self:
-        """Make a trial's trigger of as little as it needs.
+        """Make the trigger of a trial with as few data as it needs.
 
-        Airflow's triggerer asks its database every second, and more often, which triggers are its
-        own, and they lie there with their arguments: on SQLite a thousand that each named the
-        thousand trials of their run made a poll nearly twice as dear.
+        Airflow's triggerer reads its triggers with their arguments from its database every second
+        or more often. On SQLite, a thousand triggers that each named the thousand trials of their
+        run made such a read nearly twice as slow.
         """
         slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
         known = evidence.model_copy(update={"attempts": slim}).model_dump(
@@ -133,7 +131,10 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, wait, look again; yields one event: the stall clock, and how much was told."""
+        """Look until there is something to do, then yield one event.
+
+        The event holds the stall clock, and how far the log was copied.
+        """
         plan, evidence = (
             RunPlan.from_value(self.plan, "the run's plan"),
             Evidence.from_value(self.evidence, "the trigger's arguments"),
@@ -172,8 +173,8 @@ class Ec2TrialTrigger(BaseTrigger):
     async def _find_news(
         self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: LogPosition
     ) -> tuple[LogPosition, list[str]]:
-        """What is new since the last look, as lines. Most looks find the heartbeat that was known
-        before, and cost next to nothing.
+        """Return new lines since the last look. Most looks find the same heartbeat and cost next to
+        nothing.
         """
         progress = self._progress_line(evidence) if evidence.heartbeat is not self._heard else ""
         self._heard = evidence.heartbeat
@@ -186,8 +187,8 @@ class Ec2TrialTrigger(BaseTrigger):
         return told, lines
 
     async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
-        """Look at machine, heartbeat and learning curve, and whether there is a place again if the
-        trial waits for one.
+        """Look at the machine, the heartbeat and the learning curve. If the trial waits for a free
+        place, also look for one.
         """
         look = await watch.look(
             TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence)
@@ -203,10 +204,12 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def _why_stop(self, watch: SharedWatch, plan: RunPlan, every_s: float = 0.0) -> str:
-        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the
-        trial's.
+        """Return why the training can stop; empty if it must go on.
 
-        :param every_s: how old the LIST may be, seconds, within the bounds that hold for all.
+        All trials of the run share the reads of the spec and the LIST. Each trial reads its own new
+        shards.
+
+        :param every_s: the greatest age of the LIST, seconds. It is limited to SHARED_S…CURVE_S.
         """
         try:
             self._curve.spec = await watch.read_once(
@@ -244,10 +247,10 @@ class Ec2TrialTrigger(BaseTrigger):
         return True
 
     async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:
-        """Whether a machine of the run has ended, so that the worker may ask for this trial's.
+        """Whether a machine of the run has ended, so that this trial's machine can be requested.
 
-        Those who wait look one after another, in the plan's order, lest a hundred workers start for
-        one place.
+        Waiting trials look one after another, in the plan's order. Otherwise a hundred workers
+        could start for one free place.
         """
         if plan.ledger_key is None:
             return True
@@ -259,8 +262,8 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def on_kill(self) -> None:
-        """End the trial's machine and free its place: a person marked the deferred task as failed,
-        or cleared it.
+        """End the trial's machine and free its place. Airflow calls this when a person marks the
+        deferred task as failed, or clears it.
         """
         await asyncio.to_thread(self._drop, RunPlan.from_value(self.plan, "the run's plan"))
 
@@ -270,7 +273,7 @@ class Ec2TrialTrigger(BaseTrigger):
 
     @staticmethod
     def _wanted(evidence: Evidence) -> Wanted:
-        """An open attempt's machine; and the older it is, the seldomer its heartbeat."""
+        """Return the open attempt's machine. An older machine's heartbeat is read less often."""
         newest = evidence.newest
         if newest is None or newest.outcome.end is not None:
             return Wanted(None)
@@ -284,7 +287,7 @@ class Ec2TrialTrigger(BaseTrigger):
         if newest is None:
             return
         session = plan.session("launcher", self.aws_conn_id)
-        # First what costs: the triggerer waits for this only so long.
+        # First end the machine, which costs money: the triggerer waits only a short time for this.
         Machines(session.client("ec2"), plan.environment).terminate_attempts(
             TrialId(plan.experiment, plan.run, self.trial), newest.attempt
         )
@@ -314,12 +317,12 @@ class Ec2TrialTrigger(BaseTrigger):
 
 
 def age_s(attempts: Sequence[Attempt], now: datetime) -> float:
-    """How long ago the first of some attempts was made, seconds; zero if there is none."""
+    """Return the age of the first attempt, seconds; zero if there is none."""
     return (now - attempts[0].created_at).total_seconds() if attempts else 0.0
 
 
 def see(before: Evidence, look: Sighting, now: datetime) -> Evidence:
-    """Take a look into account: newer news replace older ones, and the stall clock goes on."""
+    """Add a look to the evidence: new values replace old ones, and the stall clock continues."""
     beat: Heartbeat | None = look.heartbeat or before.heartbeat
     progress: StepProgress | None = track_progress(
         before.progress, beat, now, before.committed_step

@@ -448,7 +448,8 @@ def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
     with pytest.raises(SystemExit):
         task.execute(stage.context)
     assert (
-        "its machine could not be ended (the answer was lost); the teardown ends it" in caplog.text
+        "its machine was not terminated (the answer was lost); the task terminate ends it"
+        in caplog.text
     )
     assert [one.attempt.outcome.end for one in world.supervisor().attempts.read()] == [None]
     world.ec2.lose_answers = False
@@ -464,7 +465,7 @@ def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(
         Ec2LaunchTrialOperator(
             task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
         ).on_kill()
-    assert "could not be ended" not in caplog.text
+    assert "was not terminated" not in caplog.text
     assert stage.world.ec2.machines == {}
 
 
