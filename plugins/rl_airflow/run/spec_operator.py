@@ -1,4 +1,4 @@
-"""The operator that fixes a run before anything is spent."""
+"""The operator that freezes the spec of a run before the run costs money."""
 
 import logging
 from datetime import UTC, datetime
@@ -30,19 +30,18 @@ from rl_lifecycle.storage.stores import ObjectStore, S3Store, get, put_once
 
 log = logging.getLogger(__name__)
 
-#: XCom under which the plan of the run lies; the return value is the list of trials, to map over.
+#: The XCom key of the run's plan. The return value is the list of trials, for mapped tasks.
 PLAN_KEY = "plan"
 
 
 class S3FreezeSpecOperator(BaseOperator):
-    """Fix the run: experiment, overrides, seeds, image, wheels, champion. Written once, as the
-    launcher.
+    """Freeze the run's spec: experiment, overrides, seeds, image, wheels, champion.
 
-    A retry or a clear finds the frozen spec and goes by it, whatever the experiment's file says by
-    now: a change of mind is a new run. Nothing is launched here.
+    The spec is written once, as the launcher. A retry or a clear uses the frozen spec, even if the
+    experiment's file has changed: a change needs a new run. No machine is launched here.
 
     :param experiment: the experiment as JSON.
-    :param folder: where its file lies, for the wheels that it names.
+    :param folder: the folder of the experiment's file and its wheels.
     :param with_form: whether the DAG's form may override the experiment.
     :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
         the assumed role.
@@ -84,7 +83,7 @@ class S3FreezeSpecOperator(BaseOperator):
             put_once(store, key, found_spec.to_json())
             found = get(store, key)
         else:
-            log.info("the run was frozen before; it goes on as it was")
+            log.info("the run was frozen before; its spec stays the same")
         spec = Spec.from_json(found.data, f"{store.uri}/{key}")
         plan = plan_of(deployed, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
         self._log_spec(spec)
@@ -123,7 +122,7 @@ class S3FreezeSpecOperator(BaseOperator):
             raise AirflowFailException(str(error)) from None
 
     def _upload_wheels(self, experiment: Experiment, store: ObjectStore) -> tuple[Artifact, ...]:
-        """Put the experiment's own wheels beside the trainer's, by digest."""
+        """Upload the experiment's own wheels; the keys hold their digests."""
         artifacts = []
         for name in experiment.requirements:
             path = Path(self.folder) / name
@@ -131,7 +130,7 @@ class S3FreezeSpecOperator(BaseOperator):
                 raise InvalidExperimentError(
                     f"experiments/{experiment.name}.yaml",
                     "requirements",
-                    f"{name} is not there; put the wheel beside the experiment's file",
+                    f"{name} does not exist; put the wheel beside the experiment's file",
                 )
             data = path.read_bytes()
             artifact = Artifact(
@@ -156,8 +155,9 @@ class S3FreezeSpecOperator(BaseOperator):
 
 
 def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
-    """Refuse a form that takes away the approval that the file asks for: whoever may trigger must
-    not decide that alone.
+    """Refuse a form that switches off an approval that the experiment's file requires.
+
+    A person who may trigger a run must not decide this alone.
     """
     if experiment.approval and overrides.get("approval") is False:
         raise InvalidExperimentError(
@@ -171,9 +171,7 @@ def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
 def plan_of(
     deployed: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
 ) -> RunPlan:
-    """Where the run happens. Its machines are launched from the template version that was frozen,
-    whatever is newer now.
-    """
+    """Make the plan of a run. Machines use the frozen version of the launch template."""
     template = spec.launch_template or deployed.launch_template
     template_id, _, template_version = template.partition(":")
     return RunPlan(
@@ -194,10 +192,11 @@ def plan_of(
 
 
 def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:
-    """Refuse seeds that an earlier run of the experiment was selected or judged on. Seeds go by
-    names, so a LIST suffices.
+    """Refuse seeds that selected or judged an earlier run of the experiment.
 
-    :raises AirflowFailException: naming the run; another run draws other seeds.
+    Seeds depend on the runs' names, so one LIST is enough.
+
+    :raises AirflowFailException: naming the earlier run. A new run draws other seeds.
     """
     earlier = {run_of_spec_key(item.key) for item in store.list(spec_prefix(spec.experiment.name))}
     try:

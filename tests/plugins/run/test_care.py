@@ -300,7 +300,7 @@ def test_a_run_that_did_all_that_was_required_is_green() -> None:
     [
         ({"judge": None}, "the verdict is missing (see the task judge)"),
         ({"promote": None}, "was not promoted"),
-        ({"terminate": None}, "nobody proved that no machine is left"),
+        ({"terminate": None}, "it is not proved that no machine is left"),
         ({"terminate": {"instances_left": ["i-1"]}}, "instances left: i-1"),
         (
             {"ends": [END, {**END, "trial": "seed-1", "state": "failed", "reason": "boom"}]},
@@ -321,7 +321,7 @@ def test_a_run_that_lacks_something_is_red_and_says_what(
 @pytest.mark.parametrize(
     ("proof", "problem"),
     [
-        (None, "nobody proved that no machine is left"),
+        (None, "it is not proved that no machine is left"),
         ({"instances_left": ["i-1"]}, "instances left: i-1"),
     ],
 )
