@@ -1,4 +1,4 @@
-"""The operator that evaluates a stored policy because somebody wants to know."""
+"""The operator that evaluates a stored policy on request."""
 
 import logging
 from typing import Any
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 class LambdaEvaluatePolicyOperator(LambdaRunOperator):
-    """Evaluate one version on a range of seeds, on the environment that it was trained for.
+    """Evaluate one version on a range of seeds, in the environment that it was trained for.
 
-    A retry or a clear asks only for the episodes that are not there yet.
+    A retry or a clear requests only the missing episodes.
     """
 
     template_fields = ()
@@ -41,7 +41,7 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Come back from the triggerer."""
+        """Continue after the trigger has fired."""
         return self._evaluate(context, event or {})
 
     def _evaluate(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _line(name: str, version: int, summary: Contender, job: Job) -> str:
 
 
 def _plan(deployed: DeployedEnvironment, region: str | None, experiment: str, run: str) -> RunPlan:
-    """A plan without trials: only where things are."""
+    """Make a plan without trials, for the locations of the resources only."""
     return RunPlan(
         environment=deployed.environment,
         region_name=region,
