@@ -1,6 +1,4 @@
-"""The operators of a replay: freeze what a version was trained with, and compare what comes of
-it.
-"""
+"""The operators of a replay: freeze the version's spec again, and compare the digests."""
 
 import logging
 from collections.abc import Sequence
@@ -31,15 +29,14 @@ log = logging.getLogger(__name__)
 
 
 class S3FreezeReplayOperator(BaseOperator):
-    """Fix a replay: a version's own spec, for its one trial, on the kind of machine that trained
-    it. Written once.
+    """Freeze a replay: the version's own spec, with its one trial, on the same type of machine.
 
-    A retry or a clear finds what was frozen. Nothing is launched here.
+    The spec is written once. A retry or a clear uses the frozen spec. No machine is launched here.
 
-    :param experiment: whose version, by a schedule: skipped while there is no champion, or an
-        imported one; None: as the form says.
-    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
-        the assumed role.
+    :param experiment: the experiment of a scheduled replay. The task is skipped if there is no
+        champion, or if the champion was imported. None: the form names the experiment.
+    :param aws_conn_id: a connection of the launcher. None: `nightshift_launcher` if it is defined,
+        else the assumed role.
     """
 
     def __init__(
@@ -110,10 +107,10 @@ class S3FreezeReplayOperator(BaseOperator):
 
 
 class S3CompareReplayOperator(RunOperator):
-    """Compare the replay with the version: fail when it drifted, skip when the machine was of
-    another numeric class.
+    """Compare the replay's digest with the version's digest.
 
-    A retry or a clear compares the same again.
+    Fails if they differ. Skips if the machine was of another numeric class. A retry or a clear
+    compares the same digests again.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -151,7 +148,8 @@ class S3CompareReplayOperator(RunOperator):
 
 
 def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> None:
-    """Leave a scheduled replay out, instead of failing night after night.
+    """Skip a scheduled replay that cannot work, instead of a failure at each run.
+
     :raises AirflowSkipException: with the reason.
     """
     found = find_champion(store, experiment)
@@ -166,7 +164,7 @@ def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> Non
 
 
 def champion_version(store: ObjectStore, experiment: str) -> int:
-    """The version in service. :raises AirflowFailException: if there is none yet."""
+    """Return the version in service. :raises AirflowFailException: if there is none yet."""
     found = find_champion(store, experiment)
     if found is None:
         raise AirflowFailException(
@@ -176,9 +174,7 @@ def champion_version(store: ObjectStore, experiment: str) -> int:
 
 
 def machine_types(store: ObjectStore, manifest: VersionManifest) -> tuple[str, ...]:
-    """The type of the machine that ended a version's training, as its attempts say; empty if they
-    say nothing.
-    """
+    """Return the type of the last machine that trained a version; empty if it is unknown."""
     attempts = AttemptFiles(
         store, TrialId(manifest.experiment, manifest.run, manifest.trial)
     ).read()
