@@ -108,7 +108,7 @@ class Waiting:
         """Make their triggers, of what the tasks know when they defer now.
         :param stops_early: whether they look at their curves.
         """
-        from rl_airflow.trials.log_relay import Told
+        from rl_airflow.trials.log_relay import LogPosition
         from rl_airflow.trials.trigger import Ec2TrialTrigger
         from rl_lifecycle.storage.layout import TrialId, heartbeat_key
         from rl_lifecycle.storage.object_store import get
@@ -127,7 +127,7 @@ class Waiting:
                     plan,
                     trial,
                     evidence,
-                    Told(attempt=1, segment=beat.segment),
+                    LogPosition(attempt=1, segment=beat.segment),
                     waiter_delay=delay_s,
                 )
             )

@@ -1,33 +1,17 @@
-"""End training machines that nobody waits for any more: by tag and deadline, every 15 minutes.
+"""End training machines that no task waits for any more: by tag and deadline, every 15 minutes.
 
-**How to trigger it.** It runs by itself once it is unpaused. By hand, the form can make it only
-  list. The first run only lists.
+**How to trigger it.** Unpause it: then it runs by itself. If you trigger it by hand, the form can
+make it only list the machines. The first run only lists.
 
-**What it ends.** Machines tagged with the environment whose deadline passed more than ten minutes
-  ago (a machine ends itself at
-its deadline, so these failed to), and tagged machines without a deadline. A machine of a run that
-goes on is never touched.
+**What it ends.** Machines with the environment's tag whose deadline passed more than ten minutes
+ago, and tagged machines without a deadline. A machine ends itself at its deadline, so the first
+kind failed to do that. The DAG never touches a machine whose deadline has not passed.
 
 **What a failure means.** AWS did not answer, or the role `nightshift-<environment>-reaper` cannot
-  be assumed: trigger
-`bootstrap_infrastructure`. The evaluation stack has a reaper of its own that works without Airflow.
+be assumed: trigger `bootstrap_infrastructure`. The evaluation stack has its own reaper, which works
+without Airflow.
 """
 
-from airflow.sdk import DAG
+from rl_airflow.dag_builders.reap import build_reap_dag
 
-from rl_airflow.dag_builders.forms import reaping_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
-
-with DAG(
-    "reap_orphaned_instances",
-    description="End machines past their deadline",
-    schedule="*/15 * * * *",
-    catchup=False,
-    max_active_runs=1,
-    params=reaping_params(),
-    default_args=DEFAULT_ARGS,
-    tags=["nightshift", "care"],
-    doc_md=__doc__,
-) as dag:
-    Ec2ReapInstancesOperator(task_id="reap_instances")
+dag = build_reap_dag(doc_md=__doc__)

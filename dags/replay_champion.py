@@ -1,45 +1,32 @@
-"""Train a version's first segments again and compare digests: can what is in service still be
-rebuilt?
+"""Train a version's first segments again and compare digests: is the version still reproducible?
 
-**How to trigger it.** The form asks for the experiment, a version (empty: the champion) and the
-  number of segments. With
-`replay_schedule` in its file an experiment gets a DAG of its own, `replay_<experiment>`, that does
-it by that schedule.
+**How to trigger it.** The form asks for the experiment, the version (empty: the champion) and the
+number of segments. An experiment with `replay_schedule` in its file also gets a scheduled DAG,
+`replay_<experiment>`.
 
 **What it does.** Takes the version's own spec: seeds, steps, wheels, image. Rents one machine of
-  the type that trained it, ends
-it as soon as the segment is committed, and compares the digest with the one that the version's
-manifest keeps.
+the type that trained the version and ends it as soon as the segment is committed. Compares the
+digest with the digest in the version's manifest.
 
-**What a failure means.** `compare` failed: DRIFTED. The same kind of machine gives other
-  parameters, so the version cannot be
-rebuilt any more: compare the numeric class and the wheels of the two manifests. Skipped:
-NOT_COMPARABLE, the machine was of another numeric class; trigger again. `freeze_replay`: there is
-no such version, or it was imported (by schedule such a replay, and one before the first champion,
-is skipped). `prove_none_left` failed: nobody proved that the machine is gone; clear `terminate`,
-then it. Any other task: as in a night.
+**What a failure means.**
+
+- `compare` failed: DRIFTED. The same kind of machine gives other parameters, so the version is no
+  longer reproducible. Compare the numeric class and the wheels of the two manifests.
+- `compare` was skipped: NOT_COMPARABLE. The machine was of another numeric class; trigger again.
+- `freeze_replay` failed: the version does not exist, or it was imported. A scheduled replay is
+  skipped if the champion was imported, or if there is no champion yet.
+- `prove_none_left` failed: there is no proof that the machine is gone. Clear `terminate`, then
+  clear `prove_none_left`.
+- Any other task: the same as in `retrain_<experiment>`.
 """
 
 from pathlib import Path
 
 from airflow.sdk import get_parsing_context
 
-from rl_airflow.dag_builders.replay import (
-    DAG_ID,
-    build_replay_dag,
-    build_scheduled_replay,
-    scheduled_dag_id,
-)
-from rl_airflow.run.experiment_files import read_experiment_files
+from rl_airflow.dag_builders.replay import build_replay_dags
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
-wanted = get_parsing_context().dag_id
-dag = build_replay_dag(DAG_ID, doc_md=__doc__)
-for file in read_experiment_files(EXPERIMENTS) if wanted != DAG_ID else ():
-    if (
-        (name := scheduled_dag_id(file))
-        and wanted in (None, name)
-        and (replay := build_scheduled_replay(file, doc_md=__doc__))
-    ):
-        globals()[name] = replay
+dags = build_replay_dags(EXPERIMENTS, only_dag_id=get_parsing_context().dag_id, doc_md=__doc__)
+globals().update(dags)

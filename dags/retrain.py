@@ -1,36 +1,35 @@
-"""One DAG per experiment: `retrain_<experiment>`, nightly, from the YAML files in `experiments/`.
+"""One DAG for each experiment: `retrain_<experiment>`, nightly, from the files in `experiments/`.
 
-**How to trigger it.** It runs by the schedule in its file (UTC). By hand: *Trigger* opens a form
-  with what the file says;
-what you change there holds for that run only. From a shell: `airflow dags test
-retrain_<experiment>`, with `--conf '{"total_timesteps": 20000}'` for the form's fields.
+**How to trigger it.** It runs on the schedule in its file (UTC). By hand: *Trigger* opens a form
+with the values of the file. A change in the form applies to that run only. From a shell:
+`airflow dags test retrain_<experiment>`, with `--conf '{"total_timesteps": 20000}'` to set fields
+of the form.
 
-**What it does.** Freezes a spec, checks the environment, rents one machine per trial, waits until
-  they have trained, picks
-the best policy on selection seeds, judges it against the champion on fresh seeds, and puts it into
-service only if the gate says PROMOTE. KEEP, INCONCLUSIVE and UNCHANGED are good ends, too: the
-champion stays.
+**What it does.** Freezes a spec, checks the environment, rents one machine for each trial and waits
+until the trials have trained. Then it picks the best policy on selection seeds, judges that policy
+against the champion on fresh seeds, and puts it into service only if the gate says PROMOTE. KEEP,
+INCONCLUSIVE and UNCHANGED are good results, too: the champion stays.
 
 **What a failure means.**
 
 - `freeze_spec`: a value of the form or the file is not allowed, or the environment is not
-  bootstrapped. Correct it, or trigger `bootstrap_infrastructure`; trigger again.
+  bootstrapped. Correct the value, or trigger `bootstrap_infrastructure`. Then trigger this DAG
+  again.
 - `check_environment`: the Gymnasium environment cannot be made, or segments are too short for it.
-  Its message names the key and the value to set.
-- `launch`: AWS refuses the request itself, or the budget does not suffice; its message says which.
-  Refused
-  *capacity* is no failure, it is waited out.
-- `await`: the training's own code failed (the log ends with its traceback), or hours, money or
-  attempts are used up. Correct the experiment, trigger again.
-- `select`, `judge`: the evaluator failed. Clear the task: what was evaluated is kept.
-- `promote`: the champion's files or the bucket are in trouble; the old champion stays in service.
-  Clear the task.
-- `terminate`: a machine is still there. Clear the task; `reap_orphaned_instances` ends it at its
-  deadline.
-- `verdict`: something above did not succeed; it names all of it.
+  The message names the key and the value to set.
+- `launch`: AWS refuses the request itself, or the budget is too small. The message names the
+  cause. Missing *capacity* is no failure: the task `await` waits for capacity.
+- `await`: the training's own code failed (the log ends with its traceback), or the limit on hours,
+  money or attempts was reached. Correct the experiment, then trigger again.
+- `select`, `judge`: the evaluator failed. Clear the task: finished evaluations are kept.
+- `promote`: the champion's files or the bucket cannot be read or written. The old champion stays in
+  service. Clear the task.
+- `terminate`: a machine is still there. Clear the task. `reap_orphaned_instances` ends the machine
+  after its deadline.
+- `verdict`: a task before it did not succeed. The message names all of them.
 
-Interrupted machines are replaced by themselves and resume from the last checkpoint. To stop a run,
-mark it as failed: `terminate` ends its machines.
+An interrupted machine is replaced automatically, and the training resumes from the last checkpoint.
+To stop a run, mark it as failed: `terminate` ends its machines.
 """
 
 from pathlib import Path

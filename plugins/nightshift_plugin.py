@@ -1,6 +1,4 @@
-"""Registers with Airflow what it cannot find by import: the extra links, and the pool's
-listener.
-"""
+"""The Airflow plugin: registers the extra links and the listener that creates the pool."""
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -9,7 +7,7 @@ from rl_airflow.run.links import JUDGE_LINKS, TRIAL_LINKS
 
 
 class NightshiftPlugin(AirflowPlugin):
-    """The links that the tasks of a retraining show in the UI, and the pool that trials share."""
+    """The links on the tasks of a retraining, and the listener that creates the trials' pool."""
 
     name = "nightshift"
     operator_extra_links = [*TRIAL_LINKS, *JUDGE_LINKS]

@@ -1,5 +1,6 @@
-"""Nightshift in Airflow: operators that launch exactly once, triggers that watch, forms, links.
+"""Nightshift's Airflow code: operators, triggers, forms, links and the functions that build DAGs.
 
-Reached as `rl_airflow.…` through sys.path. Airflow's plugin loader must not import it file by file
-(it would put each file into `sys.modules` under its bare stem), hence `plugins/.airflowignore`.
+Import it as `rl_airflow.…`: Airflow adds `plugins/` to sys.path. `plugins/.airflowignore` keeps
+Airflow's plugin loader out of this package. The loader would import each file by itself and put it
+into `sys.modules` under its bare stem.
 """

@@ -1,21 +1,21 @@
-"""Everything that `rl_airflow` raises on purpose.
+"""The errors of `rl_airflow`.
 
 RlAirflowError
-├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or lacks something
+├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or is incomplete
 ├── EvaluationFailedError        the evaluator answered with an error, or did not answer
 │   └── OtherVersionError        the evaluator's function is of another version than this Airflow
-└── InstancesLeftError           machines that should be gone are not
+└── InstancesLeftError           machines of the run are still there
 """
 
 from rl_lifecycle.errors import DEPLOY
 
 
 class RlAirflowError(Exception):
-    """The base of all errors of this package; its message is one line that ends with what to do."""
+    """The base of this package's errors. The message is one line that ends with what to do."""
 
 
 class EnvironmentNotReadyError(RlAirflowError):
-    """The AWS environment was not bootstrapped, or lacks something that is needed."""
+    """The AWS environment was not bootstrapped, or lacks a resource."""
 
     def __init__(self, environment: str, problem: str) -> None:
         self.environment, self.problem = environment, problem
@@ -33,9 +33,7 @@ class EvaluationFailedError(RlAirflowError):
 
 
 class OtherVersionError(EvaluationFailedError):
-    """The evaluator's function is of another version than this Airflow, so they do not understand
-    each other.
-    """
+    """The evaluator's function has another version than this Airflow and refused the request."""
 
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(
@@ -46,7 +44,7 @@ class OtherVersionError(EvaluationFailedError):
 
 
 class InstancesLeftError(RlAirflowError):
-    """Machines that should be gone are not."""
+    """Machines of the run are still there after their termination."""
 
     def __init__(self, instance_ids: tuple[str, ...]) -> None:
         self.instance_ids = instance_ids
@@ -57,7 +55,7 @@ class InstancesLeftError(RlAirflowError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; one that says nothing, as some time-outs do, by its type.
+    """Return the first line of an error's message, or its type if the message is empty.
 
     >>> first_line(ValueError("no\\nmore")), first_line(TimeoutError())
     ('no', 'TimeoutError')

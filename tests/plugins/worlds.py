@@ -16,8 +16,8 @@ from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.run.run_plan import RunPlan
-from rl_airflow.trials.memories import MachineMemory
 from rl_airflow.trials.supervisor import TrialSupervisor
+from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import PreconditionFailedError
 from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec

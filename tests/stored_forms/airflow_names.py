@@ -10,7 +10,7 @@ from rl_airflow.infrastructure import sessions
 from rl_airflow.machines import pools
 from rl_airflow.registry import champion_asset
 from rl_airflow.run import notices
-from rl_airflow.trials import memories
+from rl_airflow.trials import task_state
 from tests.stored_forms.record_values import make_record
 
 
@@ -51,8 +51,8 @@ def _task_state() -> dict[str, Any]:
     """Return what a trial's task leaves in its state store."""
     store = FakeStateStore()
     context: Any = {"task_state_store": store}
-    memories.remember(context, make_record(memories.TaskMemory, full=True))  # type: ignore[arg-type]
-    memories.MachineMemory(context).keep("a-token", "i-0123456789abcdef0")
+    task_state.remember(context, make_record(task_state.TaskMemory, full=True))  # type: ignore[arg-type]
+    task_state.MachineMemory(context).keep("a-token", "i-0123456789abcdef0")
     return store.values
 
 

@@ -22,7 +22,7 @@ from infra_bootstrap.stacks import changes
 from rl_airflow.evaluation import evaluator as asked
 from rl_airflow.evaluation import operators
 from rl_airflow.run import run_plan, trial_ends
-from rl_airflow.trials import log_relay, memories
+from rl_airflow.trials import log_relay, task_state
 from rl_lifecycle.evaluation import (
     early_stops,
     gate,
@@ -100,8 +100,8 @@ RECORDS: dict[str, type[Record]] = {
     "evidence_progress": evidence.StepProgress,
     "prepared_change": changes.Change,
     "prepared_stack": one_stack.Prepared,
-    "task_memory": memories.TaskMemory,
-    "task_memory_told": log_relay.Told,
+    "task_memory": task_state.TaskMemory,
+    "task_memory_told": log_relay.LogPosition,
     "xcom_artifact_set": sets.ArtifactSet,
     "xcom_candidate": operators.Candidate,
     "xcom_plan": run_plan.RunPlan,

@@ -1,1 +1,1 @@
-"""Functions that build the DAGs; the files in dags/ call them."""
+"""Functions that build the DAGs. The files in dags/ only call them."""

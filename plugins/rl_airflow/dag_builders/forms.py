@@ -12,7 +12,7 @@ from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import BUNDLE_PATTERN
 
 ENVIRONMENT_PATTERN = "^([a-z][a-z0-9-]{0,19})?$"
-KEEP = "Empty: what is deployed, else the default"
+KEEP = "Empty: the deployed value, or else the default"
 
 
 #: pydantic's limits → JSON schema's words for them.
@@ -20,7 +20,7 @@ LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exc
 
 
 def limits_of(section: type[Record], key: str) -> dict[str, Any]:
-    """The limits of a key of the experiment, for its field of a form.
+    """Return the limits of a key of the experiment, as JSON schema for a field of a form.
 
     >>> limits_of(GateSettings, "alpha"), limits_of(Evaluation, "max_pairs")
     ({'exclusiveMinimum': 0, 'exclusiveMaximum': 0.5}, {'minimum': 40, 'maximum': 20000})
@@ -33,7 +33,7 @@ def limits_of(section: type[Record], key: str) -> dict[str, Any]:
 
 
 def environment_param(section: str = "Where") -> Param:
-    """Which AWS environment; empty means the variable's, else `dev`."""
+    """Return the field for the AWS environment. Empty: the variable's value, or else `dev`."""
     return Param(
         None,
         type=["null", "string"],
@@ -47,21 +47,21 @@ def environment_param(section: str = "Where") -> Param:
 
 
 def region_param(section: str = "Where") -> Param:
-    """Which region; empty means the credentials' own."""
-    # The form takes an empty string for a missing value and would not let anybody trigger; null it
-    # lets through.
+    """Return the field for the AWS region. Empty means the region of the credentials."""
+    # Airflow's form takes an empty string for a missing value and blocks the trigger. It accepts
+    # null.
     return Param(
         None,
         type=["null", "string"],
         pattern="^([a-z]{2}(-[a-z]+)+-[0-9])?$",
         title="AWS region",
         section=section,
-        description_md="Such as `eu-central-1`. Empty: as the worker is set up.",
+        description_md="For example `eu-central-1`. Empty: the worker's own region.",
     )
 
 
 def retraining_params(experiment: Experiment) -> dict[str, Param]:
-    """The form of a retraining, filled with what the experiment's file says."""
+    """Return the form of a retraining, filled with the values of the experiment's file."""
     compute, evaluation, gate = experiment.compute, experiment.evaluation, experiment.gate
     return {
         "total_timesteps": Param(
@@ -87,8 +87,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             maximum=2**31 - 1,
             section="Training",
             title="Seed",
-            description_md="Decides the trials' seeds, with the run's id unless the file says "
-            "`reseed: false`.",
+            description_md="The trials' seeds are derived from it and from the run's id. With "
+            "`reseed: false` in the file the run's id is not used.",
         ),
         "init_from": Param(
             experiment.init_from,
@@ -96,7 +96,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             enum=["scratch", "champion"],
             section="Training",
             title="Begin from",
-            description_md="`champion`: a warm start from its parameters.",
+            description_md="`champion`: start from the champion's parameters.",
         ),
         "market": Param(
             compute.market,
@@ -113,9 +113,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             section="Machines",
             title="Needed by",
             pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d$|^\d{4}-\d\d-\d\dT\d\d:\d\d",
-            description_md="`HH:MM` in UTC, or a moment such as `2026-12-01T06:00Z`: on-demand "
-            "from when spot no longer "
-            "leaves enough time. Empty: whenever it is there.",
+            description_md="`HH:MM` in UTC, or a time such as `2026-12-01T06:00Z`. When spot "
+            "no longer leaves enough time, on-demand machines are used. Empty: no time limit.",
         ),
         "max_hours": Param(
             compute.max_hours,
@@ -123,7 +122,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             **limits_of(Compute, "max_hours"),
             section="Machines",
             title="Hours per trial",
-            description_md="All machines of a trial together; then it is stopped.",
+            description_md="Limit for all machines of a trial together. Then the trial is stopped.",
         ),
         "budget_usd": Param(
             compute.budget_usd,
@@ -131,8 +130,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             **limits_of(Compute, "budget_usd"),
             section="Machines",
             title="Budget in US dollars",
-            description_md="For the whole run. Reserved before each launch, at "
-            "the highest on-demand price; refused when it does not fit.",
+            description_md="For the whole run. Each launch reserves its cost at the highest "
+            "on-demand price. A launch that exceeds the budget is refused.",
         ),
         "alpha": Param(
             gate.alpha,
@@ -148,7 +147,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             **limits_of(Evaluation, "max_pairs"),
             section="Gate",
             title="Pairs",
-            description_md="Most pairs of episodes that the gate may look at.",
+            description_md="Largest number of pairs of episodes for the gate.",
         ),
         "approval": Param(
             experiment.approval,
@@ -156,9 +155,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             section="Gate",
             title="Ask before promoting",
             description_md="A person must approve in the UI (Required Actions). `airflow dags "
-            "test` waits for "
-            "that answer, too. Where the experiment's file asks for it, it cannot be switched off "
-            "here.",
+            "test` waits for the answer, too. If the experiment's file asks for approval, you "
+            "cannot switch it off here.",
         ),
         "approval_hours": Param(
             experiment.approval_hours,
@@ -166,7 +164,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             **limits_of(Experiment, "approval_hours"),
             section="Gate",
             title="Hours to approve",
-            description_md="No answer within this time is a no.",
+            description_md="Without an answer within this time nothing is promoted.",
         ),
         "environment": environment_param(),
         "region_name": region_param(),
@@ -174,7 +172,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
 
 
 def bootstrap_params() -> dict[str, Param]:
-    """The form of the bootstrap. Everything may be left empty."""
+    """Return the form of the bootstrap. All fields may be empty."""
     return {
         "environment": environment_param(),
         "region_name": region_param(),
@@ -218,7 +216,7 @@ def bootstrap_params() -> dict[str, Param]:
             enum=[None, "true", "false"],
             section="Machines",
             title="Session Manager",
-            description_md="Whether machines can be entered, at about 22 USD a month and zone. "
+            description_md="Allows shell access to machines, for about 22 USD per month and zone. "
             f"{KEEP} `false`.",
         ),
         "vpc_cidr": Param(
@@ -241,7 +239,7 @@ def bootstrap_params() -> dict[str, Param]:
 
 
 def experiment_param() -> Param:
-    """Which experiment."""
+    """Return the field for the experiment's name."""
     return Param(
         "",
         type="string",
@@ -255,17 +253,21 @@ def experiment_param() -> Param:
 
 
 def reaping_params() -> dict[str, Param]:
-    """The form of the reaper."""
+    """Return the form of the reaper."""
     return {
         "dry_run": Param(
-            False, type="boolean", title="Only list", section="How", description_md="End nothing."
+            False,
+            type="boolean",
+            title="Only list",
+            section="How",
+            description_md="Ends no machine.",
         ),
         "dry_first_time": Param(
             True,
             type="boolean",
             title="Only list the first time",
             section="How",
-            description_md="End nothing until one run has succeeded.",
+            description_md="Ends no machine until one run has succeeded.",
         ),
         "environment": environment_param(),
         "region_name": region_param(),
@@ -273,7 +275,7 @@ def reaping_params() -> dict[str, Param]:
 
 
 def destroying_params() -> dict[str, Param]:
-    """The form of the destruction. The environment has no default here: it must be said, twice."""
+    """Return the form of the deletion. The environment has no default: you must type it twice."""
     return {
         "environment": Param(
             "",
@@ -290,14 +292,14 @@ def destroying_params() -> dict[str, Param]:
             minLength=1,
             title="The same name again",
             section="What",
-            description_md="To be sure.",
+            description_md="Confirms the deletion.",
         ),
         "region_name": region_param(),
     }
 
 
 def rollback_params() -> dict[str, Param]:
-    """The form of a rollback."""
+    """Return the form of a rollback."""
     return {
         "experiment": experiment_param(),
         "version": Param(
@@ -306,16 +308,15 @@ def rollback_params() -> dict[str, Param]:
             minimum=1,
             title="Version",
             section="What",
-            description_md="The version to put back into service. Empty: you are asked in "
-            "*Required Actions*, where you "
-            "choose from those that there are.",
+            description_md="The version to put back into service. Empty: choose from the existing "
+            "versions in *Required Actions*.",
         ),
         "only_list": Param(
             False,
             type="boolean",
             title="Only list",
             section="What",
-            description_md="Show versions and history in the log, and move nothing.",
+            description_md="Log the versions and the history, and change nothing.",
         ),
         "reason": Param(
             "",
@@ -325,7 +326,7 @@ def rollback_params() -> dict[str, Param]:
             pattern=r"\S[\s\S]+\S",
             title="Reason",
             section="Why",
-            description_md="Written into the history, for whoever asks later.",
+            description_md="Written into the history.",
         ),
         "environment": environment_param(),
         "region_name": region_param(),
@@ -333,7 +334,10 @@ def rollback_params() -> dict[str, Param]:
 
 
 def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
-    """The form of a replay. :param experiment: the one that the DAG is for; None: the form asks."""
+    """Return the form of a replay.
+
+    :param experiment: the experiment of the DAG. None: the form asks for it.
+    """
     asked = {} if experiment is not None else {"experiment": experiment_param()}
     return {
         **asked,
@@ -351,7 +355,7 @@ def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
             **limits_of(Experiment, "replay_segments"),
             title="Segments",
             section="How",
-            description_md="After how many the digests are compared; then the machine ends.",
+            description_md="Number of segments to train before the digests are compared.",
         ),
         "environment": environment_param(),
         "region_name": region_param(),
@@ -359,7 +363,7 @@ def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
 
 
 def importing_params() -> dict[str, Param]:
-    """The form of an import."""
+    """Return the form of an import."""
     return {
         "experiment": experiment_param(),
         "bundle": Param(
@@ -378,8 +382,8 @@ def importing_params() -> dict[str, Param]:
             pattern=r"\S[\s\S]+\S",
             section="Why",
             title="Where it comes from",
-            description_md="Who trained it, on what, with what. Written into its manifest and its "
-            "model card.",
+            description_md="Who trained the policy, with what software, on what data. Written into "
+            "the manifest and the model card.",
         ),
         "environment": environment_param(),
         "region_name": region_param(),
@@ -387,7 +391,7 @@ def importing_params() -> dict[str, Param]:
 
 
 def evaluating_params() -> dict[str, Param]:
-    """The form of an evaluation."""
+    """Return the form of an evaluation."""
     return {
         "experiment": experiment_param(),
         "version": Param(
@@ -414,7 +418,7 @@ def evaluating_params() -> dict[str, Param]:
             maximum=2**31 - 20_001,
             title="First seed",
             section="How",
-            description_md="Selection and gate never use what follows the default.",
+            description_md="Selection and gate never use the default and the seeds after it.",
         ),
         "environment": environment_param(),
         "region_name": region_param(),
@@ -422,7 +426,7 @@ def evaluating_params() -> dict[str, Param]:
 
 
 def drill_params() -> dict[str, Param]:
-    """The form of the drill."""
+    """Return the form of the drill."""
     return {
         "objective_s": Param(
             300,

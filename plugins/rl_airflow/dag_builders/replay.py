@@ -1,23 +1,16 @@
-"""Build the DAGs that train a version's first segments again: one with a form, and one for each
-experiment with a schedule.
-"""
+"""The DAGs of replays: one with a form, and one for each experiment with a `replay_schedule`."""
 
 import logging
+from pathlib import Path
 
 from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.forms import replaying_params
-from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
-from rl_airflow.machines.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
+from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
-from rl_airflow.run.experiment_files import ExperimentFile
-from rl_airflow.run.outcome_operators import ProveNoneLeftOperator
+from rl_airflow.run.experiment_files import ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
-from rl_airflow.trials.operators import (
-    Ec2AwaitTrialOperator,
-    Ec2LaunchTrialOperator,
-    Ec2TerminateRunOperator,
-)
 from rl_lifecycle.experiment.experiment import Compute, Experiment
 
 log = logging.getLogger(__name__)
@@ -28,20 +21,43 @@ PLAN = "{{ ti.xcom_pull(task_ids='freeze_replay', key='plan') }}"
 TRIAL = "{{ ti.xcom_pull(task_ids='freeze_replay') }}"
 
 
+def build_replay_dags(
+    folder: Path, *, only_dag_id: str | None = None, doc_md: str | None = None
+) -> dict[str, DAG]:
+    """Build the DAG with the form, and one DAG for each experiment with a `replay_schedule`.
+
+    :param folder: the folder of the experiment files.
+    :param only_dag_id: the one DAG that a worker needs; None builds all.
+    :param doc_md: the documentation that the UI shows.
+    :return: DAG id → DAG.
+    """
+    dags = {DAG_ID: build_replay_dag(DAG_ID, doc_md=doc_md)}
+    if only_dag_id == DAG_ID:
+        return dags
+
+    for file in read_experiment_files(folder):
+        if only_dag_id not in (None, scheduled_dag_id(file)):
+            continue
+        if dag := build_scheduled_replay(file, doc_md=doc_md):
+            dags[dag.dag_id] = dag
+    return dags
+
+
 def scheduled_dag_id(file: ExperimentFile) -> str | None:
-    """The DAG of an experiment that wants its champion replayed; None if it does not, or its file
-    is wrong.
+    """Return the id of an experiment's scheduled replay DAG.
+
+    :return: None if the experiment has no `replay_schedule`, or its file is wrong.
     """
     wanted = file.experiment is not None and file.experiment.replay_schedule is not None
     return file.dag_id.replace("retrain_", "replay_", 1) if wanted else None
 
 
 def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -> DAG | None:
-    """Build the DAG of an experiment that wants its champion replayed; None if it does not, or
-    Airflow refuses the DAG.
+    """Build the scheduled replay DAG of an experiment.
 
-    What Airflow refuses is said by the experiment's own DAG, whose schedule and form are made
-    alike; here it must not take the other DAGs of the file with it.
+    :return: None if the experiment has no `replay_schedule`, or Airflow refuses the DAG. Then the
+        experiment's own DAG shows the reason, because its schedule and form are built in the same
+        way. The other DAGs of the same file must still be built.
     """
     dag_id = scheduled_dag_id(file)
     if dag_id is None:
@@ -49,7 +65,7 @@ def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -
     try:
         dag = build_replay_dag(dag_id, file.experiment, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
-    except Exception as error:
+    except Exception as error:  # a raise here would silence the other DAGs
         log.warning(
             "%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0]
         )
@@ -62,12 +78,12 @@ def build_replay_dag(
 ) -> DAG:
     """Build the DAG of a replay.
 
-    :param experiment: whose champion it replays, by the schedule in its file; None: the form asks,
-        and nothing is scheduled.
+    :param experiment: the experiment whose champion is replayed on the schedule in its file. None:
+        the form asks for the experiment, and the DAG has no schedule.
     """
-    # Which experiment the form will name is not known when the DAG is read. It takes of the pool
-    # what `auto` would: were it what the largest takes, one experiment with a machine larger than
-    # the pool would stop the replays of all. AWS's quota is looked at anyway.
+    # When Airflow parses the DAG, the experiment of the form is not known yet. So the DAG takes the
+    # pool slots of `auto`. With the slots of the largest machine, one experiment with a machine
+    # larger than the pool would block all replays. AWS's quota is checked before the launch anyway.
     compute = experiment.compute if experiment else Compute()
     with DAG(
         dag_id,
@@ -84,22 +100,7 @@ def build_replay_dag(
         freeze = S3FreezeReplayOperator(
             task_id="freeze_replay", experiment=experiment.name if experiment else None
         )
-        launch = Ec2LaunchTrialOperator(
-            task_id="launch", plan=PLAN, trial=TRIAL, **pool_arguments(compute, LAUNCH_PRIORITY)
-        )
-        wait = Ec2AwaitTrialOperator(
-            task_id="await",
-            plan=PLAN,
-            trial=TRIAL,
-            retries=5,
-            **pool_arguments(compute, AWAIT_PRIORITY),
-        )
-        terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
-        none_left = ProveNoneLeftOperator(
-            task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done"
-        )
+        wait = add_machine_tasks(freeze, plan=PLAN, trials=TRIAL, compute=compute)
         compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
-        chain(freeze, launch, wait, terminate.as_teardown())
         chain(wait, compare)
-        chain(terminate, none_left)
     return dag

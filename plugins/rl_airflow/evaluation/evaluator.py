@@ -1,9 +1,9 @@
-"""Ask the evaluator for episodes, and see what is there of them.
+"""The client of the evaluator: request episodes, and find which of them are evaluated.
 
-A shard's number is the offset of its first seed, so the same seeds always have the same key:
-whoever asks again, after a kill, a clear or a lost event, finds what was evaluated and asks only
-for what is missing. A shard that ran out of time holds fewer episodes than were asked for; the gap
-behind it is then simply missing, and asked for by its own offset.
+A shard's number is the offset of its first seed, so the same seeds always have the same key. After
+a kill, a clear or a lost event, a task finds the evaluated episodes and requests only the missing
+ones. A shard that ran out of time holds fewer episodes than requested. The rest is then a gap,
+which is requested by its own offset.
 """
 
 import json
@@ -11,11 +11,12 @@ import logging
 import re
 import time
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue
 
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
+from rl_airflow.infrastructure.aws_errors import client_error
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.evaluation.gate import Verdict
 from rl_lifecycle.evaluation.requests import (
@@ -35,33 +36,38 @@ from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import shard_prefix
 from rl_lifecycle.storage.object_store import ObjectStore, get
 
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import InvocationResponseTypeDef
+
 log = logging.getLogger(__name__)
 
-#: What Lambda says when calls come too often, and the pauses before one is made again, seconds.
+#: Lambda's error codes for too many calls, and the pauses before each repetition, seconds.
 THROTTLED, AGAIN_AFTER_S = (
     ("TooManyRequestsException", "ThrottlingException"),
     (1.0, 2.0, 4.0, 8.0, 16.0),
 )
-#: How the function refuses a request, or a record in the bucket, of another version: a key that it
-#: does not know or that it misses, an action or a form that is newer. The request itself carries no
-#: version, because the functions that are deployed already would refuse that key as well.
+#: The function's message for a request or a stored record of another version: an unknown or missing
+#: key, or a newer action or form. The request itself carries no version, because the functions that
+#: are deployed already would refuse such a key.
 OTHER_VERSION = re.compile(
     r"(InvalidRequest|InvalidRecord|NewerRecord)Error: .*"
     r"(Extra inputs are not permitted|Field required|schema_version: Input should be|unknown "
     r"action)"
 )
-#: Episodes of one invocation while nothing is known of their speed.
+#: Episodes of one invocation while their speed is unknown.
 SHARD_EPISODES = 50
-#: What one invocation should take, seconds: a cold start is a small part of it, and Lambda's 15
-#: minutes are far.
+#: The target duration of one invocation, seconds: much longer than a cold start, and far below
+#: Lambda's limit of 15 minutes.
 SHARD_S = 60.0
-#: More episodes than this are never one invocation, so that fast environments fan out, too.
+#: The most episodes of one invocation, so that fast environments run in parallel, too.
 MOST_SHARD_EPISODES = 250
 
 
 class Job(Record):
-    """One policy on a range of seeds, under one name. `env_kwargs` and `perturbation` are a
-    scenario's, over the scene's.
+    """One policy on a range of seeds, under one name.
+
+    `env_kwargs` and `perturbation` come from a scenario, and override those of the scene.
     """
 
     name: str
@@ -72,9 +78,17 @@ class Job(Record):
     n_episodes: int = Field(ge=1)
     shard_episodes: int = Field(SHARD_EPISODES, ge=1, description="episodes of one invocation")
 
+    def named(self, name: str) -> Self:
+        """Return the same job under another name."""
+        return self.model_copy(update={"name": name})
+
+    def in_shards_of(self, n_episodes: int) -> Self:
+        """Return the same job with another number of episodes for each invocation."""
+        return self.model_copy(update={"shard_episodes": n_episodes})
+
 
 class Scene(Record):
-    """Where all episodes of a run are played."""
+    """The environment in which all episodes of a run are played."""
 
     experiment: str
     run: str
@@ -83,9 +97,13 @@ class Scene(Record):
     requirements: tuple[Artifact, ...] = ()
     deterministic: bool = True
 
+    def of_run(self, run: str) -> Self:
+        """Return the same scene for another run."""
+        return self.model_copy(update={"run": run})
+
 
 def scene_of(spec: Spec) -> Scene:
-    """The environment of a run, pinned: champion and candidate are both played there."""
+    """Return the environment of a run. Champion and candidate are both played there."""
     experiment = spec.experiment
     return Scene(
         experiment=experiment.name,
@@ -98,7 +116,7 @@ def scene_of(spec: Spec) -> Scene:
 
 
 class Gap(NamedTuple):
-    """Episodes of a job that are not there: `offset` counts from the job's first seed."""
+    """Missing episodes of a job: `offset` counts from the job's first seed."""
 
     name: str
     offset: int
@@ -106,8 +124,10 @@ class Gap(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What is not there of some jobs: `gaps` is all of it; `unasked` what nobody plays; `in_flight`
-    the asked gaps that may come yet.
+    """The missing episodes of some jobs.
+
+    `gaps` are all of them, `unasked` those that no invocation plays, and `in_flight` the requested
+    gaps that may still come.
     """
 
     gaps: list[Gap]
@@ -116,21 +136,21 @@ class Missing(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The evaluator's verdict, and where its report is; None while the decision is CONTINUE."""
+    """The evaluator's verdict and its report, which is None while the decision is CONTINUE."""
 
     verdict: Verdict
     report: Artifact | None
 
 
 class EvaluationFiles:
-    """The shards of a run's evaluations, each read once: they never change."""
+    """The shards of a run's evaluations. Each is read once, because it never changes."""
 
     def __init__(self, store: ObjectStore, scene: Scene) -> None:
         self.store, self.scene = store, scene
         self._shards: dict[str, Shard] = {}
 
     def read(self, job: Job) -> list[Shard]:
-        """All shards of a job, in the order of their seeds."""
+        """Read all shards of a job, in the order of their seeds."""
         found = []
         for item in self.store.list(shard_prefix(self.scene.experiment, self.scene.run, job.name)):
             if item.key not in self._shards:
@@ -141,15 +161,14 @@ class EvaluationFiles:
         return sorted(found, key=lambda shard: shard.first_seed)
 
     def find_gaps(self, jobs: Iterable[Job]) -> list[Gap]:
-        """What is missing of jobs, in pieces of one invocation."""
+        """Find the missing episodes of jobs, split into single invocations."""
         return [gap for job in jobs for gap in split_gaps(job, self.read(job), job.shard_episodes)]
 
     def find_missing(self, jobs: Iterable[Job], asked: Collection[Gap]) -> Missing:
-        """What is missing of jobs, apart from what was asked for and has not answered, however its
-        job is cut by now.
+        """Find the missing episodes of jobs, and which of them no invocation plays.
 
-        An invocation answers with a shard that begins where its gap does; what such a shard leaves
-        over, nobody plays.
+        A requested gap counts as in flight until a shard with its first seed exists, even if the
+        job is split differently by now. The rest of a shorter shard counts as not requested.
         """
         found = Missing([], [], set())
         for job in jobs:
@@ -169,8 +188,9 @@ class EvaluationFiles:
         return found
 
     def get_merged(self, job: Job) -> Shard:
-        """All episodes of a job as one shard.
-        :raises InvalidRecordError: if some are missing or served twice.
+        """Return all episodes of a job as one shard.
+
+        :raises InvalidRecordError: if episodes are missing or exist twice.
         """
         return merge_shards(self.read(job))
 
@@ -178,12 +198,12 @@ class EvaluationFiles:
 def plan_shard_episodes(
     measured: Iterable[Shard], environment: EnvironmentReport | None = None
 ) -> int:
-    """How many episodes fit into one invocation, by what the slowest of some evaluations has taken.
+    """Return how many episodes fit into one invocation, by the slowest of earlier evaluations.
 
-    :param measured: shards of the same environment that were played before.
-    :param environment: what is known while there are none: its longest episode at the speed of its
-        own steps. The policy's share is unknown then, so it makes shards smaller than
-        :data:`SHARD_EPISODES`, never larger.
+    :param measured: earlier shards of the same environment.
+    :param environment: used while there are no shards: the longest episode, at the speed of the
+        environment's steps. The policy's own time is unknown then. So the result is at most
+        :data:`SHARD_EPISODES`.
     """
     slowest: dict[str, tuple[float, int]] = {}
     for shard in measured:
@@ -204,8 +224,9 @@ def plan_shard_episodes(
 def split_gaps(
     job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()
 ) -> list[Gap]:
-    """Find the seeds that no shard holds and no gap in flight will bring, cut at multiples of
-    `most` so that every asker cuts alike.
+    """Find the seeds that are in no shard and in no gap in flight.
+
+    The gaps are split at multiples of `most`, so that every caller splits them in the same way.
     """
     gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
     ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
@@ -221,21 +242,22 @@ def split_gaps(
 
 
 class Evaluator:
-    """The evaluating Lambda.
+    """The client of the evaluator's Lambda function.
 
-    :param client: a boto3 Lambda client; its read time-out must outwait the function, and it must
-        not retry.
+    :param client: a boto3 Lambda client. Its read time-out must be longer than the function's
+        time-out, and it must not retry.
     :param function: name or ARN, with the alias.
     """
 
-    def __init__(self, client: Any, function: str) -> None:
+    def __init__(self, client: "LambdaClient", function: str) -> None:
         self.client, self.function = client, function
 
     def check_environment(
         self, scene: Scene, scenario: Scenario | None = None
     ) -> EnvironmentReport:
-        """Ask what an environment is like, and whether it can be trained on; with a scenario, what
-        it is like there.
+        """Get a report on an environment: its spaces, its speed, and its problem if it has one.
+
+        :param scenario: a scenario of the gate to check instead of the plain environment.
         """
         varied = scenario or Scenario()
         request = CheckEnvironmentRequest(
@@ -248,7 +270,7 @@ class Evaluator:
         return EnvironmentReport.from_value(answer, "the evaluator's answer")
 
     def check_policy(self, scene: Scene, policy: Artifact) -> PolicyReport:
-        """Ask whether a policy loads, fits its environment and acts there."""
+        """Check that a policy loads, fits its environment and acts there."""
         request = CheckPolicyRequest(
             policy=policy,
             env_id=scene.env_id,
@@ -259,24 +281,25 @@ class Evaluator:
         return PolicyReport.from_value(answer, "the evaluator's answer")
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
-        """Ask for episodes without waiting; Lambda queues the request, and may deliver it twice."""
+        """Request episodes without waiting. Lambda queues the request, and may deliver it twice."""
         self._invoke("Event", _request(scene, job, gap))
 
     def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
-        """Ask for episodes and wait. :raises EvaluationFailedError: with the evaluator's own
-        words.
+        """Request episodes and wait.
+
+        :raises EvaluationFailedError: with the evaluator's message.
         """
         return self._ask(f"evaluation {job.name}", _request(scene, job, gap))
 
     def decide(self, request: DecideRequest) -> Judged:
-        """Ask for the verdict on what is there."""
+        """Request the verdict on the evaluated episodes."""
         answer = self._ask("decision", request)
         key, sha256 = answer.pop("report_key", None), answer.pop("report_sha256", None)
         report = Artifact(key=key, sha256=sha256) if key and sha256 else None
         return Judged(Verdict.from_value(answer, "the evaluator's answer"), report)
 
     def render_report(self, request: RenderReportRequest) -> dict[str, Any]:
-        """Ask for the page of a decision. :return: its key, size, and how many films it shows."""
+        """Request the page of a decision. :return: its key, size and number of films."""
         return self._ask("page of the report", request)
 
     def _ask(self, what: str, request: Record) -> dict[str, Any]:
@@ -291,17 +314,16 @@ class Evaluator:
             raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
         return payload
 
-    def _invoke(self, kind: str, request: Record) -> dict[str, Any]:
-        """Call the function; again after a pause if Lambda refused the call for coming too often,
-        because then nothing ran.
-        """
+    def _invoke(
+        self, kind: Literal["Event", "RequestResponse"], request: Record
+    ) -> "InvocationResponseTypeDef":
+        """Call the function. Repeat a call that Lambda throttled after a pause: it did not run."""
         for pause in (*AGAIN_AFTER_S, None):
             try:
-                answer: dict[str, Any] = self.client.invoke(
+                return self.client.invoke(
                     FunctionName=self.function, InvocationType=kind, Payload=request.to_json()
                 )
-                return answer
-            except Exception as error:
+            except client_error() as error:
                 if pause is None or error_code(error) not in THROTTLED:
                     raise
                 log.info(

@@ -1,6 +1,4 @@
-"""The operator that judges the candidate: look by look, as long as it must, and no episode
-twice.
-"""
+"""The operator that judges the candidate look by look, without playing an episode twice."""
 
 import logging
 from collections.abc import Sequence
@@ -32,14 +30,13 @@ FILMS = 3
 
 
 class LambdaJudgeCandidateOperator(LambdaRunOperator):
-    """Judge the candidate against the champion on fresh seeds, look by look, and stop as soon as
-    the rule allows.
+    """Judge the candidate against the champion on fresh seeds, and stop as soon as the rule allows.
 
-    Both are evaluated on the run's environment and the same seeds. A first champion is judged by
-    the absolute bar; equal digests are UNCHANGED without an episode. A retry or a clear finds the
-    shards, and a decision that was written stands.
+    Both play the run's environment with the same seeds. Without a champion the candidate is judged
+    against the absolute bar. Equal digests give UNCHANGED without an episode. A retry or a clear
+    uses the existing shards, and a written decision stays.
 
-    :param candidate: what `select` returned.
+    :param candidate: the result of `select`.
     """
 
     template_fields: Sequence[str] = ("plan", "candidate", "environment")
@@ -59,12 +56,12 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Come back from the triggerer to the look that was waited for."""
+        """Continue with the same look after the trigger has fired."""
         return self._noted(context, self._judge(event or {}))
 
     @staticmethod
     def _noted(context: Context, told: dict[str, Any]) -> dict[str, Any]:
-        """Put the verdict onto the run as its note, for the list of runs."""
+        """Write the verdict into the run's note, which Airflow shows in the list of runs."""
         write_note(context, told.get("summary") or f"{told['decision']}: {told['reason']}")
         return told
 
@@ -90,7 +87,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         size = self._size_of_shards(plan, spec, candidate)
         while look is not None:
             jobs = [
-                job.model_copy(update={"shard_episodes": size})
+                job.in_shards_of(size)
                 for job in jobs_of_look(spec, candidate.policy, compared, look)
             ]
             self._gather(plan, scene_of(spec), jobs, event, token=look)
@@ -121,9 +118,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         return size
 
     def _draw(self, plan: RunPlan, request: DecideRequest, policy: Artifact) -> None:
-        """Have the page written: with films, else without. The verdict stands whatever becomes of
-        it.
-        """
+        """Request the report's page with films, else without. The verdict never changes."""
         for films in (FILMS, 0):
             try:
                 drawn = self._evaluator(plan).render_report(
@@ -131,7 +126,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                         **request.model_dump(exclude={"action"}), policy=policy, films=films
                     )
                 )
-            except Exception as error:
+            except Exception as error:  # the verdict stands, whatever becomes of the page
                 log.warning(
                     "the report's page was not written%s: %s",
                     " with films" * bool(films),

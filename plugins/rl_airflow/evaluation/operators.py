@@ -1,8 +1,8 @@
-"""The operators that ask the evaluator: check an environment, choose the candidate; :mod:`.judging`
-judges it.
+"""The operators that use the evaluator: check an environment, and select the candidate.
 
-They share one way of waiting: ask for what is missing, look, and defer until it is there. So a
-retry, a clear, or a lost event costs at most the episodes that were not written yet.
+:mod:`.judge_operator` judges the candidate. All of them wait in the same way: request the missing
+episodes, look, and defer until they exist. So after a retry, a clear or a lost event, only the
+missing episodes are evaluated again.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ from rl_lifecycle.trials.states import TrialState
 
 log = logging.getLogger(__name__)
 
-#: The worker looks for so long itself before it defers: a small evaluation is done by then.
+#: The worker waits this long before it defers: a small evaluation is done by then.
 LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
-#: Without a new shard for so long, one missing shard is asked for synchronously, to hear what is
-#: wrong with it.
+#: After this time without a new shard, one missing shard is requested synchronously, to get its
+#: error, seconds.
 QUIET_S = 120.0
-#: A policy's arrival starts its selection by itself; only what is missing after this is asked for.
+#: A new policy in the bucket starts its own selection. Episodes missing after this are requested.
 ARRIVAL_GRACE_S = 10.0
 #: Gymnasium colours its warnings for terminals.
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Candidate(Record):
-    """What `select` chose."""
+    """The policy that `select` chose."""
 
     trial: str
     step: int
@@ -66,10 +66,10 @@ class Candidate(Record):
 
 
 class LambdaRunOperator(RunOperator):
-    """What the operators share that evaluate policies of a run.
+    """The base of the operators that evaluate policies of a run.
 
-    :param environment: what `check_environment` returned: how fast the environment is, while no
-        episode has been played there.
+    :param environment: the report of `check_environment`. Its speed counts until episodes were
+        played.
     :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
     """
 
@@ -86,8 +86,9 @@ class LambdaRunOperator(RunOperator):
         return plan.store(plan.session(None, self.aws_conn_id))
 
     def _shard_episodes(self, measured: Iterable[Shard]) -> int:
-        """Size the shards by what episodes took. Whoever comes back may know more, and cuts what
-        nobody plays yet by that.
+        """Return the size of shards, from the duration of earlier episodes.
+
+        A later call may have more data, and then splits the remaining episodes differently.
         """
         known = EnvironmentReport.model_validate(self.environment) if self.environment else None
         return plan_shard_episodes(measured, known)
@@ -102,11 +103,12 @@ class LambdaRunOperator(RunOperator):
         token: Any = None,
         arriving: bool = False,
     ) -> EvaluationFiles:
-        """Return when all episodes of the jobs are there; until then ask, look, and defer.
+        """Return when all episodes of the jobs exist. Until then request, look, and defer.
 
-        :param event: what the trigger brought back; None when the task begins.
-        :param token: handed to the event, so that the task knows where it was.
-        :param arriving: the episodes are being evaluated already, so wait a little before asking.
+        :param event: the trigger's event; None when the task begins.
+        :param token: returned with the event, so that the task can continue at the same look.
+        :param arriving: whether the episodes are being evaluated already. Then wait a little before
+            the request.
         """
         files, evaluator = EvaluationFiles(self._store(plan), scene), self._evaluator(plan)
         asked = {Gap(*gap) for gap in (event or {}).get("asked", [])}
@@ -131,8 +133,9 @@ class LambdaRunOperator(RunOperator):
     def _look(
         self, files: EvaluationFiles, jobs: Sequence[Job], asked: set[Gap], seconds: float
     ) -> bool:
-        """Look for a while.
-        :return: whether there is something to do: nothing is missing, or a new gap opened.
+        """Look for some seconds.
+
+        :return: True if no episode is missing, or if a new gap opened.
         """
         until = time.monotonic() + seconds
         while True:
@@ -175,12 +178,10 @@ class LambdaRunOperator(RunOperator):
 
 
 class LambdaCheckEnvironmentOperator(LambdaRunOperator):
-    """Ask the evaluator whether the run's environment can be made, reset and stepped, in each
-    scenario of the gate, too.
+    """Check that the run's environment can be made, reset and stepped, also in each gate scenario.
 
-    Refuses wrappers that it cannot have and segments too short.
-
-    A retry or a clear asks again; nothing is written.
+    Refuses impossible wrappers and segments that are too short. A retry or a clear checks again.
+    The task writes no files.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -216,7 +217,8 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         return report.model_dump(mode="json")
 
     def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:
-        """Check what the gate will play, before a training is paid.
+        """Check the scenarios of the gate before the training costs money.
+
         :raises AirflowFailException: naming the scenario.
         """
         for name, scenario in spec.experiment.evaluation.scenarios.items():
@@ -237,11 +239,10 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
 
 
 class LambdaSelectCandidateOperator(LambdaRunOperator):
-    """Choose the run's candidate on the selection seeds, among all policies of the trials that
-    finished.
+    """Select the run's candidate on the selection seeds, from all policies of finished trials.
 
-    Policies were evaluated when they arrived; what is missing is asked for. A retry or a clear
-    chooses the same again.
+    Policies are evaluated as soon as they are in the bucket. This task requests the missing
+    episodes. A retry or a clear selects the same policy again.
 
     :param awaited_task_id: the mapped task whose XComs say how the trials ended.
     """
@@ -257,7 +258,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Come back from the triggerer."""
+        """Continue after the trigger has fired."""
         return self._choose(context, event or {})
 
     def _choose(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
@@ -325,28 +326,23 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         ).model_dump(mode="json")
 
     def _sized(self, store: ObjectStore, spec: Spec, jobs: Sequence[Job]) -> list[Job]:
-        """Size each policy's shards by its own episodes that are there, else by the slowest of the
-        run's other policies.
-        """
+        """Set each policy's shard size by its own episodes, else by the run's slowest policy."""
         files = EvaluationFiles(store, scene_of(spec))
         there = {job.name: files.read(job) for job in jobs}
         everywhere = [shard for shards in there.values() for shard in shards]
         return [
-            job.model_copy(
-                update={"shard_episodes": self._shard_episodes(there[job.name] or everywhere)}
-            )
-            for job in jobs
+            job.in_shards_of(self._shard_episodes(there[job.name] or everywhere)) for job in jobs
         ]
 
 
 def _describe(space: Mapping[str, Any]) -> str:
-    """A space in a few words, such as `Box [4]` or `Discrete 2`."""
+    """Describe a space in a few words, such as `Box [4]` or `Discrete 2`."""
     size = space.get("n") or list(space.get("shape") or ()) or ", ".join(space.get("spaces") or ())
     return f"{space.get('kind', '?')} {size}".strip()
 
 
 def list_policies(store: ObjectStore, spec: Spec, trial: str) -> list[tuple[str, PolicyRecord]]:
-    """All complete policies of a trial, with their records' keys."""
+    """List all complete policies of a trial, with their records' keys."""
     found = []
     for item in store.list(policy_prefix(spec.trial_id(trial))):
         if item.key.endswith(".json"):

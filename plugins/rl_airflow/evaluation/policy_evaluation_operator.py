@@ -1,4 +1,4 @@
-"""The operator that evaluates a stored policy because somebody wants to know."""
+"""The operator that evaluates a stored policy on request."""
 
 import logging
 from typing import Any
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 class LambdaEvaluatePolicyOperator(LambdaRunOperator):
-    """Evaluate one version on a range of seeds, on the environment that it was trained for.
+    """Evaluate one version on a range of seeds, in the environment that it was trained for.
 
-    A retry or a clear asks only for the episodes that are not there yet.
+    A retry or a clear requests only the missing episodes.
     """
 
     template_fields = ()
@@ -41,14 +41,14 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Come back from the triggerer."""
+        """Continue after the trigger has fired."""
         return self._evaluate(context, event or {})
 
     def _evaluate(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         params = context["params"]
         name, region = params["experiment"], params.get("region_name") or None
-        place = find_environment(environment_of(params), region)
-        plan = _plan(place, region, name, slug(context["run_id"]))
+        deployed = find_environment(environment_of(params), region)
+        plan = _plan(deployed, region, name, slug(context["run_id"]))
         store = self._store(plan)
         try:
             version = int(params.get("version") or _champion(store, name))
@@ -60,7 +60,7 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
         policy = Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE])
-        scene = scene_of(spec).model_copy(update={"run": plan.run})
+        scene = scene_of(spec).of_run(plan.run)
         job = Job(
             name="evaluate",
             policy=policy,
@@ -68,9 +68,9 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
             n_episodes=params["n_episodes"],
         )
         judged = EvaluationFiles(store, scene_of(spec)).read(
-            job.model_copy(update={"name": candidate_evaluation(policy)})
+            job.named(candidate_evaluation(policy))
         )
-        job = job.model_copy(update={"shard_episodes": self._shard_episodes(judged)})
+        job = job.in_shards_of(self._shard_episodes(judged))
         files = self._gather(plan, scene, [job], event)
         summary = summarise(
             manifest.trial, manifest.step, files.get_merged(job), spec.experiment.evaluation
@@ -97,19 +97,19 @@ def _line(name: str, version: int, summary: Contender, job: Job) -> str:
     )
 
 
-def _plan(place: DeployedEnvironment, region: str | None, experiment: str, run: str) -> RunPlan:
-    """A plan without trials: only where things are."""
+def _plan(deployed: DeployedEnvironment, region: str | None, experiment: str, run: str) -> RunPlan:
+    """Make a plan without trials, for the locations of the resources only."""
     return RunPlan(
-        environment=place.environment,
+        environment=deployed.environment,
         region_name=region,
-        bucket=place.bucket,
+        bucket=deployed.bucket,
         experiment=experiment,
         run=run,
         spec=Artifact(key="", sha256=""),
         trials=(),
-        launch_template_id=place.launch_template_id,
-        launch_template_version=place.launch_template_version,
-        subnet_ids=place.subnet_ids,
-        evaluator=place.evaluator,
-        topic_arn=place.topic_arn,
+        launch_template_id=deployed.launch_template_id,
+        launch_template_version=deployed.launch_template_version,
+        subnet_ids=deployed.subnet_ids,
+        evaluator=deployed.evaluator,
+        topic_arn=deployed.topic_arn,
     )

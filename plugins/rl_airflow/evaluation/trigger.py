@@ -1,4 +1,4 @@
-"""Waits until episodes are evaluated, or until somebody must ask for them again."""
+"""The trigger that waits until episodes are evaluated, or must be requested again."""
 
 import asyncio
 import time
@@ -16,11 +16,12 @@ MOST_FAILURES = 10
 
 
 class LambdaEvaluationTrigger(BaseTrigger):
-    """Watch the shards of some jobs; fires when all are there, when a gap opened, or when it has
-    been quiet too long.
+    """Watch the shards of some jobs.
 
-    :param asked: the gaps that were asked for, as [name, offset, episodes].
-    :param quiet_s: no news for so long means that somebody must look.
+    It fires when all shards exist, when a new gap opened, or when no shard came for too long.
+
+    :param asked: the requested gaps, as [name, offset, episodes].
+    :param quiet_s: after this time without a new shard the worker must look, seconds.
     :param waiter_delay: longest pause, seconds.
     """
 
@@ -45,7 +46,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
         )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class path and the arguments to make the trigger anew from."""
+        """Return the class path and the arguments from which Airflow makes the trigger again."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "plan": self.plan,
             "scene": self.scene,
@@ -58,8 +59,9 @@ class LambdaEvaluationTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until there is something to do; yields one event, with `quiet` true if there was no
-        news.
+        """Look until there is something to do, then yield one event.
+
+        Its `quiet` is true if no new shard came for too long.
         """
         files = await asyncio.to_thread(self._files)
         jobs = [Job.from_value(job, "the trigger's arguments") for job in self.jobs]
@@ -71,7 +73,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
-            except Exception as error:
+            except Exception as error:  # a trigger that raises fails the task; a look may fail
                 failures += 1
                 self.log.warning("this look failed (%s), the next comes", first_line(error))
                 if failures >= MOST_FAILURES:

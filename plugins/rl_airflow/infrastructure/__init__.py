@@ -1,3 +1,1 @@
-"""The stacks of an environment: operators and trigger, sessions by role, and where everything
-is.
-"""
+"""The AWS environment: operators and trigger of its stacks, sessions by role, and its outputs."""

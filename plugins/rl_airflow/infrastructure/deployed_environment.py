@@ -1,4 +1,4 @@
-"""Where an environment's things are: read off its stacks' outputs, as the Airflow worker."""
+"""The resources of a deployed environment, read from its stacks' outputs as the Airflow worker."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from rl_lifecycle.experiment.spec import Artifact
 
 
 class DeployedEnvironment(NamedTuple):
-    """What a run needs of a bootstrapped environment."""
+    """The resources of a bootstrapped environment that a run needs."""
 
     environment: str
     bucket: str
@@ -20,11 +20,16 @@ class DeployedEnvironment(NamedTuple):
     trainer_wheels: Artifact | None
     topic_arn: str | None
 
+    @property
+    def launch_template(self) -> str:
+        """The launch template as `id:version`."""
+        return f"{self.launch_template_id}:{self.launch_template_version}"
+
 
 def find_environment(environment: str, region_name: str | None = None) -> DeployedEnvironment:
     """Read the outputs of an environment.
 
-    :raises EnvironmentNotReadyError: if a stack, or an output, is not there.
+    :raises EnvironmentNotReadyError: if a stack or an output is missing.
     """
     from infra_bootstrap.errors import BootstrapError
     from infra_bootstrap.stacks.outputs import read_outputs

@@ -1,13 +1,11 @@
-"""What a filled form means: the environment to work in, and the keys of the experiment that it
-overrides.
-"""
+"""The values of a filled form: the environment, and the overridden keys of the experiment."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from rl_lifecycle.errors import InvalidExperimentError
 
-#: A variable that names the environment to work in when a form does not.
+#: The Airflow variable with the environment's name, for a form that leaves it empty.
 ENVIRONMENT_VARIABLE = "nightshift_environment"
 DEFAULT_ENVIRONMENT = "dev"
 
@@ -39,9 +37,7 @@ TEMPLATE_PARAMETERS = {
 
 
 def environment_of(params: Mapping[str, Any]) -> str:
-    """Read the environment off a form, falling back to the variable, then to `dev`. For use in a
-    task.
-    """
+    """Read the environment from a form, else from the variable, else use `dev`. Only for tasks."""
     from airflow.sdk import Variable
 
     return str(
@@ -56,8 +52,7 @@ def read_overrides(
 ) -> dict[str, Any]:
     """Turn a filled form into overrides of the experiment.
 
-    :param conf: what the run was triggered with; a key that the form does not have is refused, not
-        ignored.
+    :param conf: the configuration of the trigger. A key that is no field of the form is refused.
     :raises InvalidExperimentError: naming the unknown key and what is allowed.
     """
     allowed = (*OVERRIDES, "environment", "region_name")

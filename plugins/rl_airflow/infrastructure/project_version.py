@@ -1,4 +1,4 @@
-"""Which version of the project is at work: told by git, or by the image that it was built into."""
+"""The version of the project that is running, from git or from the image's build."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ COMMIT_VARIABLE = "NIGHTSHIFT_COMMIT"
 
 
 def find_commit(folder: Path) -> str | None:
-    """The commit of the working tree that a folder lies in, with `+dirty` if it was changed.
+    """Find the commit of a folder's working tree, with `+dirty` if files were changed.
 
-    Outside of git it is what the image was built from; None if nobody said.
+    Without git it is the commit that the image was built from; None if the image does not name it.
     """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:

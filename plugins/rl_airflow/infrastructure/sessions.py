@@ -1,24 +1,29 @@
-"""AWS sessions by role: a task acts as the launcher, the promoter, the reaper or the deployer, and
-as nobody else.
+"""AWS sessions by role: a task acts as the launcher, the promoter, the reaper or the deployer.
 
-With a connection `nightshift_<role>` (`nightshift_airflow` for the worker's own, or another named
-by `aws_conn_id`) that connection decides. Without one, the environment's own credentials (those of
-the Airflow worker's role) assume `nightshift-<environment>-<role>` in their own account; the
-provider renews such a session before it expires. The deployer is CloudFormation's own role, which
-nobody else can assume: who deploys does it as themselves, and passes the role on.
+If the Airflow connection `nightshift_<role>` exists, the session uses it. (For the worker's own
+session it is `nightshift_airflow`; `aws_conn_id` can name another one.) Without a connection,
+the credentials of the Airflow worker assume the role `nightshift-<environment>-<role>` in their own
+account. The amazon provider renews such a session before it expires. The deployer is the role of
+CloudFormation, which no user can assume. A deployment uses the caller's own credentials and passes
+that role to CloudFormation.
 """
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_pricing import PricingClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
+    from mypy_boto3_sns import SNSClient
 
 Role = Literal["launcher", "promoter", "reaper", "deployer"]
 
-#: Calls that a launch hangs on are retried by whoever polls, not by the client behind our back for
-#: minutes.
+#: Short limits: the code that polls repeats a failed call. The client must not retry for minutes.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 10, 60, 4
 #: A function may run for 900 s.
 LAMBDA_TIMEOUT_S = 910
@@ -27,9 +32,9 @@ LAMBDA_TIMEOUT_S = 910
 class RoleSession:
     """A session of one role in one environment, made when it is first used.
 
-    :param role: whom to act as; None: the environment's own credentials (the Airflow worker's).
-    :param aws_conn_id: a connection to use as it is; None: the default one's, if it is defined.
-    :param region_name: None: the connection's, or AWS's usual default.
+    :param role: the role to act as. None: the Airflow worker's own credentials.
+    :param aws_conn_id: the connection to use. None: the default connection, if it is defined.
+    :param region_name: None: the connection's region, or AWS's usual default.
     """
 
     def __init__(
@@ -43,12 +48,26 @@ class RoleSession:
         self.aws_conn_id, self.region_name = aws_conn_id, region_name
         self._clients: dict[str, Any] = {}
 
-    def client(self, service: str) -> Any:
-        """A client of a service with short time-outs and few retries; the same one when asked
-        again.
+    @overload
+    def client(self, service: Literal["ec2"]) -> "EC2Client": ...
 
-        Lambda's is patient and never retries by itself: a retried call would run the function again
-        (boto/boto3#1104).
+    @overload
+    def client(self, service: Literal["lambda"]) -> "LambdaClient": ...
+
+    @overload
+    def client(self, service: Literal["s3"]) -> "S3Client": ...
+
+    @overload
+    def client(self, service: Literal["service-quotas"]) -> "ServiceQuotasClient": ...
+
+    @overload
+    def client(self, service: Literal["sns"]) -> "SNSClient": ...
+
+    def client(self, service: str) -> Any:
+        """Return the client of a service, with short time-outs and few retries.
+
+        Later calls return the same client. Lambda's client has a long time-out and never retries,
+        because a retry would run the function again (boto/boto3#1104).
         """
         if service not in self._clients:
             from botocore.config import Config
@@ -63,18 +82,19 @@ class RoleSession:
             self._clients[service] = self.session.client(service, config=config)  # type: ignore[call-overload]
         return self._clients[service]
 
-    def client_in(self, region_name: str, service: str) -> Any:
-        """A client of a service that has endpoints in few regions; one quick try, for what may be
-        done without.
+    def client_in(self, region_name: str, service: Literal["pricing"]) -> "PricingClient":
+        """Return the client of a service with endpoints in few regions. It makes one quick try.
+
+        Use it only for optional calls.
         """
         from botocore.config import Config
 
         config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
-        return self.session.client(service, region_name=region_name, config=config)  # type: ignore[call-overload]
+        return self.session.client(service, region_name=region_name, config=config)
 
     @cached_property
     def session(self) -> "Session":
-        """The boto3 session; it holds renewing credentials."""
+        """The boto3 session, whose credentials are renewed."""
         connection = self._find_connection()
         if connection is None:
             return (
@@ -90,7 +110,7 @@ class RoleSession:
         return session
 
     def _find_connection(self) -> Any:
-        """Look the connection up. A named one must exist; the default one may."""
+        """Find the connection. A named connection must exist; the default one can be missing."""
         from airflow.sdk import BaseHook
         from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -129,7 +149,7 @@ class RoleSession:
 
 
 def role_arn(caller_arn: str, environment: str, role: Role | None) -> str:
-    """The role's ARN, in the partition and the account of whoever asks.
+    """Return the ARN of a role in the caller's partition and account.
 
     >>> role_arn("arn:aws:sts::123456789012:assumed-role/airflow-worker/x", "dev", "launcher")
     'arn:aws:iam::123456789012:role/nightshift-dev-launcher'

@@ -1,8 +1,8 @@
-"""The operators of the infrastructure: build and upload artifacts, deploy stacks, take an
-environment down.
+"""The operators of the infrastructure: build and upload artifacts, deploy and delete stacks.
 
-They act as whoever runs them (an administrator the first time, the Airflow worker afterwards), or
-by the connection `nightshift_deployer`; CloudFormation itself acts as the deployer.
+They use the connection `nightshift_deployer`, or else the credentials of the process: those of an
+administrator the first time, those of the Airflow worker afterwards. CloudFormation itself acts as
+the deployer.
 """
 
 import logging
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A small stack, or one that is unchanged, is done by then; the worker waits itself so long.
+#: The worker waits this long before it defers: a small or unchanged stack is done by then.
 LOOK_HERE_S, LOOK_EVERY_S = 4.0, 0.3
-#: Somebody else's deployment is waited out for so long.
+#: The longest wait for another deployment of the same stack.
 BUSY_WITHIN_S, BUSY_EVERY_S = 900.0, 5.0
 
 
 class DeploymentOperator(BaseOperator):
-    """What the operators of the infrastructure share: the form, and a session as whoever runs them.
+    """The base of the operators of the infrastructure: the form's settings, and the AWS clients.
 
-    :param aws_conn_id: a connection; None: `nightshift_deployer` if defined, else the environment's
-        credentials.
+    :param aws_conn_id: a connection. None: `nightshift_deployer` if it is defined, else the
+        process's credentials.
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
@@ -74,10 +74,10 @@ class DeploymentOperator(BaseOperator):
 
 
 class StsCheckAccessOperator(DeploymentOperator):
-    """Say who is deploying what where, and refuse what could not work. Changes nothing.
+    """Log account, region and caller, and refuse a deployment that cannot work. Changes nothing.
 
-    Before a new stack is made the account is checked as `python -m infra_bootstrap preflight` does;
-    a failure is final until its fix is applied and the task cleared.
+    Before a new stack is created, the account is checked like by `python -m infra_bootstrap
+    preflight`. After a failure, apply the fix and clear the task.
     """
 
     def execute(self, context: Context) -> dict[str, str]:
@@ -121,8 +121,9 @@ class StsCheckAccessOperator(DeploymentOperator):
 
 
 class S3BuildArtifactsOperator(DeploymentOperator):
-    """Build what machines and functions run; what was built before is found again. A retry or a
-    clear builds the same bytes.
+    """Build the artifacts that machines and functions run, or find them in the cache.
+
+    A retry or a clear builds the same bytes.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -139,11 +140,11 @@ class S3BuildArtifactsOperator(DeploymentOperator):
 
 
 class S3UploadArtifactsOperator(DeploymentOperator):
-    """Upload the artifacts that are not in the bucket yet, as the launcher. A retry or a clear
-    uploads what is missing.
+    """Upload the artifacts that are missing in the bucket, as the launcher.
 
-    It finds in the cache what `build_artifacts` built, or builds it on this worker; what it returns
-    is what was uploaded, so that no stack can name anything else.
+    It takes them from the cache of `build_artifacts`, or builds them on this worker. Stacks use the
+    keys that this task returns, so they name only uploaded artifacts. A retry or a clear uploads
+    the missing ones.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -159,12 +160,11 @@ class S3UploadArtifactsOperator(DeploymentOperator):
 
 
 class CloudFormationDeployStackOperator(DeploymentOperator):
-    """Bring one stack to what its template says, through a change set; defers while CloudFormation
-    works.
+    """Deploy one stack through a change set. Defers while CloudFormation works.
 
-    A retry or a clear compares again: what is done is UNCHANGED, what somebody (or an earlier try)
-    is still doing is waited for, and what failed has been rolled back and is tried again. Killing
-    the task does not stop CloudFormation.
+    A retry or a clear compares the stack with its template again. A finished stack is UNCHANGED. A
+    running deployment, even of an earlier try, is waited for. A failed deployment was rolled back
+    and is tried again. Killing the task does not stop CloudFormation.
 
     :param concern: identity, network, storage, training or evaluation.
     :param artifacts: what `upload_artifacts` returned; needed for training and evaluation.
@@ -201,7 +201,7 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Come back from the triggerer: CloudFormation has ended."""
+        """Continue after the trigger has fired: CloudFormation has ended."""
         from infra_bootstrap.deployment.one_stack import Prepared
 
         return self._until_done(
@@ -254,7 +254,7 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
 
 
 class CloudFormationSummariseOperator(DeploymentOperator):
-    """Say what became of each stack, and where things are. A retry or a clear says it again.
+    """Log the outcome of each stack and the outputs. A retry or a clear logs them again.
 
     :param results: what the deploying tasks returned.
     """
@@ -280,16 +280,17 @@ class CloudFormationSummariseOperator(DeploymentOperator):
 
 
 class CloudFormationDestroyEnvironmentOperator(DeploymentOperator):
-    """Delete an environment's stacks and prove that nothing is left; refused while machines run.
+    """Delete an environment's stacks and prove that none is left. Refused while machines run.
 
-    Needs the environment's exact name, typed into the form. The bucket stays unless an
-    administrator deletes it from a shell: it holds what was trained, judged and promoted. A retry
-    or a clear goes on with what is still there.
+    The form must hold the environment's exact name. The bucket stays, because it holds all trained,
+    judged and promoted policies; only an administrator can delete it, from a shell. A retry or a
+    clear continues with the remaining stacks.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete.
-        :return: what was deleted, what was kept, and what is left over, of which there is nothing.
+        """Delete the stacks.
+
+        :return: the deleted and the kept resources. The list of leftovers is empty.
         """
         from infra_bootstrap.deployment.destroy import destroy
         from infra_bootstrap.errors import (
@@ -322,9 +323,7 @@ class CloudFormationDestroyEnvironmentOperator(DeploymentOperator):
 
 
 def _when_idle(prepare: "Callable[[], Prepared]") -> "Prepared":
-    """Prepare a stack; if somebody else is at work on it (or an earlier try of ours), wait until
-    that has ended.
-    """
+    """Prepare a stack. If another deployment of it is running, wait until that has ended."""
     from infra_bootstrap.errors import StackBusyError
 
     until = time.monotonic() + BUSY_WITHIN_S

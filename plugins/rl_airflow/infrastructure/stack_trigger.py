@@ -1,4 +1,4 @@
-"""Waits for a CloudFormation stack."""
+"""The trigger that waits for a CloudFormation stack."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,8 +14,7 @@ MOST_FAILURES = 10
 
 
 class CloudFormationStackTrigger(BaseTrigger):
-    """Watch a stack that was started; fires when CloudFormation has ended, well or badly. It only
-    looks.
+    """Watch a stack's deployment. It fires when CloudFormation has ended, with or without success.
 
     :param prepared: `infra_bootstrap.deployment.one_stack.Prepared` as JSON.
     :param waiter_delay: longest pause between looks, seconds.
@@ -33,7 +32,7 @@ class CloudFormationStackTrigger(BaseTrigger):
         self.aws_conn_id, self.waiter_delay = aws_conn_id, waiter_delay
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class path and the arguments to make the trigger anew from."""
+        """Return the class path and the arguments from which Airflow makes the trigger again."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "prepared": self.prepared,
             "region_name": self.region_name,
@@ -42,7 +41,7 @@ class CloudFormationStackTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until the stack is at rest; yields one event."""
+        """Look until CloudFormation has ended, then yield one event."""
         from infra_bootstrap.errors import StackFailedError
 
         pause, failures = FIRST_LOOK_S, 0
@@ -54,7 +53,7 @@ class CloudFormationStackTrigger(BaseTrigger):
                 failures = 0
             except StackFailedError:
                 break  # the worker looks again, and says why
-            except Exception as error:
+            except Exception as error:  # a trigger that raises fails the task; a look may fail
                 failures += 1
                 self.log.warning("this look failed (%s), the next comes", first_line(error))
                 if failures >= MOST_FAILURES:

@@ -1,1 +1,1 @@
-"""EC2 calls: instances, prices of the day, checks before a launch, pools, and the reaper."""
+"""EC2 machines: instances, current prices, checks before a launch, the pool and the reaper."""

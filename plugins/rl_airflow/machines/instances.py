@@ -1,30 +1,34 @@
-"""The EC2 calls: ask for one machine, find ours by tag, terminate, prove that none is left."""
+"""EC2 calls: request a machine, find machines by tag, terminate, prove that none is left."""
 
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infra_bootstrap.reaper.reaper import ALIVE, PRESENT, find_machines
 from infra_bootstrap.reaper.termination import terminate, terminate_until_gone
+from rl_airflow.infrastructure.aws_errors import client_error
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.machines.attempts import Attempt, Refusal
 from rl_lifecycle.machines.launches import TAG_PREFIX, Market, market_of
 from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.trials.evidence import InstanceState, Machine
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
 #: DescribeInstances takes at most this many ids, and the filters of one call this many values.
 #: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html (FilterLimitExceeded)
 DESCRIBED_AT_ONCE, FILTERED_AT_ONCE = 1000, 200
 END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
-#: EC2 finds a machine that it has just made within moments; `on_kill` has about five seconds.
+#: EC2 shows a new machine after a few seconds. `on_kill` has about five seconds in all.
 NEW_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
 NO_LONGER_ALIVE = tuple(state.value for state in InstanceState if not state.alive)
 
 
 class Granted(NamedTuple):
-    """What a request was answered with: a machine, or the pools that refused."""
+    """EC2's answer to a request: a machine, or the pools that refused."""
 
     instance_id: str | None
     instance_type: str | None
@@ -34,14 +38,14 @@ class Granted(NamedTuple):
 
 
 class TaggedMachine(NamedTuple):
-    """A machine with the tags that say whose it is."""
+    """A machine with its tags."""
 
     machine: Machine
     tags: Mapping[str, str]
 
     @property
     def trial(self) -> str:
-        """`experiment/run/trial`, or what is known of it."""
+        """`experiment/run/trial`, with `?` for a missing tag."""
         return "/".join(
             self.tags.get(f"{TAG_PREFIX}{name}", "?") for name in ("experiment", "run", "trial")
         )
@@ -51,14 +55,14 @@ class Machines:
     """The machines of one environment.
 
     :param ec2: a boto3 EC2 client of the launcher or the reaper.
-    :param environment: only machines with this tag are seen or touched.
-    :param zones: subnet id → zone, because EC2 answers a request with the subnet alone.
-    :param sleep: waits so many seconds.
+    :param environment: only machines with this tag are listed or terminated by tag.
+    :param zones: subnet id → zone, because EC2's answer to a request names only the subnet.
+    :param sleep: waits the given number of seconds.
     """
 
     def __init__(
         self,
-        ec2: Any,
+        ec2: "EC2Client",
         environment: str,
         zones: Mapping[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -68,9 +72,10 @@ class Machines:
     def request(self, attempt: Attempt) -> Granted:
         """Ask EC2 Fleet for the machine of an attempt. Starts billing.
 
-        The token makes asking again harmless: AWS answers what it answered before.
+        A repetition is harmless: for the same token AWS returns the same machine.
         """
-        answer = self.ec2.create_fleet(**attempt.request, ClientToken=attempt.token)
+        request: Any = attempt.request  # frozen JSON has no types of its own
+        answer = self.ec2.create_fleet(**request, ClientToken=attempt.token)
         market = market_of(attempt)
         for group in answer.get("Instances", ()):
             for instance_id in group.get("InstanceIds", ()):
@@ -115,20 +120,20 @@ class Machines:
     def list(
         self, tags: Mapping[str, str], states: Sequence[str] | None = ALIVE
     ) -> Iterator[TaggedMachine]:
-        """List machines of the environment that bear tags.
+        """List machines of the environment with the given tags.
 
         :param tags: names without our prefix → values.
-        :param states: None: also those that are gone.
+        :param states: EC2's names of states. None: all states, including terminated.
         """
         for instance in find_machines(self.ec2, self.environment, tags, states):
             yield _tagged_machine(instance)
 
     def list_of_trial(self, trial: TrialId) -> Iterator[TaggedMachine]:
-        """List the living machines of a trial, whichever attempt they are."""
+        """List the living machines of all attempts of a trial."""
         return self.list(_trial_filter(trial))
 
     def terminate_attempts(self, trial: TrialId, last_attempt: int) -> None:
-        """Terminate a trial's machines up to an attempt's; a later one's is left alone."""
+        """Terminate the machines of a trial's attempts up to a number, but no later ones."""
         self.terminate(
             tagged.machine.instance_id
             for tagged in self.list_of_trial(trial)
@@ -136,18 +141,17 @@ class Machines:
         )
 
     def describe(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
-        """Look at machines with one call for 200; one that EC2 does not show (yet, or any more) is
-        absent.
-        """
+        """Describe machines, with one call for each 200. Machines unknown to EC2 are absent."""
         found: dict[str, Machine] = {}
         for some in batches(instance_ids, FILTERED_AT_ONCE):
-            # As a filter, because an unknown id among InstanceIds would fail the whole call.
+            # A filter, because one unknown id in InstanceIds would fail the whole call.
             found |= self._describe(Filters=[{"Name": "instance-id", "Values": some}])
         return found
 
     def describe_ended(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
-        """Look at those of many machines that are no longer alive, with one call for 1,000: a
-        machine that runs takes half a millisecond to read, and is what it was.
+        """Describe only the machines that are no longer alive, with one call for each 1,000.
+
+        A running machine has not changed, and reading it takes half a millisecond.
 
         :raises botocore.exceptions.ClientError: `InvalidInstanceID.NotFound` if EC2 does not show
             one of them.
@@ -169,14 +173,14 @@ class Machines:
         }
 
     def terminate(self, instance_ids: Iterable[str]) -> None:
-        """Terminate machines; those that are gone already are no error."""
+        """Terminate machines. It is no error if a machine is gone already."""
         terminate(self.ec2, instance_ids)
 
     def terminate_new(self, instance_id: str) -> None:
-        """Terminate a machine that EC2 named a moment ago, and that it may not find yet.
+        """Terminate a new machine that EC2 may not show yet.
 
-        :raises botocore.exceptions.ClientError: if EC2 goes on not finding it: then it is not known
-            to be gone.
+        :raises botocore.exceptions.ClientError: if EC2 still does not show it after all tries. Then
+            the machine may exist.
 
         Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
         """
@@ -184,7 +188,7 @@ class Machines:
             try:
                 self.ec2.terminate_instances(InstanceIds=[instance_id])
                 return
-            except Exception as error:
+            except client_error() as error:
                 if pause_s is None or error_code(error) != "InvalidInstanceID.NotFound":
                     raise
                 self.sleep(pause_s)
@@ -192,9 +196,9 @@ class Machines:
     def terminate_run(
         self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]
     ) -> tuple[str, ...]:
-        """Terminate a run's machines until none is left, or the time is up.
+        """Terminate a run's machines until none is left, or the time is over.
 
-        :return: the ids of what is left: empty is the proof.
+        :return: the ids of machines that are left. An empty result is the proof.
         """
         tags = {"experiment": experiment, "run": run}
         return terminate_until_gone(
@@ -206,17 +210,16 @@ class Machines:
 
 
 class KnownMachines:
-    """Many machines, looked at again and again: each is read whole when it is new, and when it is
-    no longer alive.
-    """
+    """A cache of machines. A machine is read when it is new, and when it is no longer alive."""
 
     def __init__(self, machines: Machines) -> None:
         self.machines = machines
         self._known: dict[str, Machine] = {}
 
     def look(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
-        """Look at machines with one call for 1,000 that run, and one for 200 others; one that EC2
-        does not show is absent.
+        """Look at machines, with one call for 1,000 running ones and one call for 200 others.
+
+        A machine that EC2 does not show is absent.
         """
         wanted = dict.fromkeys(instance_ids)
         alive = {
@@ -226,21 +229,21 @@ class KnownMachines:
         }
         try:
             alive |= self.machines.describe_ended(alive)
-        except Exception as error:
+        except client_error() as error:
             if error_code(error) != "InvalidInstanceID.NotFound":
                 raise
-            alive = {}  # one has vanished, so none is taken for granted
+            alive = {}  # EC2 no longer shows one of them, so read all of them again
         found = alive | self.machines.describe(name for name in wanted if name not in alive)
         self._known |= found
         return found
 
     def forget_all(self) -> None:
-        """Read each anew at the next look."""
+        """Clear the cache."""
         self._known.clear()
 
 
 def batches(names: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Cut names into lists of at most so many, each name once.
+    """Split names into lists of at most `size`, without duplicates.
 
     >>> list(batches("abcab", 2))
     [['a', 'b'], ['c']]
@@ -282,7 +285,7 @@ def _machine(instance: Mapping[str, Any], tags: Mapping[str, str]) -> Machine:
 
 
 def _read_end(reason: str) -> datetime | None:
-    """Read when a machine ended off EC2's sentence; None if it does not say.
+    """Read the end time from EC2's state transition reason; None if it has no time.
 
     >>> _read_end("User initiated (2026-11-22 18:51:12 GMT)").isoformat()
     '2026-11-22T18:51:12+00:00'

@@ -1,16 +1,16 @@
-"""What is looked at before a machine is asked for, so that what cannot work is refused with the fix
-and costs nothing.
+"""Checks before a machine is requested: template, image and quotas.
 
-What may not be looked up is passed over: EC2 has the last word, and its refusals are explained as
-well.
+A launch that cannot work is refused here with the fix, before it costs money. A check without the
+permission for its call is skipped: then EC2 decides, and its refusals are explained as well.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.machines.attempts import Attempt, Refusal
@@ -24,30 +24,37 @@ from rl_lifecycle.machines.quotas import (
     vcpus_of,
 )
 
-#: The codes with which EC2 says that something is not there, as it begins them.
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
+
+#: The beginnings of EC2's error codes for a missing template and a missing image.
 MISSING_TEMPLATE, MISSING_IMAGE = "InvalidLaunchTemplate", "InvalidAMIID"
 #: Machines in these states count against a quota.
 COUNTED = ("pending", "running")
 
 
 class LaunchChecks:
-    """Looks at template, image and quotas.
+    """Checks template, image and quotas.
 
     :param ec2: a boto3 EC2 client of the launcher.
-    :param make_quotas: makes a client of Service Quotas; None: quotas are not looked at.
+    :param make_quotas: makes a client of Service Quotas. None: quotas are not checked.
     """
 
     def __init__(
-        self, ec2: Any, log: logging.Logger, make_quotas: Callable[[], Any] | None = None
+        self,
+        ec2: "EC2Client",
+        log: logging.Logger,
+        make_quotas: "Callable[[], ServiceQuotasClient] | None" = None,
     ) -> None:
         self.ec2, self.log, self.make_quotas = ec2, log, make_quotas
         self._limits: dict[str, float | None] = {}
-        self._quotas: Any = None
+        self._quotas: ServiceQuotasClient | None = None
 
     def check(
         self, template_id: str, version: str, instance_types: Iterable[str], market: Market
     ) -> None:
-        """Look at what every launch needs.
+        """Check the template, its image and the quotas of a launch.
 
         :raises LaunchRefusedError: if the template or its image is gone, or a quota can never hold
             such a machine.
@@ -57,12 +64,12 @@ class LaunchChecks:
         refuse_hopeless(names, market, self._read_limits(names, market))
 
     def is_hopeless(self, instance_types: Iterable[str], market: Market) -> bool:
-        """Whether the account's quotas let no such machine ever start on a market."""
+        """Whether the account's quotas allow none of these types on a market."""
         names = tuple(instance_types)
         return is_hopeless(names, market, self._read_limits(names, market))
 
     def find_full(self, attempt: Attempt, zones: Mapping[str, str]) -> tuple[Refusal, ...]:
-        """Name all pools of a request if no quota has room for any of them now; else empty.
+        """Return a refusal for every pool of a request if no quota has room now; else nothing.
 
         :param zones: subnet id → zone.
         """
@@ -85,9 +92,9 @@ class LaunchChecks:
             there = image_id is not None and (
                 not image_id.startswith("ami-") or self._is_available(image_id)
             )
-        except Exception as error:
+        except aws_errors() as error:
             self.log.info(
-                "template and image were not looked at (%s); EC2 decides", first_line(error)
+                "template and image were not checked (%s); EC2 decides", first_line(error)
             )
             return
         if image_id is None:
@@ -97,18 +104,18 @@ class LaunchChecks:
             )
         if not there:
             raise LaunchRefusedError(
-                f"the machine image {image_id} of the launch template {template_id} is gone, or "
-                "not available: "
-                "trigger bootstrap_infrastructure, which takes the newest, then a new run"
+                f"the machine image {image_id} of the launch template {template_id} is gone or "
+                "not available: trigger bootstrap_infrastructure, which uses the newest image, "
+                "then a new run"
             )
 
     def _find_image_id(self, template_id: str, version: str) -> str | None:
-        """Read the image off a version of a template; None if there is no such version."""
+        """Read the image id of a template's version; None if there is no such version."""
         try:
             found = self.ec2.describe_launch_template_versions(
                 LaunchTemplateId=template_id, Versions=[version]
             )
-        except Exception as error:
+        except client_error() as error:
             if error_code(error).startswith(MISSING_TEMPLATE):
                 return None
             raise
@@ -118,7 +125,7 @@ class LaunchChecks:
     def _is_available(self, image_id: str) -> bool:
         try:
             images = self.ec2.describe_images(ImageIds=[image_id])["Images"]
-        except Exception as error:
+        except client_error() as error:
             if error_code(error).startswith(MISSING_IMAGE):
                 return False
             raise
@@ -138,14 +145,12 @@ class LaunchChecks:
             return float(
                 self._quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
             )
-        except Exception as error:
-            self.log.info(
-                "the quota %s was not looked at (%s); EC2 decides", code, first_line(error)
-            )
+        except aws_errors() as error:
+            self.log.info("the quota %s was not checked (%s); EC2 decides", code, first_line(error))
             return None
 
     def _count_used(self, market: Market) -> Counter[str]:
-        """Count the vCPUs of all machines of the account in the region, ours or not, by quota."""
+        """Count the vCPUs of all the account's machines in the region, by quota."""
         used: Counter[str] = Counter()
         pages = self.ec2.get_paginator("describe_instances").paginate(
             Filters=[{"Name": "instance-state-name", "Values": list(COUNTED)}]

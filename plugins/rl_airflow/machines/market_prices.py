@@ -1,15 +1,22 @@
-"""What EC2 says of the day: which zones offer a type, and what spot costs there. Falls back to the
-dated table.
+"""Current offers and prices of EC2: zones, spot prices and on-demand prices.
+
+Without an answer the dated price table is used.
 """
 
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.aws_errors import aws_errors
 from rl_lifecycle.machines.instance_types import AS_OF
 from rl_lifecycle.machines.prices import table_usd
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_pricing import PricingClient
+    from mypy_boto3_pricing.type_defs import FilterTypeDef
 
 #: The price list has endpoints in three regions; this one is in the same partition as most.
 #: https://docs.aws.amazon.com/general/latest/gr/billing.html
@@ -17,20 +24,23 @@ PRICES_REGION = "us-east-1"
 
 
 class MarketPrices:
-    """Look-ups that a launch may do without: each answer None means that it could not be had.
+    """Optional look-ups for a launch. The result None means that there was no answer.
 
-    :param ec2: a boto3 EC2 client; None: never look up.
-    :param make_pricing: makes a client of the price list, which has endpoints in few regions; None:
+    :param ec2: a boto3 EC2 client. None: never look up.
+    :param make_pricing: makes a client of the price list, which has endpoints in few regions. None:
         the table is used.
     """
 
     def __init__(
-        self, ec2: Any, log: logging.Logger, make_pricing: Callable[[], Any] | None = None
+        self,
+        ec2: "EC2Client | None",
+        log: logging.Logger,
+        make_pricing: "Callable[[], PricingClient] | None" = None,
     ) -> None:
         self.ec2, self.log, self.make_pricing = ec2, log, make_pricing
 
     def offered_zones(self, instance_types: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
-        """Type → zones that offer it; None if EC2 would not say."""
+        """Return type → zones that offer it; None if EC2 did not answer."""
         if self.ec2 is None:
             return None
         found: dict[str, list[str]] = {}
@@ -42,16 +52,16 @@ class MarketPrices:
             for page in pages:
                 for offer in page["InstanceTypeOfferings"]:
                     found.setdefault(offer["InstanceType"], []).append(offer["Location"])
-        except Exception as error:
+        except aws_errors() as error:
             self.log.info(
-                "which zones offer the types is not known (%s); all are asked for",
+                "the zones that offer the types could not be read (%s); all zones are requested",
                 first_line(error),
             )
             return None
         return {name: tuple(zones) for name, zones in found.items()}
 
     def on_demand(self, instance_types: Iterable[str]) -> dict[str, float] | None:
-        """On-demand prices of the day by type, from the price list; None: the table is used."""
+        """Return current on-demand prices by type from the price list; None: use the table."""
         if self.make_pricing is None or self.ec2 is None:
             return None
         try:
@@ -64,7 +74,7 @@ class MarketPrices:
                 )
                 for name in instance_types
             }
-        except Exception as error:
+        except (*aws_errors(), LookupError, TypeError, ValueError) as error:
             self.log.info(
                 "the price list could not be read (%s); the table of %s is used",
                 first_line(error),
@@ -74,13 +84,13 @@ class MarketPrices:
         return {name: price for name, price in found.items() if price is not None}
 
     def paid(self, instance_type: str, market: str, zone: str, *, reserved: float) -> float:
-        """US dollars an hour to settle with.
+        """Return the price of a machine that ran, US dollars per hour.
 
-        Spot: the history's newest, the table, the price list's on-demand price, which spot does not
-        exceed. On-demand: the price list, the table. A machine that ran is never free.
+        The first source that has the price counts. Spot: the newest spot price, the table, the
+        price list's on-demand price, which spot does not exceed. On-demand: the price list, the
+        table.
 
-        :param reserved: what was set aside for an hour, for a type of which no source knows the
-            price.
+        :param reserved: the price that was reserved per hour. It is used if no source has a price.
         """
         spot = self._spot(instance_type, zone) if market == "spot" else None
         if spot is not None:
@@ -100,14 +110,14 @@ class MarketPrices:
             return None
         try:
             answer = self.ec2.describe_spot_price_history(
-                InstanceTypes=[instance_type],
+                InstanceTypes=cast(Any, [instance_type]),  # the stubs list the types of their day
                 AvailabilityZone=zone,
                 ProductDescriptions=["Linux/UNIX"],
                 MaxResults=1,
             )
             history = answer.get("SpotPriceHistory") or ()
             return float(history[0]["SpotPrice"]) if history else None
-        except Exception as error:
+        except (*aws_errors(), LookupError, TypeError, ValueError) as error:
             self.log.info(
                 "the spot price of %s in %s could not be read (%s); the table's is used",
                 instance_type,
@@ -117,8 +127,8 @@ class MarketPrices:
             return None
 
 
-def _price_filters(instance_type: str, region: str) -> list[dict[str, str]]:
-    """One type's Linux on-demand price without anything on top."""
+def _price_filters(instance_type: str, region: str) -> "list[FilterTypeDef]":
+    """Return the filters for a type's Linux on-demand price without extra software."""
     wanted = {
         "instanceType": instance_type,
         "regionCode": region,
@@ -131,7 +141,7 @@ def _price_filters(instance_type: str, region: str) -> list[dict[str, str]]:
 
 
 def _read_price(answer: Mapping[str, Any]) -> float | None:
-    """Read the dearest hourly price off GetProducts' JSON strings; None if there is none.
+    """Read the highest hourly price from GetProducts' JSON strings; None if there is none.
 
     Source:
     https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html

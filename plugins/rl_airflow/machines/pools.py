@@ -1,10 +1,9 @@
-"""The pool that limits how many virtual CPUs the trials of one Airflow use at the same time. Made
-by Airflow's own processes.
+"""The Airflow pool that limits how many vCPUs the trials of one Airflow use at the same time.
 
-A task that waits for a pool which does not exist waits for ever, and no task may make one. So the
-scheduler's side makes it when it starts, unless it is there: its size then belongs to whoever sets
-it (`airflow pools set`). AWS's own quota is looked at before each launch as well, which also holds
-for `airflow dags test`, where no pool counts.
+A task of a missing pool waits for ever, and no task may create a pool. So the scheduler creates the
+pool when it starts, unless the pool exists. You can change its size with `airflow pools set`. AWS's
+own quota is checked before each launch as well. That check also works in `airflow dags test`, which
+ignores pools.
 """
 
 import logging
@@ -19,23 +18,20 @@ from rl_lifecycle.machines.quotas import vcpus_of
 
 log = logging.getLogger(__name__)
 
-#: Its slots are vCPUs; deferred tasks count, for their machines train.
+#: A slot is a vCPU. Deferred tasks count, because their machines are training.
 VCPU_POOL = "nightshift_vcpus"
-#: What it is made with: enough for one machine of every type that we know a price of, and of all
-#: but the largest others.
+#: The initial size: enough for one machine of each type in the price table, and of most others.
 FIRST_SLOTS = 256
 DESCRIPTION = (
     "vCPUs that training machines may use at the same time, all experiments together; "
     "set it to your account's quota"
 )
-#: A task that waits for a machine that is up goes before one that would launch another.
+#: A task that waits for a running machine goes before a task that launches another machine.
 AWAIT_PRIORITY, LAUNCH_PRIORITY = 100, 1
 
 
 def pool_arguments(compute: Compute, priority: int) -> dict[str, Any]:
-    """What a trial's task takes of the pool: as many slots as the largest machine that it may get
-    has vCPUs.
-    """
+    """Return the pool arguments of a trial's task: a slot per vCPU of its largest machine."""
     return {
         "pool": VCPU_POOL,
         "pool_slots": slots_of(compute),
@@ -45,26 +41,26 @@ def pool_arguments(compute: Compute, priority: int) -> dict[str, Any]:
 
 
 def slots_of(compute: Compute) -> int:
-    """The vCPUs of the largest machine that a trial may get."""
+    """Return the vCPUs of the largest machine that a trial may get."""
     return max(vcpus_of(name) for name in instance_types_of(compute))
 
 
 class PoolListener:
-    """Makes the pool when one of Airflow's own processes (not a task) starts."""
+    """Creates the pool when one of Airflow's own processes (not a task) starts."""
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Make the pool; what goes wrong is said and stops nobody."""
+        """Create the pool. An error is only logged."""
         from airflow.jobs.job import Job
 
         if not isinstance(component, Job):
             return
         try:
             if ensure_pool():
-                log.info("made the pool %s with %d slots", VCPU_POOL, FIRST_SLOTS)
-        except Exception as error:
+                log.info("created the pool %s with %d slots", VCPU_POOL, FIRST_SLOTS)
+        except Exception as error:  # Airflow must start, whatever its database answers
             log.warning(
-                "the pool %s could not be made (%s); make it: airflow pools set %s %d '%s' "
+                "the pool %s could not be created (%s); run: airflow pools set %s %d '%s' "
                 "--include-deferred",
                 VCPU_POOL,
                 first_line(error),
@@ -75,8 +71,9 @@ class PoolListener:
 
 
 def ensure_pool() -> bool:
-    """Make the pool unless it is there. Only for processes that may use Airflow's database.
-    :return: whether it was made.
+    """Create the pool unless it exists. Only for processes that may use Airflow's database.
+
+    :return: whether it was created.
     """
     from airflow.models.pool import Pool
 

@@ -1,4 +1,4 @@
-"""The operator that ends machines which nobody waits for any more."""
+"""The operator that ends machines after their deadline."""
 
 import logging
 from collections.abc import Sequence
@@ -14,27 +14,26 @@ from rl_airflow.machines.instances import Machines, TaggedMachine
 
 log = logging.getLogger(__name__)
 
-#: A machine ends itself at its deadline; only one that has not done so this long after is ended
-#: from outside.
+#: A machine ends itself at its deadline. The reaper ends it if it still runs this long afterwards.
 GRACE = timedelta(minutes=10)
 
 
 class Overdue(NamedTuple):
-    """A machine that should be gone, and why."""
+    """A machine that the reaper must end, and the reason."""
 
     machine: TaggedMachine
     reason: str
 
 
 class Ec2ReapInstancesOperator(BaseOperator):
-    """End the environment's machines whose deadline has passed, or that bear none. As the reaper.
+    """End the environment's machines whose deadline has passed, or that have none. As the reaper.
 
-    The first run of a DAG only lists (and every run with `dry_run` in its form): a reaper that is
-    set up wrongly should show it before it ends anything. A retry or a clear looks again. The
-    scheduled Lambda of the evaluation stack does the same when Airflow is gone.
+    The first run of a DAG only lists, and so does every run with `dry_run` in its form. A wrong
+    setup then shows before a machine is ended. A retry or a clear looks again. The scheduled Lambda
+    of the evaluation stack does the same without Airflow.
 
-    :param aws_conn_id: a connection of the reaper's; None: `nightshift_reaper` if defined, else the
-        assumed role.
+    :param aws_conn_id: a connection of the reaper. None: `nightshift_reaper` if it is defined, else
+        the assumed role.
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
@@ -42,8 +41,9 @@ class Ec2ReapInstancesOperator(BaseOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look, and end what is overdue.
-        :return: ids that were ended, and ids that would have been.
+        """List the machines and end the overdue ones.
+
+        :return: the ids that were ended, and the ids that a dry run would end.
         """
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
@@ -75,7 +75,7 @@ class Ec2ReapInstancesOperator(BaseOperator):
 
 
 def find_overdue(living: Sequence[TaggedMachine], now: datetime, grace: timedelta) -> list[Overdue]:
-    """Choose the machines that should be gone: past their deadline, or without one and not new."""
+    """Return the machines past their deadline, and older machines without a deadline."""
     return [
         Overdue(tagged, reason)
         for tagged in living

@@ -1,1 +1,1 @@
-"""The champion: promotion, rollback, import, replay, and the questions to people."""
+"""The champion: promotion, rollback, import, replay, and questions to people."""

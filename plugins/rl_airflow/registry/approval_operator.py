@@ -1,4 +1,4 @@
-"""Ask a person before a promotion, when the experiment or the form wants that."""
+"""The operator that asks a person before a promotion, if the experiment or the form requires it."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -17,15 +17,16 @@ APPROVE, REJECT = "Approve", "Reject"
 
 
 class AskBeforePromotingOperator(HITLOperator):
-    """Wait for a person to approve the promotion; does not ask when nobody wants to be asked, or
-    nothing is promoted.
+    """Wait for a person to approve the promotion.
 
-    Whether to ask, and for how long, is what the run's spec froze. The answer is given in the UI
-    (Required Actions) or over REST; no answer is a no. An answer that is missing is no approval, so
-    a task that was marked as successful by hand promotes nothing. A retry asks again; a clear
-    withdraws the answer.
+    It does not ask if approval is off, or if the gate did not say PROMOTE.
 
-    :param plan: the run's plan, to say where the report is. :param verdict: what `judge` returned.
+    The run's spec decides whether to ask and for how long. A person answers in the UI (Required
+    Actions) or over REST. Without an answer there is no approval, so a task that was marked as
+    successful by hand promotes nothing. A retry asks again; a clear deletes the answer.
+
+    :param plan: the run's plan, for the link to the report.
+    :param verdict: the result of `judge`.
     """
 
     template_fields: Collection[str] = ("subject", "body", "plan", "verdict")
@@ -40,7 +41,7 @@ class AskBeforePromotingOperator(HITLOperator):
         self.plan, self.verdict = plan, verdict
 
     def execute(self, context: Context) -> Any:
-        """Ask, if somebody wants to be asked."""
+        """Ask if the experiment requires an approval."""
         if self.verdict["decision"] != "PROMOTE":
             return {"approved": False, "by": "the gate"}
         experiment = self._experiment()
@@ -56,7 +57,7 @@ class AskBeforePromotingOperator(HITLOperator):
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take the answer: a person's, or the default when the time was over."""
+        """Take the answer of a person, or the default after the time is over."""
         answer = super().execute_complete(context, event)
         user = answer["responded_by_user"]
         if not user:
@@ -73,27 +74,27 @@ class AskBeforePromotingOperator(HITLOperator):
 
 
 def name_of(user: dict[str, Any]) -> str:
-    """What to call a person who answered."""
+    """Return the name of a person who answered."""
     return str(user.get("name") or user.get("id") or "unknown")
 
 
 def _question(plan: RunPlan, verdict: dict[str, Any], hours: float, origin: str) -> str:
-    """What the person reads, as Markdown: what was found, where the whole report is, what silence
-    means.
+    """Return the question as Markdown: the verdict, the link to the report, and the time limit.
 
-    :param origin: of an imported policy, in the importer's words, which are quoted so that they
-        cannot pass for ours.
+    :param origin: the importer's text about an imported policy. It is quoted, so that nobody takes
+        it for Nightshift's own text.
     """
     report = Artifact.model_validate(verdict["report"])
     page = page_of_report(report.key)
     quoted = "\n".join(f"> {line}" for line in origin.splitlines())
     imported = (
-        f"Brought in from elsewhere. Whoever triggered it says of it:\n\n{quoted}\n\n"
+        f"This policy was imported. The person who triggered the import wrote:\n\n{quoted}\n\n"
         if origin
         else ""
     )
+    found = verdict.get("summary") or verdict["reason"]
     return (
-        f"{imported}{verdict.get('summary') or verdict['reason']}\n\n[Report]({report_link(plan, page)}) "
-        f"(`s3://{plan.bucket}/{page}`)\n\nNo answer within {hours:.3g} hours means no: the "
-        "champion stays."
+        f"{imported}{found}\n\n"
+        f"[Report]({report_link(plan, page)}) (`s3://{plan.bucket}/{page}`)\n\n"
+        f"No answer within {hours:.3g} hours means no: the champion stays."
     )

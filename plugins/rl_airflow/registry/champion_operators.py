@@ -1,6 +1,4 @@
-"""The operators that move the champion: promote the run's candidate, roll back to an earlier
-version. As the promoter.
-"""
+"""The operators that change the champion, as the promoter: promotion and rollback."""
 
 import logging
 import uuid
@@ -17,7 +15,7 @@ from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, 
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.registry.champion_asset import CHAMPIONS, announce
-from rl_airflow.run.notices import tell
+from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
 from rl_lifecycle.evaluation.gate import Decision
@@ -44,17 +42,17 @@ log = logging.getLogger(__name__)
 
 
 class S3PromoteCandidateOperator(RunOperator):
-    """Put the candidate into service if the verdict says so, and the champion is still the one it
-    was compared with.
+    """Put the candidate into service if the verdict is PROMOTE and the champion has not changed.
 
-    The evaluator loads the policy once more before the pointer moves, and the move is announced as
-    an asset event. A retry or a clear goes on where it stopped, and finds its own version again.
-    Any other decision skips the task.
+    The evaluator loads the policy again before the pointer moves. The move sends an asset event. A
+    retry or a clear continues where it stopped, and finds its own version again. Any other verdict
+    skips the task.
 
-    :param candidate: what `select` returned. :param verdict: what `judge` returned.
-    :param approval: what `approve` returned; without an approval nothing is promoted.
-    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else
-        the assumed role.
+    :param candidate: the result of `select`.
+    :param verdict: the result of `judge`.
+    :param approval: the result of `approve`. Without an approval nothing is promoted.
+    :param aws_conn_id: a connection of the promoter. None: `nightshift_promoter` if it is defined,
+        else the assumed role.
     """
 
     template_fields: Sequence[str] = ("plan", "candidate", "verdict", "approval")
@@ -85,7 +83,7 @@ class S3PromoteCandidateOperator(RunOperator):
         report = check_policy(
             _evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy
         )
-        _check_what_it_says(report, record)
+        _check_own_metadata(report, record)
         promotion = promote(
             store,
             spec,
@@ -99,7 +97,7 @@ class S3PromoteCandidateOperator(RunOperator):
         )
         log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
         if promotion.outcome is PromotionOutcome.PROMOTED:
-            tell(
+            send_notice(
                 plan,
                 "promoted",
                 f"version {promotion.version} at {promotion.uri}: {promotion.reason}",
@@ -116,24 +114,23 @@ class S3PromoteCandidateOperator(RunOperator):
         return promotion.model_dump(mode="json")
 
     def _record(self, store: ObjectStore, candidate: Candidate) -> VersionSource:
-        """Read what the candidate was written down as."""
+        """Read the candidate's record."""
         data = get(store, candidate.record.key, candidate.record.sha256).data
         return PolicyRecord.from_json(data, candidate.record.key)
 
 
 class S3RollBackChampionOperator(BaseOperator):
-    """Put an earlier version back into service, with a reason, and show the history. Without a
-    version nothing is moved.
+    """Put an earlier version back into service, with a reason, and log the history.
 
-    A version that a person chose replaces only the champion that the question showed: after any
-    other move the task fails with SUPERSEDED. A version that the form names replaces whatever is in
-    service. A retry after the pointer moved finds the version in service and says so. A clear does
-    the same.
+    Without a version nothing changes. A version that a person chose replaces only the champion that
+    the question showed. After another move the task fails with SUPERSEDED. A version from the form
+    replaces any champion. If the pointer has moved already, a retry or a clear finds the version in
+    service and logs that.
 
-    :param choice: what `choose` returned: the form's version, or the one that a person chose, with
-        the mark of the pointer then.
-    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else
-        the assumed role.
+    :param choice: the result of `choose`: the form's version, or the version that a person chose
+        with the mark of the pointer at that time.
+    :param aws_conn_id: a connection of the promoter. None: `nightshift_promoter` if it is defined,
+        else the assumed role.
     """
 
     template_fields: Sequence[str] = ("choice",)
@@ -146,14 +143,14 @@ class S3RollBackChampionOperator(BaseOperator):
         """Roll back. :return: the move as JSON."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place, name, version = (
+        deployed, name, version = (
             find_environment(environment, region),
             params["experiment"],
             (self.choice or {}).get("version"),
         )
         store = S3Store(
             RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"),
-            place.bucket,
+            deployed.bucket,
         )
         try:
             log.info("%s", describe_versions(store, name))
@@ -165,7 +162,7 @@ class S3RollBackChampionOperator(BaseOperator):
             raise AirflowSkipException("only listed: nothing was moved")
         if version is None:
             raise AirflowSkipException("no version was chosen: nothing was moved")
-        moved = self._moved(store, place, name, version, context)
+        moved = self._moved(store, deployed, name, version, context)
         announce(
             context,
             name,
@@ -181,12 +178,12 @@ class S3RollBackChampionOperator(BaseOperator):
     def _moved(
         self,
         store: ObjectStore,
-        place: DeployedEnvironment,
+        deployed: DeployedEnvironment,
         name: str,
         version: int,
         context: Context,
     ) -> dict[str, Any]:
-        """Move the pointer, unless this very run has done so before."""
+        """Move the pointer, unless this run has moved it already."""
         who, uri = (
             _who(context, (self.choice or {}).get("person"), "chosen by"),
             f"{store.uri}/{version_prefix(name, version)}".rstrip("/"),
@@ -195,7 +192,7 @@ class S3RollBackChampionOperator(BaseOperator):
             there = find_readable_champion(store, name)
             if there is not None and (there[0].version, there[0].entry.who) == (version, who):
                 log.info("version %s is in service by this very run", version)
-                return _told(
+                return _as_json(
                     Promotion(
                         outcome=PromotionOutcome.PROMOTED,
                         version=version,
@@ -205,8 +202,8 @@ class S3RollBackChampionOperator(BaseOperator):
                     )
                 )
             region = context["params"].get("region_name") or None
-            session = RoleSession(None, place.environment, region_name=region)
-            check_version(store, _evaluator(session, place.evaluator), name, version)
+            session = RoleSession(None, deployed.environment, region_name=region)
+            check_version(store, _evaluator(session, deployed.evaluator), name, version)
             moved = roll_back(
                 store,
                 name,
@@ -221,13 +218,11 @@ class S3RollBackChampionOperator(BaseOperator):
             raise AirflowFailException(f"{error}; versions: {_versions(store, name)}") from None
         if moved.outcome is not PromotionOutcome.PROMOTED:
             raise AirflowFailException(f"{moved.outcome}: {moved.reason}")
-        return _told(moved)
+        return _as_json(moved)
 
 
-def _check_what_it_says(report: PolicyReport, record: VersionSource) -> None:
-    """Compare what the policy's own file says with what was written down of it: a record must not
-    speak for another file.
-    """
+def _check_own_metadata(report: PolicyReport, record: VersionSource) -> None:
+    """Check that the metadata in the policy's file match the policy's record."""
     said = report.metadata
     if said is not None and (said.digest, said.wrappers) != (
         record.digest,
@@ -240,10 +235,10 @@ def _check_what_it_says(report: PolicyReport, record: VersionSource) -> None:
 
 
 def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> PolicyReport:
-    """Have the evaluator load and try a policy before a pointer may name it.
+    """Let the evaluator load and try a policy before the pointer names it.
 
-    :return: what the policy says of itself.
-    :raises AirflowFailException: with what is wrong with it; the champion stays in service.
+    :return: the report, with the policy's own metadata.
+    :raises AirflowFailException: with the policy's problem. The champion stays in service.
     """
     report = evaluator.check_policy(scene, policy)
     if report.problem:
@@ -254,9 +249,9 @@ def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> Policy
 
 
 def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, version: int) -> None:
-    """Have the evaluator load and try a version on the environment that it was judged on.
+    """Let the evaluator load and try a version in the environment where it was judged.
 
-    :raises LifecycleError: if the version is not whole.
+    :raises LifecycleError: if the version is incomplete.
     :raises AirflowFailException: as :func:`check_policy`.
     """
     manifest, prefix = get_manifest(store, experiment, version), version_prefix(experiment, version)
@@ -271,7 +266,7 @@ def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, ver
 
 
 def describe_versions(store: ObjectStore, experiment: str) -> str:
-    """Every version that is whole, one line each, oldest first, the one in service marked."""
+    """List the complete versions, oldest first, one per line. The one in service is marked."""
     champion = find_readable_champion(store, experiment)
     lines = [f"versions of {experiment}:"]
     for manifest in list_versions(store, experiment):
@@ -285,7 +280,7 @@ def describe_versions(store: ObjectStore, experiment: str) -> str:
 
 
 def describe_version(manifest: VersionManifest) -> str:
-    """One version in one line; its number comes first."""
+    """Describe one version in one line that begins with its number."""
     return (
         f"{manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step "
         f"{manifest.step:,} of "
@@ -296,8 +291,8 @@ def describe_version(manifest: VersionManifest) -> str:
 def find_readable_champion(
     store: ObjectStore, experiment: str
 ) -> tuple[ChampionPointer, str] | None:
-    """Find the champion; None, with a warning, if somebody edited the pointer beyond recognition: a
-    rollback replaces it.
+    """Find the champion. Returns None, with a warning, if the pointer was edited and is unreadable:
+    a rollback replaces it.
     """
     try:
         return find_champion(store, experiment)
@@ -307,7 +302,7 @@ def find_readable_champion(
 
 
 def describe_history(store: ObjectStore, experiment: str) -> str:
-    """Every move of the champion, one line each, oldest first."""
+    """List every move of the champion, oldest first, one per line."""
     champion = find_readable_champion(store, experiment)
     lines = [f"history of {experiment}:"]
     for entry in read_entries(store, experiment, champion[0].entry if champion else None):
@@ -320,7 +315,7 @@ def describe_history(store: ObjectStore, experiment: str) -> str:
     return "\n".join(lines)
 
 
-def _told(moved: Promotion) -> dict[str, Any]:
+def _as_json(moved: Promotion) -> dict[str, Any]:
     told: dict[str, Any] = moved.model_dump(mode="json")
     return told
 
@@ -336,10 +331,11 @@ def _versions(store: ObjectStore, experiment: str) -> str:
 
 
 def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
-    """Who moves the champion: the person that triggered the run if Airflow knows, the run, and who
-    answered in it.
+    """Describe who moves the champion: the person who triggered the run if known, the run, and the
+    person who answered.
 
-    :param person: who answered; None: nobody was asked. :param as_what: what the answer was.
+    :param person: the person who answered. None: no person was asked.
+    :param as_what: the meaning of the answer, such as "approved by".
     """
     run = context["dag_run"]
     triggered_by = getattr(run, "triggering_user_name", None)
@@ -351,7 +347,7 @@ def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
 
 
 def _cost(store: ObjectStore, spec: Spec) -> float:
-    """What the run's machines cost, as its attempts say."""
+    """Add up the cost of the run's machines from its attempts."""
     usd = 0.0
     for trial in spec.trials:
         for item in store.list(attempt_prefix(spec.trial_id(trial.name))):

@@ -1,6 +1,4 @@
-"""The operators that bring in a policy that was trained elsewhere: it must pass the same gate as
-any candidate.
-"""
+"""The operators that import a policy from elsewhere. It must pass the same gate as a candidate."""
 
 import logging
 from pathlib import Path
@@ -28,18 +26,17 @@ from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 log = logging.getLogger(__name__)
 
-#: XCom under which the imported candidate lies.
+#: The XCom key of the imported candidate.
 CANDIDATE_KEY = "candidate"
 
 
 class S3FreezeImportOperator(S3FreezeSpecOperator):
-    """Fix an import: the experiment as its file is now, the champion to beat, and the policy, which
-    the evaluator has loaded.
+    """Freeze an import: the experiment of the current file, the champion, and the policy.
 
-    Written as the launcher. A retry or a clear finds what was frozen. Only ONNX, safetensors and
-    JSON are read, so nothing that came from elsewhere is executed here.
+    The evaluator loads the policy first. The spec is written as the launcher. A retry or a clear
+    uses the frozen spec. Only ONNX, safetensors and JSON are read, so no imported code is executed.
 
-    :param folder: where the experiments' files lie.
+    :param folder: the folder of the experiments' files.
     """
 
     run_prefix = "import-"
@@ -48,7 +45,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         super().__init__(experiment={}, folder=folder, with_form=False, **kwargs)
 
     def execute(self, context: Context) -> list[str]:
-        """Freeze. :return: nothing to map over; plan and candidate are pushed as XComs."""
+        """Freeze. :return: an empty list; plan and candidate are pushed as XComs."""
         file = find_experiment_file(Path(self.folder), context["params"]["experiment"])
         if file.experiment is None:
             raise AirflowFailException(file.problem)
@@ -69,8 +66,9 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
     def _bring_in(
         self, store: ObjectStore, evaluator: Evaluator, plan: RunPlan, params: Any
     ) -> Candidate:
-        """Write down what is imported, once.
-        :raises AirflowFailException: with what is wrong with the policy.
+        """Write the record of the import once.
+
+        :raises AirflowFailException: with the problem of the policy.
         """
         key, bundle_key = import_key(plan.experiment, plan.run), params["bundle"]
         bundle = ImportBundle.from_json(
@@ -124,8 +122,9 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
 
 
 def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
-    """Compare what a policy says of itself with the experiment and its parameters.
-    :raises AirflowFailException: with what differs.
+    """Compare a policy's metadata with the experiment and the parameters.
+
+    :raises AirflowFailException: naming the difference.
     """
     if (said.env_id, said.env_kwargs) != (scene.env_id, scene.env_kwargs):
         raise AirflowFailException(
@@ -143,10 +142,9 @@ def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
 
 
 class S3ImportPolicyOperator(S3PromoteCandidateOperator):
-    """Register the imported policy as a version and put it into service, if the gate says so; fail
-    with its reason if not.
+    """Put the imported policy into service as a new version if the gate says PROMOTE; else fail.
 
-    As the promoter. A retry or a clear goes on where it stopped.
+    It acts as the promoter. A retry or a clear continues where it stopped.
     """
 
     move = Move.IMPORTED

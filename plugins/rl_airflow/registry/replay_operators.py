@@ -1,6 +1,4 @@
-"""The operators of a replay: freeze what a version was trained with, and compare what comes of
-it.
-"""
+"""The operators of a replay: freeze the version's spec again, and compare the digests."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
-from rl_airflow.run.notices import tell
+from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.spec_operator import PLAN_KEY, plan_of
 from rl_airflow.trials.attempt_files import AttemptFiles
@@ -32,15 +30,14 @@ log = logging.getLogger(__name__)
 
 
 class S3FreezeReplayOperator(BaseOperator):
-    """Fix a replay: a version's own spec, for its one trial, on the kind of machine that trained
-    it. Written once.
+    """Freeze a replay: the version's own spec, with its one trial, on the same type of machine.
 
-    A retry or a clear finds what was frozen. Nothing is launched here.
+    The spec is written once. A retry or a clear uses the frozen spec. No machine is launched here.
 
-    :param experiment: whose version, by a schedule: skipped while there is no champion, or an
-        imported one; None: as the form says.
-    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
-        the assumed role.
+    :param experiment: the experiment of a scheduled replay. The task is skipped if there is no
+        champion, or if the champion was imported. None: the form names the experiment.
+    :param aws_conn_id: a connection of the launcher. None: `nightshift_launcher` if it is defined,
+        else the assumed role.
     """
 
     def __init__(
@@ -53,13 +50,13 @@ class S3FreezeReplayOperator(BaseOperator):
         """Freeze. :return: the trial's name; the plan is pushed as XCom."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place = find_environment(environment, region)
+        deployed = find_environment(environment, region)
         store = S3Store(
             RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"),
-            place.bucket,
+            deployed.bucket,
         )
         try:
-            spec = self._planned(store, place, context)
+            spec = self._planned(store, deployed, context)
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
         key = spec_key(spec.experiment.name, spec.run)
@@ -77,12 +74,12 @@ class S3FreezeReplayOperator(BaseOperator):
         context["ti"].xcom_push(
             key=PLAN_KEY,
             value=plan_of(
-                place, region, spec, Artifact(key=key, sha256=sha256_hex(data))
+                deployed, region, spec, Artifact(key=key, sha256=sha256_hex(data))
             ).to_xcom(),
         )
         return spec.trials[0].name
 
-    def _planned(self, store: ObjectStore, place: DeployedEnvironment, context: Context) -> Spec:
+    def _planned(self, store: ObjectStore, deployed: DeployedEnvironment, context: Context) -> Spec:
         params = context["params"]
         name = self.experiment or params["experiment"]
         if self.experiment and not params.get("version"):
@@ -101,22 +98,20 @@ class S3FreezeReplayOperator(BaseOperator):
             instance_types=machine_types(store, manifest),
         )
         frozen_id = (spec.launch_template or "").partition(":")[0]
-        if frozen_id == place.launch_template_id:
+        if frozen_id == deployed.launch_template_id:
             return spec
         log.warning(
             "launch template %s is of an environment that was destroyed: going by today's",
             frozen_id,
         )
-        return spec.with_launch_template(
-            f"{place.launch_template_id}:{place.launch_template_version}"
-        )
+        return spec.with_launch_template(deployed.launch_template)
 
 
 class S3CompareReplayOperator(RunOperator):
-    """Compare the replay with the version: fail when it drifted, skip when the machine was of
-    another numeric class.
+    """Compare the replay's digest with the version's digest.
 
-    A retry or a clear compares the same again.
+    Fails if they differ. Skips if the machine was of another numeric class. A retry or a clear
+    compares the same digests again.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -135,7 +130,7 @@ class S3CompareReplayOperator(RunOperator):
             raise AirflowFailException(f"{plan.spec.key}: is the spec of no replay")
         answer = self._compare(store, spec, spec.replay)
         if answer.outcome is ReplayOutcome.DRIFTED:
-            tell(plan, "drifted", answer.reason)
+            send_notice(plan, "drifted", answer.reason)
             raise AirflowFailException(f"{answer.outcome}: {answer.reason}")
         if answer.outcome is ReplayOutcome.NOT_COMPARABLE:
             raise AirflowSkipException(f"{answer.outcome}: {answer.reason}")
@@ -154,7 +149,8 @@ class S3CompareReplayOperator(RunOperator):
 
 
 def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> None:
-    """Leave a scheduled replay out, instead of failing night after night.
+    """Skip a scheduled replay that cannot work, instead of a failure at each run.
+
     :raises AirflowSkipException: with the reason.
     """
     found = find_champion(store, experiment)
@@ -169,7 +165,7 @@ def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> Non
 
 
 def champion_version(store: ObjectStore, experiment: str) -> int:
-    """The version in service. :raises AirflowFailException: if there is none yet."""
+    """Return the version in service. :raises AirflowFailException: if there is none yet."""
     found = find_champion(store, experiment)
     if found is None:
         raise AirflowFailException(
@@ -179,9 +175,7 @@ def champion_version(store: ObjectStore, experiment: str) -> int:
 
 
 def machine_types(store: ObjectStore, manifest: VersionManifest) -> tuple[str, ...]:
-    """The type of the machine that ended a version's training, as its attempts say; empty if they
-    say nothing.
-    """
+    """Return the type of the last machine that trained a version; empty if it is unknown."""
     attempts = AttemptFiles(
         store, TrialId(manifest.experiment, manifest.run, manifest.trial)
     ).read()

@@ -1,5 +1,6 @@
-"""Ask a person which version to put back: a form is made when the DAG is parsed, before anybody may
-look into the registry.
+"""The operator that asks a person which version to put back into service.
+
+The DAG's form cannot list the versions: it is built while the DAG is parsed, without network.
 """
 
 import logging
@@ -34,26 +35,26 @@ from rl_lifecycle.storage.s3_store import S3Store
 
 log = logging.getLogger(__name__)
 
-#: The answer that moves nothing, and what silence is taken for.
+#: The option that changes nothing. It is also the default without an answer.
 NONE_OF_THEM = "None of them"
 ANSWER_WITHIN = timedelta(hours=1)
-#: So many of the newest versions are offered; an older one can be named in the form.
+#: The number of newest versions in the question. The form can name an older one.
 MOST_OPTIONS = 12
-#: How an option ends: whoever takes the answer learns from it which pointer the question showed.
+#: The end of an option: the mark of the pointer that the question showed.
 SHOWN = re.compile(r"\(pointer (\w+)\)$")
 
 
 class AskForVersionOperator(HITLOperator):
-    """Ask which version to put back into service; does not ask when the form names one, or only
-    wants a list.
+    """Ask which version to put back into service.
 
-    The options are the versions that are whole, newest first, less the one in service. The answer
-    is given in the UI (Required Actions) or over REST within an hour; no answer moves nothing. An
-    option names what it would replace, because the champion may move while the question waits. A
-    retry asks again; a clear withdraws the answer.
+    It does not ask if the form names a version, or only wants a list. The options are the complete
+    versions, newest first, without the one in service. A person answers in the UI (Required
+    Actions) or over REST within an hour. Without an answer nothing changes. An option names the
+    version that it replaces, because the champion can change while the question waits. A retry asks
+    again; a clear deletes the answer.
 
-    :param aws_conn_id: a connection of the worker's own; None: `nightshift_airflow` if defined,
-        else its own role.
+    :param aws_conn_id: a connection of the Airflow worker. None: `nightshift_airflow` if it is
+        defined, else the worker's own role.
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:

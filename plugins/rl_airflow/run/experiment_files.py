@@ -1,4 +1,4 @@
-"""Read the experiment files while DAGs are parsed: fast, without network, and never raising."""
+"""Read the experiment files while Airflow parses DAGs: fast, without network, without raising."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +11,8 @@ from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.hyperparameters import resolve_hyperparameters
 from rl_lifecycle.records.names import slug
 
-#: Names that an experiment cannot have, and what has them: DAGs and folders of the bucket would be
-#: shared.
+#: Names that no experiment can have, and what uses them. Otherwise two would share DAG ids or
+#: folders of the bucket.
 RESERVED = {
     "champion": "the DAG replay_champion",
     "replay": "the runs of replays",
@@ -21,7 +21,7 @@ RESERVED = {
 
 
 class ExperimentFile(NamedTuple):
-    """One file: an experiment, or what is wrong with it in one line."""
+    """One file: an experiment, or its problem in one line."""
 
     path: Path
     experiment: Experiment | None
@@ -29,8 +29,8 @@ class ExperimentFile(NamedTuple):
 
     @property
     def dag_id(self) -> str:
-        """The DAG that is made of it. A stem that is no slug is made one, so that its DAG can say
-        what is wrong.
+        """The id of the file's DAG. A wrong file name still gives a valid id, whose DAG shows the
+        problem.
         """
         return f"retrain_{slug(self.path.stem)}"
 
@@ -49,8 +49,7 @@ def list_experiment_files(folder: Path) -> list[Path]:
 def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Iterator[ExperimentFile]:
     """Read a folder's experiments.
 
-    :param only_dag_id: the one DAG that a worker needs; the other files are not even opened. None:
-        all.
+    :param only_dag_id: the only DAG that a worker needs. Other files are not opened. None: all.
     """
     seen: dict[str, Path] = {}
     for path in list_experiment_files(folder):
@@ -63,9 +62,7 @@ def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Itera
 
 
 def find_experiment_file(folder: Path, name: str) -> ExperimentFile:
-    """Read the experiment of a name. A name without a file gives a file whose problem lists the
-    names that there are.
-    """
+    """Read the experiment of a name. Without such a file the result's problem lists all names."""
     paths = {path.stem: path for path in list_experiment_files(folder)}
     if name in paths:
         return read_experiment_file(paths[name])
@@ -78,9 +75,7 @@ def find_experiment_file(folder: Path, name: str) -> ExperimentFile:
 
 
 def read_experiment_file(path: Path) -> ExperimentFile:
-    """Read one file. What is wrong with it becomes its `problem`, in one line that names file, key
-    and what is allowed.
-    """
+    """Read one file. An error becomes its `problem`: one line with file, key and allowed values."""
     source = f"{path.parent.name}/{path.name}"
     if taken := RESERVED.get(path.stem):
         return ExperimentFile(
@@ -92,7 +87,7 @@ def read_experiment_file(path: Path) -> ExperimentFile:
         resolve_hyperparameters(experiment, source)
     except InvalidExperimentError as error:
         return ExperimentFile(path, None, " ".join(str(error).split()))
-    except Exception as error:  # a raise here would silence every experiment
+    except Exception as error:  # a raise here would hide every experiment
         return ExperimentFile(
             path, None, f"{source}: cannot be read: {type(error).__name__}: {error}".splitlines()[0]
         )

@@ -1,5 +1,6 @@
-"""The ledger of a run in the bucket, changed by compare-and-swap so that launches side by side
-share one budget.
+"""The ledger of a run in the bucket.
+
+It changes by compare-and-swap, so that simultaneous launches share one budget.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from rl_lifecycle.machines.ledger import Ledger, MonthTotal, sum_month
 from rl_lifecycle.storage.layout import ledger_key, ledger_prefix
 from rl_lifecycle.storage.object_store import ObjectStore
 
-#: A hundred trials that reserve at the same moment each lose at most so often.
+#: The most tries of a change. A hundred trials that reserve at the same time need fewer.
 MOST_TRIES = 200
 
 
@@ -28,12 +29,12 @@ class LedgerFile:
         self.key = ledger_key(self.empty.month, self.empty.experiment, self.empty.run)
 
     def read(self) -> Ledger:
-        """Read the ledger; an empty one if nothing was spent yet."""
+        """Read the ledger. It is empty if the run has spent nothing yet."""
         found = self.store.find(self.key)
         return Ledger.from_json(found.data, self.key) if found else self.empty
 
     def change(self, change: Callable[[Ledger], Ledger]) -> Ledger:
-        """Apply a pure change to what is there, again whenever somebody else was faster.
+        """Apply a pure change to the stored ledger. Repeat it if another process wrote first.
 
         :raises BudgetExceededError: if the change does.
         """
@@ -53,7 +54,9 @@ class LedgerFile:
             except PreconditionFailedError:
                 continue
             return after
-        raise StoreUnavailableError(f"{self.store.uri}/{self.key}", "others kept changing it")
+        raise StoreUnavailableError(
+            f"{self.store.uri}/{self.key}", "other processes kept changing it; clear the task"
+        )
 
 
 def read_month(store: ObjectStore, month: str) -> MonthTotal:

@@ -1,4 +1,4 @@
-"""Buttons on a trial's task: its machine in the EC2 console, its log and its files in S3's."""
+"""Links on a task to the EC2 and S3 consoles: a trial's machine, its files, and the report."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ EC2_CONSOLE = "https://{region}.console.aws.amazon.com/ec2/home?region={region}#
 
 
 class TrialLink(BaseOperatorLink):
-    """A link that the operator gives in `links`, by class name, as soon as it knows it.
+    """A link that the operator stores in `links` under the class name.
 
-    Airflow stores it when the task ends; :func:`show_links` stores it earlier, so that it is there
-    while the task defers.
+    Airflow stores it when the task ends. :func:`show_links` stores it earlier, so that the UI shows
+    it while the task is deferred.
     """
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Read the link off the operator that just ran; empty if it did not get so far."""
+        """Return the link of the operator that just ran; empty if it has none."""
         del ti_key
         links: dict[str, str] = getattr(operator, "links", {})
         return links.get(type(self).__name__, "")
@@ -33,7 +33,7 @@ class Ec2InstanceLink(TrialLink):
 
 
 class S3LogLink(TrialLink):
-    """What the trial's newest machine logged."""
+    """The log of the trial's newest machine."""
 
     name = "Machine log"
 
@@ -57,19 +57,19 @@ JUDGE_LINKS = (S3ReportLink(),)
 
 
 def report_link(plan: RunPlan, key: str) -> str:
-    """Where the console shows a report's page."""
+    """Return the console's URL of a report's page."""
     return S3_OBJECT.format(bucket=plan.bucket, region=plan.region_name or "us-east-1", key=key)
 
 
 def trial_links(plan: RunPlan, trial: str, attempt: int, instance_id: str | None) -> dict[str, str]:
-    """The links of a trial, by class name; those that would lead nowhere are left out."""
-    region, place = plan.region_name or "us-east-1", TrialId(plan.experiment, plan.run, trial)
+    """Return the links of a trial by class name, without links to missing things."""
+    region, trial_id = plan.region_name or "us-east-1", TrialId(plan.experiment, plan.run, trial)
     links = {
         "S3TrialLink": S3_CONSOLE.format(
-            bucket=plan.bucket, region=region, prefix=checkpoint_prefix(place)
+            bucket=plan.bucket, region=region, prefix=checkpoint_prefix(trial_id)
         ),
         "S3LogLink": S3_CONSOLE.format(
-            bucket=plan.bucket, region=region, prefix=log_prefix(place, attempt)
+            bucket=plan.bucket, region=region, prefix=log_prefix(trial_id, attempt)
         ),
     }
     if instance_id is not None:
@@ -78,7 +78,7 @@ def trial_links(plan: RunPlan, trial: str, attempt: int, instance_id: str | None
 
 
 def show_links(context: Context, links: dict[str, str]) -> None:
-    """Store links where the UI looks for them, before the task ends."""
+    """Push links as XComs, so that the UI shows them before the task ends."""
     for link in TRIAL_LINKS:
         if url := links.get(type(link).__name__):
             context["ti"].xcom_push(key=link.xcom_key, value=url)

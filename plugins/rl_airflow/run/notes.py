@@ -1,8 +1,8 @@
-"""Write a run's note, which Airflow shows in its list of runs: a task may not, so it asks the REST
-API as a user does.
+"""Write a run's note, which Airflow shows in its list of runs.
 
-The connection `nightshift_api` says where the API is and who asks (type HTTP: host with scheme and
-port, login, password). Without it nothing is written, and nothing fails.
+Airflow offers tasks no call for this, so the code uses the REST API. The connection
+`nightshift_api` holds the API's address and a user (type HTTP: host with scheme and port, login,
+password). Without the connection no note is written, and no task fails.
 """
 
 import http.client
@@ -25,8 +25,9 @@ TIMEOUT_S = 20.0
 
 
 def write_note(context: Context, text: str) -> bool:
-    """Put a text onto the run.
-    :return: whether it is there now; a note that cannot be written fails nothing.
+    """Write the note of the run.
+
+    :return: whether the note was written. An error is only logged.
     """
     try:
         connection = BaseHook.get_connection(CONNECTION)
@@ -37,7 +38,8 @@ def write_note(context: Context, text: str) -> bool:
     host = connection.host or ""
     base = host.rstrip("/") if "://" in host else f"{connection.schema or 'http'}://{host}"
     base += f":{connection.port}" if connection.port else ""
-    path = f"/api/v2/dags/{run.dag_id}/dagRuns/{urllib.parse.quote(run.run_id, safe='')}?update_mask=note"
+    run_id = urllib.parse.quote(run.run_id, safe="")
+    path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run_id}?update_mask=note"
     try:
         token = _call(
             base + "/auth/token",

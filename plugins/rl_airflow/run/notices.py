@@ -1,8 +1,7 @@
-"""What people are told without asking: failures, interruptions, promotions. Over SNS, and over any
-Airflow notifier.
+"""Notices to people about failures, interruptions and promotions: by SNS and by Airflow notifiers.
 
-Airflow's variable `nightshift_notifiers` names the notifiers, as a JSON list; their templated
-arguments may use `nightshift`:
+Airflow's variable `nightshift_notifiers` lists the notifiers as JSON. Their templated arguments can
+use `nightshift`:
 
     [{"notifier": "airflow.providers.slack.notifications.slack.SlackNotifier",
       "arguments": {"channel": "training", "text": "{{ nightshift.experiment }} {{ nightshift.event
@@ -22,16 +21,15 @@ from rl_airflow.run.run_plan import RunPlan
 
 log = logging.getLogger(__name__)
 
-#: SNS takes at most a hundred characters of ASCII as a subject.
+#: The most ASCII characters of a subject that SNS allows.
 SUBJECT_CHARACTERS = 100
 NOTIFIERS_VARIABLE = "nightshift_notifiers"
 
 
 class SnsRunNotifier(BaseNotifier):
-    """Tell the environment's topic what happened to a task of a run. A notice that cannot be sent
-    fails nothing.
+    """Send a notice about a task of a run to the environment's topic. An error is only logged.
 
-    :param event: what happened, in a word: failed, interrupted, promoted.
+    :param event: the event in one word: failed, interrupted, promoted.
     :param aws_conn_id: a connection of the Airflow worker's; None: `nightshift_airflow` if defined,
         else its credentials.
     """
@@ -43,28 +41,29 @@ class SnsRunNotifier(BaseNotifier):
         self.event, self.aws_conn_id = event, aws_conn_id
 
     def notify(self, context: Context) -> None:
-        """Send, if the run got as far as having a topic."""
+        """Send the notice, if the run has a plan."""
         ti = context["ti"]
         try:
             plan = ti.xcom_pull(task_ids="freeze_spec", key="plan")
             if plan:
-                tell(
+                send_notice(
                     RunPlan.from_value(plan, "the run's plan"),
                     self.event,
                     f"{ti.task_id}: {_why(context)}",
                     self.aws_conn_id,
                 )
-        except Exception as error:
+        except Exception as error:  # a notice must not fail the task that it is about
             log.warning("the notice %r could not be sent: %s", self.event, first_line(error))
 
 
-def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
-    """Publish one message to the environment's topic, as the Airflow worker, and hand it to the
-    notifiers of the variable.
+def send_notice(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
+    """Publish a message to the environment's topic and pass it to the notifiers of the variable.
 
-    :return: whether SNS took it: without a topic, or when nobody answers, the run goes on.
+    It acts as the Airflow worker.
+
+    :return: whether SNS accepted the message. False without a topic, or after an error.
     """
-    _notify(plan, event, message)
+    _call_notifiers(plan, event, message)
     if not plan.topic_arn:
         return False
     subject = f"Nightshift {plan.environment}: {plan.experiment} {event}".encode(
@@ -80,21 +79,19 @@ def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None
                 "experiment": {"DataType": "String", "StringValue": plan.experiment},
             },
         )
-    except Exception as error:
-        log.warning("SNS was not told of %r: %s", event, first_line(error))
+    except Exception as error:  # the task's work is done: no notice may fail it
+        log.warning("the notice %r was not sent to SNS: %s", event, first_line(error))
         return False
     return True
 
 
-def _notify(plan: RunPlan, event: str, message: str) -> None:
-    """Hand a message to the notifiers that the variable names; one that is wrong is said and
-    hinders no other.
-    """
+def _call_notifiers(plan: RunPlan, event: str, message: str) -> None:
+    """Pass a message to the notifiers of the variable. An error of one notifier is only logged."""
     try:
         named = Variable.get(NOTIFIERS_VARIABLE, default=None, deserialize_json=True) or []
         if not isinstance(named, list) or not all(isinstance(one, dict) for one in named):
-            raise TypeError("it is something else")
-    except Exception as error:
+            raise TypeError("it is no list of objects")
+    except Exception as error:  # secrets backends raise types of their own
         log.warning(
             "the variable %s could not be read (%s); it must be a JSON list of objects",
             NOTIFIERS_VARIABLE,
@@ -111,7 +108,9 @@ def _notify(plan: RunPlan, event: str, message: str) -> None:
     for one in named:
         try:
             make_notifier(one["notifier"], one.get("arguments") or {})({"nightshift": told})
-        except Exception as error:  # its arguments may be secret, so they are not told
+        except (
+            Exception
+        ) as error:  # any notifier may be named here; log no arguments: they may be secret
             log.warning(
                 "the notifier %s of the variable %s did not work: %s",
                 one.get("notifier"),
@@ -121,7 +120,7 @@ def _notify(plan: RunPlan, event: str, message: str) -> None:
 
 
 def make_notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:
-    """Make a notifier of a dotted path. :raises TypeError: if what is there is no notifier."""
+    """Make a notifier from its dotted path. :raises TypeError: if the path names no notifier."""
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module), name)
     if not (isinstance(found, type) and issubclass(found, BaseNotifier)):

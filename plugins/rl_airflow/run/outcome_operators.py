@@ -1,6 +1,4 @@
-"""The last operators of a retraining: tell what happened, then say whether all that was required
-did.
-"""
+"""The last operators of a run: report it, then fail it if a required step is missing."""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +21,7 @@ log = logging.getLogger(__name__)
 class S3ReportRunOperator(RunOperator):
     """Write the run's report into the log and XCom, and the promoted version into the ledger.
 
-    Runs also when something failed, and tells what is there. A retry or a clear tells it again.
+    It also runs after a failure, and reports the results so far. A retry or a clear reports again.
     """
 
     template_fields: Sequence[str] = ("plan", "promotion")
@@ -55,15 +53,15 @@ class S3ReportRunOperator(RunOperator):
 
 
 class VerdictOperator(BaseOperator):
-    """Fail the run unless what was required succeeded. The teardown of the machines cannot: it
-    succeeds after a failed training.
+    """Fail the run unless all required steps succeeded.
 
-    Required: every trial finished, the candidate was judged, a candidate judged better was promoted
-    (or the champion had changed meanwhile), and no machine is left. A retry or a clear looks again.
+    Required: every trial finished, the candidate was judged, a better candidate was promoted (or
+    the champion had changed meanwhile), and no machine is left. The teardown of the machines cannot
+    show a failed training, because it succeeds anyway. A retry or a clear looks again.
 
-    :param freezing_task_id: the task that returns the names of all trials: one that was never
+    :param freezing_task_id: the task that returns the names of all trials. A trial that was never
         launched counts as missing.
-    :param required: what must have succeeded, as a name for people → the task's id.
+    :param required: the required results: name for people → task id.
     """
 
     def __init__(
@@ -85,9 +83,10 @@ class VerdictOperator(BaseOperator):
         self.promoting_task_id, self.terminating_task_id = promoting_task_id, terminating_task_id
 
     def execute(self, context: Context) -> str:
-        """Judge the run itself.
-        :return: one line.
-        :raises AirflowFailException: naming all that is missing.
+        """Check the run.
+
+        :return: the decision and its reason in one line.
+        :raises AirflowFailException: naming every missing step.
         """
         problems = [
             *self._missing(context),
@@ -141,10 +140,10 @@ class VerdictOperator(BaseOperator):
 
 
 class ProveNoneLeftOperator(BaseOperator):
-    """Fail the run unless its teardown proved that no machine is left, since a teardown's own
-    failure does not count.
+    """Fail the run unless its teardown proved that no machine is left.
 
-    A retry or a clear looks at the proof again; clear the teardown first.
+    This task is needed because a failed teardown alone does not fail a run. A retry or a clear
+    reads the proof again; clear the teardown first.
     """
 
     def __init__(self, *, terminating_task_id: str, **kwargs: Any) -> None:
@@ -152,18 +151,16 @@ class ProveNoneLeftOperator(BaseOperator):
         self.terminating_task_id = terminating_task_id
 
     def execute(self, context: Context) -> None:
-        """Look at the proof. :raises AirflowFailException: if there is none, or machines are
-        left.
-        """
+        """Check the proof. :raises AirflowFailException: if it is missing, or machines are left."""
         if problems := what_is_left(context, self.terminating_task_id):
             raise AirflowFailException("; ".join(problems))
 
 
 def what_is_left(context: Context, terminating_task_id: str) -> list[str]:
-    """What the teardown of the machines did not prove; empty if none is left."""
+    """Return the problems of the teardown's proof; empty if no machine is left."""
     proof = context["ti"].xcom_pull(task_ids=terminating_task_id)
     if proof is None:
-        return [f"nobody proved that no machine is left (see the task {terminating_task_id})"]
+        return [f"it is not proved that no machine is left (see the task {terminating_task_id})"]
     return (
         [f"instances left: {', '.join(proof['instances_left'])}"] if proof["instances_left"] else []
     )

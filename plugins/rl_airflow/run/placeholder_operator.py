@@ -5,15 +5,13 @@ from airflow.sdk.exceptions import AirflowFailException
 
 
 class ExplainProblemOperator(BaseOperator):
-    """Fail with the line that says what is wrong with a file. A retry or a clear fails again until
-    the file is correct.
-    """
+    """Fail and show what is wrong with a file. A retry or a clear fails until you correct it."""
 
     def __init__(self, *, problem: str, **kwargs: object) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self.problem = problem
 
     def execute(self, context: Context) -> None:
-        """Fail."""
+        """Fail with the problem as the message."""
         del context
         raise AirflowFailException(self.problem)

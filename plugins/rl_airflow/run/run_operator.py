@@ -1,4 +1,4 @@
-"""What the operators of a run share: the plan that was frozen, and a session as the launcher."""
+"""The base of the operators of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from rl_airflow.run.run_plan import RunPlan
 
 
 class RunOperator(BaseOperator):
-    """What the operators of a run share: the plan that was frozen, and a session as the launcher.
+    """The base of the operators of a run: the frozen plan, and a session as the launcher.
 
     :param plan: the run's plan as `freeze_spec` returned it.
     :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
@@ -30,9 +30,7 @@ class RunOperator(BaseOperator):
         return RunPlan.from_value(self.plan, "the run's plan")
 
     def _session(self, plan: RunPlan) -> RoleSession:
-        """The launcher's session, one for the whole run of the task: an EC2 client takes 0.4 s of
-        CPU to make.
-        """
+        """Return the launcher's session, always the same: a new EC2 client takes 0.4 s of CPU."""
         if self._launcher is None:
             self._launcher = plan.session("launcher", self.aws_conn_id)
         return self._launcher

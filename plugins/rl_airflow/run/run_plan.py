@@ -1,8 +1,10 @@
-"""What the tasks of one retraining hand each other: where everything is, fixed when the spec was
-frozen.
+"""The plan that the tasks of a run share: where its spec, bucket, template and evaluator are.
 
-It travels through XCom as plain JSON and is small; all that is large lies in the bucket.
+It is fixed when the spec is frozen. It travels through XCom as small plain JSON; all large data are
+in the bucket.
 """
+
+from typing import Self
 
 from pydantic import JsonValue
 
@@ -14,7 +16,7 @@ from rl_lifecycle.storage.s3_store import S3Store
 
 
 class RunPlan(Record):
-    """One run's place in AWS. A task that reads it needs no CloudFormation call."""
+    """Where a run's resources are in AWS. A task that reads it needs no CloudFormation call."""
 
     environment: str
     region_name: str | None
@@ -31,23 +33,28 @@ class RunPlan(Record):
     ledger_key: str | None = None
 
     def session(self, role: Role | None, aws_conn_id: str | None = None) -> RoleSession:
-        """Act as a role in the run's environment and region; None: as the Airflow worker, who may
-        read and ask the evaluator.
+        """Return a session of a role in the run's environment and region.
+
+        :param role: None: the Airflow worker, which may read the bucket and call the evaluator.
         """
         return RoleSession(role, self.environment, aws_conn_id, self.region_name)
 
     def store(self, session: RoleSession) -> ObjectStore:
-        """The run's bucket, as that role."""
+        """Return the run's bucket, with the session's role."""
         return S3Store(session.client("s3"), self.bucket)
 
     def get_spec(self, store: ObjectStore) -> Spec:
-        """Read the frozen spec back, checked by its digest."""
+        """Read the frozen spec and check its digest."""
         return Spec.from_json(
             get(store, self.spec.key, self.spec.sha256).data, f"{store.uri}/{self.spec.key}"
         )
 
+    def for_trial(self, trial: str) -> Self:
+        """Return the same plan with one trial only."""
+        return self.model_copy(update={"trials": (trial,)})
+
     def to_xcom(self) -> dict[str, JsonValue]:
-        """The plan as plain JSON."""
+        """Return the plan as plain JSON."""
         return self.model_dump(mode="json")
 
     @property

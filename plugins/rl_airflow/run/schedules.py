@@ -1,6 +1,4 @@
-"""When DAGs run by themselves: cron in UTC, and a first night that somebody waited for, not one
-that was due before.
-"""
+"""The schedules of DAGs: cron in UTC. A DAG's first run is the next one due, not an earlier one."""
 
 from datetime import UTC, datetime, timedelta
 

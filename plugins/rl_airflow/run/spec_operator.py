@@ -1,4 +1,4 @@
-"""The operator that fixes a run before anything is spent."""
+"""The operator that freezes the spec of a run before the run costs money."""
 
 import logging
 from datetime import UTC, datetime
@@ -31,19 +31,18 @@ from rl_lifecycle.storage.s3_store import S3Store
 
 log = logging.getLogger(__name__)
 
-#: XCom under which the plan of the run lies; the return value is the list of trials, to map over.
+#: The XCom key of the run's plan. The return value is the list of trials, for mapped tasks.
 PLAN_KEY = "plan"
 
 
 class S3FreezeSpecOperator(BaseOperator):
-    """Fix the run: experiment, overrides, seeds, image, wheels, champion. Written once, as the
-    launcher.
+    """Freeze the run's spec: experiment, overrides, seeds, image, wheels, champion.
 
-    A retry or a clear finds the frozen spec and goes by it, whatever the experiment's file says by
-    now: a change of mind is a new run. Nothing is launched here.
+    The spec is written once, as the launcher. A retry or a clear uses the frozen spec, even if the
+    experiment's file has changed: a change needs a new run. No machine is launched here.
 
     :param experiment: the experiment as JSON.
-    :param folder: where its file lies, for the wheels that it names.
+    :param folder: the folder of the experiment's file and its wheels.
     :param with_form: whether the DAG's form may override the experiment.
     :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
         the assumed role.
@@ -74,21 +73,21 @@ class S3FreezeSpecOperator(BaseOperator):
         """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
         experiment, params = Experiment.model_validate(self.experiment), context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place = find_environment(environment, region)
+        deployed = find_environment(environment, region)
         session = RoleSession("launcher", environment, self.aws_conn_id, region)
-        store = S3Store(session.client("s3"), place.bucket)
+        store = S3Store(session.client("s3"), deployed.bucket)
         key = spec_key(experiment.name, slug(self.run_prefix + context["run_id"]))
         found = store.find(key)
         if found is None:
-            found_spec = self._freeze(context, experiment, place, store)
+            found_spec = self._freeze(context, experiment, deployed, store)
             refuse_served_seeds(store, found_spec)
             put_once(store, key, found_spec.to_json())
             found = get(store, key)
         else:
-            log.info("the run was frozen before; it goes on as it was")
+            log.info("the run was frozen before; its spec stays the same")
         spec = Spec.from_json(found.data, f"{store.uri}/{key}")
-        plan = plan_of(place, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
-        self._tell(spec)
+        plan = plan_of(deployed, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
+        self._log_spec(spec)
         self.plan = plan
         context["ti"].xcom_push(key=PLAN_KEY, value=plan.to_xcom())
         return list(plan.trials)
@@ -97,7 +96,7 @@ class S3FreezeSpecOperator(BaseOperator):
         self,
         context: Context,
         experiment: Experiment,
-        place: DeployedEnvironment,
+        deployed: DeployedEnvironment,
         store: ObjectStore,
     ) -> Spec:
         run = context["dag_run"]
@@ -113,10 +112,10 @@ class S3FreezeSpecOperator(BaseOperator):
                 run_id=self.run_prefix + context["run_id"],
                 created_at=datetime.now(UTC),
                 overrides=overrides,
-                trainer=place.trainer_wheels,
+                trainer=deployed.trainer_wheels,
                 requirements=self._upload_wheels(experiment, store),
-                image_id=place.image_id,
-                launch_template=f"{place.launch_template_id}:{place.launch_template_version}",
+                image_id=deployed.image_id,
+                launch_template=deployed.launch_template,
                 commit=find_commit(Path(self.folder)),
                 champion=freeze_champion(store, experiment),
             )
@@ -124,7 +123,7 @@ class S3FreezeSpecOperator(BaseOperator):
             raise AirflowFailException(str(error)) from None
 
     def _upload_wheels(self, experiment: Experiment, store: ObjectStore) -> tuple[Artifact, ...]:
-        """Put the experiment's own wheels beside the trainer's, by digest."""
+        """Upload the experiment's own wheels; the keys hold their digests."""
         artifacts = []
         for name in experiment.requirements:
             path = Path(self.folder) / name
@@ -132,7 +131,7 @@ class S3FreezeSpecOperator(BaseOperator):
                 raise InvalidExperimentError(
                     f"experiments/{experiment.name}.yaml",
                     "requirements",
-                    f"{name} is not there; put the wheel beside the experiment's file",
+                    f"{name} does not exist; put the wheel beside the experiment's file",
                 )
             data = path.read_bytes()
             artifact = Artifact(
@@ -142,7 +141,7 @@ class S3FreezeSpecOperator(BaseOperator):
             artifacts.append(artifact)
         return tuple(artifacts)
 
-    def _tell(self, spec: Spec) -> None:
+    def _log_spec(self, spec: Spec) -> None:
         champion = f"version {spec.champion.version}" if spec.champion else "none yet"
         log.info(
             "%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s",
@@ -157,8 +156,9 @@ class S3FreezeSpecOperator(BaseOperator):
 
 
 def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
-    """Refuse a form that takes away the approval that the file asks for: whoever may trigger must
-    not decide that alone.
+    """Refuse a form that switches off an approval that the experiment's file requires.
+
+    A person who may trigger a run must not decide this alone.
     """
     if experiment.approval and overrides.get("approval") is False:
         raise InvalidExperimentError(
@@ -170,35 +170,34 @@ def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
 
 
 def plan_of(
-    place: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
+    deployed: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
 ) -> RunPlan:
-    """Where the run happens. Its machines are launched from the template version that was frozen,
-    whatever is newer now.
-    """
-    template = spec.launch_template or f"{place.launch_template_id}:{place.launch_template_version}"
+    """Make the plan of a run. Machines use the frozen version of the launch template."""
+    template = spec.launch_template or deployed.launch_template
     template_id, _, template_version = template.partition(":")
     return RunPlan(
-        environment=place.environment,
+        environment=deployed.environment,
         region_name=region,
-        bucket=place.bucket,
+        bucket=deployed.bucket,
         experiment=spec.experiment.name,
         run=spec.run,
         spec=artifact,
         trials=tuple(trial.name for trial in spec.trials),
         launch_template_id=template_id,
         launch_template_version=template_version,
-        subnet_ids=place.subnet_ids,
-        evaluator=place.evaluator,
-        topic_arn=place.topic_arn,
+        subnet_ids=deployed.subnet_ids,
+        evaluator=deployed.evaluator,
+        topic_arn=deployed.topic_arn,
         ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run),
     )
 
 
 def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:
-    """Refuse seeds that an earlier run of the experiment was selected or judged on. Seeds go by
-    names, so a LIST suffices.
+    """Refuse seeds that selected or judged an earlier run of the experiment.
 
-    :raises AirflowFailException: naming the run; another run draws other seeds.
+    Seeds depend on the runs' names, so one LIST is enough.
+
+    :raises AirflowFailException: naming the earlier run. A new run draws other seeds.
     """
     earlier = {run_of_spec_key(item.key) for item in store.list(spec_prefix(spec.experiment.name))}
     try:

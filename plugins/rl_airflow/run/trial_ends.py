@@ -1,18 +1,16 @@
-"""How the trials of a run ended: what each awaiting task leaves in XCom for the tasks after it."""
+"""How the trials of a run ended: the XCom that each awaiting task leaves for later tasks."""
 
 from airflow.sdk import Context
 
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.states import TrialState
 
-#: XCom under which a trial's end lies, whether its task succeeded or failed.
+#: The XCom key of a trial's end, whether its task succeeded or failed.
 END_KEY = "trial_end"
 
 
 class TrialEnd(Record):
-    """What became of a trial: the XCom that the tasks after it look at. The run's summary tells the
-    rest.
-    """
+    """The end of a trial, as an XCom for later tasks. The run's summary has more details."""
 
     trial: str
     state: TrialState
@@ -25,8 +23,8 @@ class TrialEnd(Record):
 
 
 def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:
-    """How the trials ended, of those whose tasks said so."""
-    # Of one trial XCom gives its end itself, of several a list.
+    """Read the ends of the trials whose tasks pushed one."""
+    # XCom returns a single value for one trial, and a list for several.
     said = context["ti"].xcom_pull(task_ids=task_id, key=END_KEY)
     ends = [said] if isinstance(said, dict) else said or ()
     return [TrialEnd.from_value(end, "a trial's end") for end in ends if end]

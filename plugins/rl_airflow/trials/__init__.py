@@ -1,1 +1,1 @@
-"""One trial: launch, wait, relaunch, terminate; its operators, trigger and supervisor."""
+"""One trial: its operators, its trigger, and the supervisor that launches and relaunches it."""

@@ -1,5 +1,6 @@
-"""The attempts of a trial as they lie in the bucket: written once before the call, then moved on by
-If-Match only.
+"""The attempts of a trial in the bucket.
+
+An attempt is written once, before the machine is requested. Later changes use If-Match.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from rl_lifecycle.storage.object_store import ObjectStore, put_once
 
 
 class StoredAttempt(NamedTuple):
-    """An attempt and the ETag that its next version must still find."""
+    """An attempt, with the ETag that its object must still have when it is changed."""
 
     attempt: Attempt
     etag: str
@@ -25,8 +26,9 @@ class AttemptFiles:
         self.store, self.trial = store, trial
 
     def read(self) -> tuple[StoredAttempt, ...]:
-        """Read them, oldest first. Numbers are dense, so that no LIST is needed and none can be
-        missed.
+        """Read all attempts, oldest first.
+
+        Their numbers have no gaps, so this needs no LIST and misses no attempt.
         """
         found: list[StoredAttempt] = []
         while (there := self.store.find(attempt_key(self.trial, len(found) + 1))) is not None:
@@ -35,15 +37,15 @@ class AttemptFiles:
         return tuple(found)
 
     def create(self, attempt: Attempt) -> bool:
-        """Write a new attempt. :return: False if somebody else wrote that number first."""
+        """Write a new attempt. :return: False if another process wrote that number first."""
         return put_once(self.store, attempt_key(self.trial, attempt.attempt), attempt.to_json())
 
     def update(
         self, stored: StoredAttempt, change: Callable[[AttemptOutcome], AttemptOutcome]
     ) -> bool:
-        """Move an attempt's outcome on.
+        """Change an attempt's outcome.
 
-        :return: False if somebody else moved it first: look again.
+        :return: False if another process changed it first. Then read the attempts again.
         """
         moved = stored.attempt.with_outcome(change(stored.attempt.outcome))
         try:
@@ -56,5 +58,5 @@ class AttemptFiles:
 
     @property
     def uri(self) -> str:
-        """Where they lie."""
+        """The URI of the attempts' folder."""
         return f"{self.store.uri}/{attempt_prefix(self.trial)}"

@@ -1,6 +1,4 @@
-"""The experiment of the interruption drill: small, and with a checkpoint early enough to be
-interrupted after.
-"""
+"""The experiment of the interruption drill: a small training with an early first checkpoint."""
 
 from typing import Any
 
@@ -8,7 +6,7 @@ from rl_lifecycle.experiment.experiment import read_experiment
 
 
 def drill_experiment() -> dict[str, Any]:
-    """CartPole in five segments, as JSON."""
+    """Return the experiment as JSON: CartPole in five segments."""
     document = {
         "env_id": "CartPole-v1",
         "algo": "ppo",

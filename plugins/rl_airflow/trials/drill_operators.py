@@ -1,6 +1,4 @@
-"""The operators of the drill: take a machine away on purpose, and measure how long it took to go
-on.
-"""
+"""The operators of the drill: terminate a machine on purpose, and measure the recovery."""
 
 import logging
 import time
@@ -25,13 +23,12 @@ LOOK_EVERY_S = 1.0
 
 
 class Ec2InterruptTrialOperator(RunOperator):
-    """Terminate a trial's machine as soon as it has committed a checkpoint. Only for the drill: it
-    loses work on purpose.
+    """Terminate a trial's machine as soon as it has committed a checkpoint.
 
-    A retry or a clear interrupts no second time: it looks whether a machine of the trial was lost
-    already.
+    Only for the drill, because the machine's uncommitted work is lost. A retry or a clear does not
+    interrupt again if a machine of the trial was already lost.
 
-    :param waiter_max_seconds: how long the first checkpoint may take, seconds.
+    :param waiter_max_seconds: longest time until the first checkpoint, seconds.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -41,8 +38,9 @@ class Ec2InterruptTrialOperator(RunOperator):
         self.trial, self.waiter_max_seconds = trial, waiter_max_seconds
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait for a checkpoint, then terminate.
-        :return: which machine, and at which committed step.
+        """Wait for a checkpoint, then terminate the machine.
+
+        :return: the machine's id and the committed step.
         """
         del context
         plan = self._plan()
@@ -53,7 +51,9 @@ class Ec2InterruptTrialOperator(RunOperator):
         newest = AttemptFiles(store, trial).read()[-1].attempt
         instance_id = newest.outcome.instance_id
         if newest.attempt > 1 or instance_id is None:
-            log.info("attempt %d is at work: the drill's interruption has happened", newest.attempt)
+            log.info(
+                "attempt %d is running: the drill has already interrupted the trial", newest.attempt
+            )
             return {"instance_id": None, "step": step}
         machines.terminate([instance_id])
         log.warning(
@@ -74,10 +74,9 @@ class Ec2InterruptTrialOperator(RunOperator):
 
 
 class S3MeasureRecoveryOperator(RunOperator):
-    """Say how long the recovery took and how many steps it cost, and fail when it was slower than
-    its objective.
+    """Log how long the recovery took and how many steps it cost. Fail if it was too slow.
 
-    A retry or a clear measures the same again.
+    A retry or a clear measures the same values again.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -92,8 +91,8 @@ class S3MeasureRecoveryOperator(RunOperator):
         recoveries = self._recoveries(plan)
         if not recoveries:
             raise AirflowFailException(
-                "no machine was lost, so nothing was measured: the training ended before the "
-                "interruption"
+                "no machine was lost, so there is no recovery to measure: the training ended "
+                "before the interruption; trigger the drill again"
             )
         first = recoveries[0]
         log.info(
@@ -107,8 +106,7 @@ class S3MeasureRecoveryOperator(RunOperator):
         if first.seconds_to_first_step is None or first.seconds_to_first_step > objective_s:
             raise AirflowFailException(
                 f"recovery took {first.seconds_to_first_step} s, and the objective is "
-                f"{objective_s:g} s: "
-                "see when the machine was launched and how long it installed, in its log"
+                f"{objective_s:g} s: see the machine's log for the times of launch and installation"
             )
         return {**first.model_dump(mode="json"), "objective_s": objective_s}
 

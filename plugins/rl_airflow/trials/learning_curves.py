@@ -1,5 +1,6 @@
-"""Whether a trial has been trained enough: its learning curve, read off the selection episodes that
-are there already.
+"""Decide from a trial's learning curve whether to stop its training early.
+
+The curve comes from the selection episodes that were evaluated so far.
 """
 
 import logging
@@ -17,14 +18,14 @@ from rl_lifecycle.storage.object_store import ObjectStore, get
 
 log = logging.getLogger(__name__)
 
-#: A trial's selection episodes: step → the keys of their shards.
+#: The shards of a trial's selection episodes: step → keys.
 ShardKeys = Mapping[int, tuple[str, ...]]
-#: A shard's place below its evaluation.
+#: A shard's key below its evaluation's prefix.
 SHARD = re.compile(r"shards/\d+\.json")
 
 
 class LearningCurve:
-    """One trial's curve; each shard is read once, because it never changes.
+    """One trial's learning curve. Each shard is read once, because it never changes.
 
     :param trial: the trial's name.
     """
@@ -32,16 +33,16 @@ class LearningCurve:
     def __init__(self, trial: str, spec: Spec | None = None) -> None:
         self.trial, self.spec = trial, spec
         self._shards: dict[str, Shard] = {}
-        self._told: set[tuple[int, int]] = set()
+        self._reported: set[tuple[int, int]] = set()
         self._judged: tuple[ShardKeys, str] | None = None
 
     @property
     def is_replay(self) -> bool:
-        """Whether it is known to be a replay: one trial, of which a look costs one GET."""
+        """Whether the run is known to be a replay. Then a look costs one GET."""
         return self.spec is not None and self.spec.replay is not None
 
     def find_answer(self, shards: ShardKeys) -> str | None:
-        """What was answered of these very shards before; None if something is new."""
+        """Return the earlier answer for the same shards; None if there are new shards."""
         return (
             self._judged[1]
             if self._judged is not None and self._judged[0] == shards and not self.is_replay
@@ -49,23 +50,22 @@ class LearningCurve:
         )
 
     def why_stop(self, store: ObjectStore, plan: RunPlan, shards: ShardKeys | None = None) -> str:
-        """Look, and say why the trial need not be trained any further; empty while it must, or no
-        rule was set.
+        """Return why the training can stop; empty if it must go on, or there is no rule.
 
-        Costs a GET for each shard that is new, and only if the experiment has a rule; for a replay
-        one GET. A curve that cannot be read stops nothing: it must not cost a healthy training.
+        If the experiment has a rule, this costs one GET for each new shard. A replay costs one GET.
+        If the curve cannot be read, the trial trains on.
 
-        :param shards: those of the trial's selection episodes, as :func:`find_shards` found them;
-            None: they are listed here.
+        :param shards: the shards of the trial's selection episodes, from :func:`find_shards`. None:
+            this method lists them.
         """
         try:
             return self._why_stop(store, plan, shards)
-        except Exception as error:  # whatever lies there, or does not answer
-            self.pass_over(error)
+        except Exception as error:  # whatever is wrong with a curve, the trial trains on
+            self.log_unreadable(error)
             return ""
 
-    def pass_over(self, error: Exception) -> None:
-        """Say that the curve cannot be read."""
+    def log_unreadable(self, error: Exception) -> None:
+        """Log that the curve cannot be read."""
         log.warning(
             "%s: its learning curve cannot be read, so it trains on: %s",
             self.trial,
@@ -77,7 +77,7 @@ class LearningCurve:
         rule = spec.experiment.early_stop
         if spec.replay is not None:
             there = store.find(policy_key(spec.trial_id(self.trial), spec.replay.step, "json"))
-            return f"step {spec.replay.step:,} is there: enough to compare with" if there else ""
+            return f"step {spec.replay.step:,} was reached: enough to compare with" if there else ""
         if not rule.active:
             return ""
         shards = (
@@ -94,12 +94,12 @@ class LearningCurve:
         return self._judged[1]
 
     def _read(self, store: ObjectStore, spec: Spec, shards: ShardKeys) -> tuple[CurvePoint, ...]:
-        """All points that are there."""
+        """Return all points of the curve so far."""
         merged = {
             step: merge_shards([self._shard(store, key) for key in keys])
             for step, keys in shards.items()
         }
-        self._tell_incomplete(merged, spec.experiment.evaluation.selection_episodes)
+        self._log_incomplete(merged, spec.experiment.evaluation.selection_episodes)
         return curve_of(merged, spec.experiment.evaluation)
 
     def _shard(self, store: ObjectStore, key: str) -> Shard:
@@ -107,16 +107,14 @@ class LearningCurve:
             self._shards[key] = Shard.from_json(get(store, key).data, key)
         return self._shards[key]
 
-    def _tell_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
-        """Say once of each policy that not all of its episodes are there: it is no point of the
-        curve.
-        """
+    def _log_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
+        """Log each policy whose episodes are incomplete once. It is no point of the curve yet."""
         for step, shard in merged.items():
-            if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._told:
-                self._told.add((step, len(shard.returns)))
+            if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._reported:
+                self._reported.add((step, len(shard.returns)))
                 log.info(
-                    "%s at step %s: %d of %d selection episodes are there, so it is no point of "
-                    "the learning curve yet",
+                    "%s at step %s: %d of %d selection episodes are evaluated, so it is no point "
+                    "of the learning curve yet",
                     self.trial,
                     f"{step:,}",
                     len(shard.returns),
@@ -125,10 +123,10 @@ class LearningCurve:
 
 
 def find_shards(store: ObjectStore, plan: RunPlan, trial: str = "") -> dict[str, ShardKeys]:
-    """Find the shards of a run's selection episodes with one LIST a thousand.
-    :return: trial → step → keys.
+    """Find the shards of a run's selection episodes, with one LIST for each thousand shards.
 
-    :param trial: whose name the trials' begin with; empty: all trials of the run.
+    :param trial: a prefix of the trials' names. Empty: all trials of the run.
+    :return: trial → step → keys.
     """
     stem = evaluation_prefix(plan.experiment, plan.run, SELECTION).removesuffix("/")
     found: dict[str, dict[int, list[str]]] = {}

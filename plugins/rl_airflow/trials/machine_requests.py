@@ -1,22 +1,21 @@
-"""Ask EC2 for an attempt's machine, or adopt the one that it has already, and write down what came
-of it.
-"""
+"""Request an attempt's machine from EC2, or adopt its existing one, and store the result."""
 
 import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from rl_airflow.infrastructure.aws_errors import client_error
 from rl_airflow.machines.instances import Granted, Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
-from rl_airflow.trials.memories import MachineMemory
+from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Refusal
 from rl_lifecycle.machines.launches import TOKEN_HOLDS, WAITABLE_CODES, explain_refusals, market_of
 from rl_lifecycle.trials.evidence import Machine
 
-#: AWS says these of itself or of the credentials, not of the request: whether an earlier call made
-#: a machine stays unknown.
+#: These error codes concern AWS itself or the credentials, not the request. So they do not show
+#: whether an earlier call made a machine.
 SILENT_CODES = frozenset(
     {
         "",
@@ -32,11 +31,12 @@ SILENT_CODES = frozenset(
 )
 
 
-class Asker:
-    """Asks for one trial's machines.
+class MachineRequester:
+    """Requests the machines of one trial.
 
-    :param zones: subnet id → zone. :param now: the clock, giving aware UTC datetimes.
-    :param memory: what the task remembers over its retries.
+    :param zones: subnet id → zone.
+    :param now: the clock; returns aware UTC datetimes.
+    :param memory: the machine that an earlier try of the task received.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Asker:
     def ask(
         self, stored: StoredAttempt, seen: Machine | None = None, *, just_written: bool = False
     ) -> None:
-        """Adopt the attempt's machine, or ask for it. Starts billing.
+        """Adopt the attempt's machine, or request it. Starts billing.
 
-        :param seen: the machine, if it was seen before: then nothing is asked for.
-        :param just_written: this worker wrote the attempt a moment ago, so nobody has asked for its
-            machine yet.
+        :param seen: the machine, if it is known already. Then no machine is requested.
+        :param just_written: whether this worker has just written the attempt, so that its machine
+            was not requested before.
         """
         attempt = stored.attempt
         found = (
@@ -89,21 +89,21 @@ class Asker:
         return self.machines.describe([known]).get(known) if known is not None else None
 
     def _request(self, attempt: Attempt, *, just_written: bool) -> Granted:
-        """Ask, and turn an error of the request itself into a refusal that is written down.
+        """Request the machine. An error of the request itself becomes a stored refusal.
 
-        The quotas are looked at only for an attempt that this worker has just written: an older one
-        may have its machine, which EC2 does not show yet and which may be what fills the quota, so
-        there the token decides.
+        The quotas are checked only for an attempt that this worker has just written. An older
+        attempt may already have a machine that EC2 does not show yet, and that machine may fill the
+        quota. For an older attempt the client token decides.
         """
         if just_written and (full := self.checks.find_full(attempt, self.zones)):
             return Granted(None, None, None, market_of(attempt), full)
         try:
             return self.machines.request(attempt)
-        except Exception as error:
+        except client_error() as error:
             code = error_code(error)
             if not code:
-                raise  # no answer: nothing is known, so the same token is asked with again
-            message = str(getattr(error, "response", {}).get("Error", {}).get("Message", error))
+                raise  # no answer from EC2: the next try repeats the request with the same token
+            message = error.response.get("Error", {}).get("Message", str(error))
             refusal = Refusal(
                 instance_type="*", zone="*", market=market_of(attempt), code=code, message=message
             )
@@ -146,9 +146,7 @@ class Asker:
         )
 
     def _end_if_closed(self, attempt: Attempt, instance_id: str) -> None:
-        """Somebody else moved the attempt while we asked. If they closed it, the machine that we
-        got is nobody's.
-        """
+        """Terminate a new machine if another process closed its attempt during the request."""
         there = self.attempts.read()
         if (
             len(there) < attempt.attempt
@@ -157,8 +155,8 @@ class Asker:
             self.machines.terminate_new(instance_id)
 
     def is_unanswered(self, attempt: Attempt) -> bool:
-        """Whether an attempt may have a machine, or get one, that nobody knows: EC2 shows what it
-        made only after a while.
+        """Whether an attempt may have a machine that is not known yet: EC2 shows a new machine only
+        after a while.
         """
         return (
             attempt.outcome.end is None
@@ -168,26 +166,26 @@ class Asker:
         )
 
     def end_unanswered(self, stored: StoredAttempt) -> None:
-        """Ask with an attempt's token once more, and terminate what EC2 names.
+        """Repeat the request with the attempt's token, and terminate the machine that EC2 returns.
 
-        If a worker died in the call, that is the machine which its call made. If its call is still
-        on the way, or comes later, the answer to it is the same machine. If there never was a call,
-        a machine is made and ended at once. It is paid from the moment when the attempt was
-        written, because when it was made is not known.
+        If a worker died during its request, EC2 returns the machine of that request. If that
+        request arrives later, EC2 returns the same machine to it. If there was no request, EC2
+        makes a machine, which is terminated at once. Its cost counts from the time when the attempt
+        was written, because its launch time is not known.
         """
         try:
             granted = self.machines.request(stored.attempt)
-        except Exception as error:
+        except client_error() as error:
             if error_code(error) in SILENT_CODES:
                 raise
-            return  # refused, so there is none
+            return  # EC2 refused the request, so there is no machine
         if granted.instance_id is not None:
             self.machines.terminate_new(granted.instance_id)
             self._record_answer(stored, granted, stored.attempt.created_at)
 
 
 def _name_refusals(granted: Granted) -> str:
-    """Name the pools that refused, the same code once."""
+    """List the pools that refused, grouped by error code."""
     if not granted.refusals:
         return "EC2 gave no machine and no reason"
     said: dict[str, list[str]] = {}

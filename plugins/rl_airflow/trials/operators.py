@@ -1,4 +1,4 @@
-"""The operators of a trial: launch its machine, wait for it, and end whatever is left of a run."""
+"""The operators of a trial: launch its machine, wait for it, and end all machines of the run."""
 
 import logging
 import signal
@@ -12,14 +12,14 @@ from airflow.sdk.exceptions import AirflowFailException
 from rl_airflow.errors import InstancesLeftError, first_line
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
-from rl_airflow.run.notices import tell
+from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
-from rl_airflow.trials.memories import MachineMemory, TaskMemory, recall, remember
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_airflow.trials.supervisor_factory import make_supervisor
+from rl_airflow.trials.task_state import MachineMemory, TaskMemory, recall, remember
 from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.experiment.spec import Spec
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class TrialOperator(RunOperator):
-    """What the operators of a trial share beside the run's plan: the trial's supervisor."""
+    """The base of a trial's operators. It adds the trial's supervisor to the run's plan."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -45,17 +45,16 @@ class TrialOperator(RunOperator):
         )
 
     def _drop_and_exit(self, trial: str, reason: str) -> NoReturn:
-        """End the machine that this worker works on, also one that EC2 is just making for it, and
-        this process.
+        """End this worker's machine, even one that EC2 is still creating, and exit the process.
 
-        Airflow's signal handler would return to the line that it interrupted, and what stands there
-        would find its machine gone and launch another.
+        Airflow's signal handler would return to the interrupted line. The code there would find its
+        machine gone and launch another machine.
         """
         try:
             (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
-        except Exception as error:
+        except Exception as error:  # this process must exit, whatever failed
             log.warning(
-                "%s: its machine could not be ended (%s); the teardown ends it",
+                "%s: its machine was not terminated (%s); the task terminate ends it",
                 trial,
                 first_line(error),
             )
@@ -69,13 +68,13 @@ class TrialOperator(RunOperator):
 
 
 class Ec2LaunchTrialOperator(TrialOperator):
-    """Ask for a trial's machine, exactly once, and return without waiting for it. Starts billing.
+    """Request a trial's machine exactly once, and return without waiting for it. Starts billing.
 
-    A retry, or a second run of the same task, adopts the machine that is there. A clear means "once
-    more": a trial that had failed or was cancelled gets another attempt, which resumes from its
-    last checkpoint. `on_kill` ends the machine, also one that EC2 has not yet answered with or does
-    not show yet; if Airflow then retries the task, another is asked for. Refused capacity is no
-    failure here: `await` waits it out.
+    A retry, or a second run of the same task, adopts the existing machine. A clear means "try
+    again": a failed or cancelled trial gets another attempt, which resumes from the last
+    checkpoint. `on_kill` ends the machine, even one that EC2 has not returned or does not show yet.
+    If Airflow then retries the task, it requests another machine. Missing capacity is no failure
+    here: the task `await` waits for it.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -86,7 +85,10 @@ class Ec2LaunchTrialOperator(TrialOperator):
         self.trial = trial
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Launch or adopt. :return: what is known of the newest attempt."""
+        """Launch or adopt the machine.
+
+        :return: trial, attempt, instance id and state of the newest attempt.
+        """
         plan = self._plan()
         supervisor = self._working = self._supervisor(plan, self.trial, context=context)
         try:
@@ -106,19 +108,18 @@ class Ec2LaunchTrialOperator(TrialOperator):
         }
 
     def on_kill(self) -> None:
-        """End the machine that was being asked for."""
+        """End the machine that was being requested."""
         self._drop_and_exit(self.trial, "the launching task was killed")
 
 
 class Ec2AwaitTrialOperator(TrialOperator):
-    """Wait until a trial is trained; relaunch it when its machine is lost, give up when its code
-    fails.
+    """Wait until a trial is trained. Relaunch a lost machine, and fail when the code fails.
 
-    A retry looks at what is there and goes on waiting, with the stall clock and the place in the
-    log where it was: they lie in the task's state store. A clear starts another attempt if the
-    trial had failed (its launch is cleared with it). `on_kill`, in the worker or deferred, ends the
-    machine; the checkpoints stay, and if Airflow retries the task (its worker was told to stop, or
-    was thought to be dead), another machine goes on from them.
+    A retry continues the wait. It keeps the stall clock and the position in the log, which are in
+    the task's state store. A clear starts another attempt if the trial had failed; the launch task
+    is cleared with it. `on_kill`, in the worker or deferred, ends the machine. The checkpoints
+    stay. If Airflow retries the task (its worker was stopped or seemed dead), another machine
+    resumes from them.
 
     :param trial: the trial's name.
     :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
@@ -135,13 +136,13 @@ class Ec2AwaitTrialOperator(TrialOperator):
         self.trial, self.deferrable, self.waiter_delay = trial, deferrable, waiter_delay
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look once, act, and defer until there is more to do."""
+        """Look, act, and defer until there is more to do."""
         return self._go_on(context, recall(context))
 
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Come back from the triggerer: something changed, so look and act again."""
+        """Continue after the trigger has fired: look and act again."""
         return self._go_on(context, TaskMemory.from_value(event or {}, "the trigger's event"))
 
     def _go_on(self, context: Context, memory: TaskMemory) -> dict[str, Any]:
@@ -152,17 +153,17 @@ class Ec2AwaitTrialOperator(TrialOperator):
             try:
                 action, evidence = supervisor.advance(memory.progress)
             except (BudgetExceededError, LaunchRefusedError) as error:
-                self._tell(context, supervisor, *self._stopped(supervisor))
+                self._report_end(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
             self._show_links(context, plan, self.trial, evidence)
-            self._tell_of_relaunch(plan, before, evidence)
+            self._report_relaunch(plan, before, evidence)
             if action.kind is not ActionKind.WAIT:
                 return self._end(context, supervisor, action, evidence)
             remember(context, memory)
             memory = self._wait(evidence, memory)
 
-    def _tell_of_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
-        """Say that a machine was lost and another one was asked for, in the log and over SNS."""
+    def _report_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
+        """Report in the log and by a notice that a machine was lost and another one requested."""
         if not 0 < before < len(evidence.attempts):
             return
         lost = evidence.attempts[before - 1].outcome
@@ -173,7 +174,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
                 f"step {lost.committed_step}"
             )
             log.warning("%s", message)
-            tell(plan, "interrupted", message)
+            send_notice(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence, memory: TaskMemory) -> TaskMemory:
         trigger = Ec2TrialTrigger.of(
@@ -191,7 +192,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
     def _end(
         self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
     ) -> dict[str, Any]:
-        end = self._tell(context, supervisor, action, evidence)
+        end = self._report_end(context, supervisor, action, evidence)
         for recovery in find_recoveries(evidence.attempts):
             log.info(
                 "%s: attempt %d %s: %s steps lost, %s s to the first new step",
@@ -207,10 +208,10 @@ class Ec2AwaitTrialOperator(TrialOperator):
             log.error("%s | %s", self.trial, line)
         raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
 
-    def _tell(
+    def _report_end(
         self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
     ) -> TrialEnd:
-        """Leave word of the end for the tasks after this one, also when the task fails."""
+        """Push the trial's end as an XCom for later tasks, even when this task fails."""
         end = end_of_trial(supervisor.trial, evidence, action.finding)
         context["ti"].xcom_push(key=END_KEY, value=end.model_dump(mode="json"))
         return end
@@ -221,18 +222,18 @@ class Ec2AwaitTrialOperator(TrialOperator):
         return decide_action(evidence).failed(), evidence
 
     def on_kill(self) -> None:
-        """End the machine that this worker watches or has launched: whoever was started in its
-        place may have launched another.
+        """End the machine that this worker watches or has launched. A machine that a later worker
+        launched is left alone.
         """
         self._drop_and_exit(self.trial, "the awaiting task was killed")
 
 
 class Ec2TerminateRunOperator(TrialOperator):
-    """Tear a run down: end its machines, prove by listing that none is left, close its books.
+    """End a run's machines, prove by a list that none is left, and settle the run's ledger.
 
-    Runs also when training failed. A retry or a clear repeats it harmlessly.
+    It also runs when training failed. A retry or a clear can repeat it safely.
 
-    :param waiter_max_seconds: how long termination may take, seconds.
+    :param waiter_max_seconds: longest time for the termination, seconds.
     """
 
     def __init__(self, *, waiter_max_seconds: float = 300.0, **kwargs: Any) -> None:
@@ -240,7 +241,7 @@ class Ec2TerminateRunOperator(TrialOperator):
         self.waiter_max_seconds = waiter_max_seconds
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End and prove. :return: the ids that are left, of which there are none.
+        """End the machines and prove it. :return: the ids of machines that are left: none.
 
         :raises InstancesLeftError: if machines are still there when the time is up.
         """
@@ -266,7 +267,7 @@ class Ec2TerminateRunOperator(TrialOperator):
 
 
 def _run_here(trigger: Ec2TrialTrigger) -> TaskMemory:
-    """Wait in the worker, with the very code that waits in the triggerer."""
+    """Wait in the worker, with the same code that waits in the triggerer."""
     import asyncio
 
     async def first() -> Any:

@@ -1,4 +1,4 @@
-"""What is told of a trial: a line of progress while it trains, how it ended, the end of its log."""
+"""Reports on a trial: a line of progress, the trial's end, and the last lines of its log."""
 
 import json
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.states import Finding
 
-#: How much of a machine's log is shown when it failed.
+#: How much of a machine's log is shown after a failure.
 TAIL_BYTES, TAIL_LINES = 16_384, 40
-#: What of SB3's log is shown while a trial trains.
+#: The values of SB3's log that are shown while a trial trains.
 CURVE = (
     "rollout/ep_rew_mean",
     "rollout/ep_len_mean",
@@ -27,7 +27,7 @@ CURVE = (
 
 
 def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialEnd:
-    """Sum a trial up over all its machines."""
+    """Sum up time and cost of a trial over all its machines."""
     outcomes = [attempt.outcome for attempt in evidence.attempts]
     beat = evidence.heartbeat
     return TrialEnd(
@@ -43,9 +43,9 @@ def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialE
 
 
 def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_hour: float) -> str:
-    """One line for the task log.
+    """Return a line of progress for the task's log.
 
-    :param seconds: since the machine was launched.
+    :param seconds: the time since the machine was launched.
     """
     share = min(1.0, beat.step / beat.total_timesteps) if beat.total_timesteps else 0.0
     parts = [f"{trial}: {beat.state} {beat.step:,}/{beat.total_timesteps:,} ({share:.0%})"]
@@ -61,7 +61,7 @@ def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_ho
 
 
 def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt]) -> list[str]:
-    """Read the end of what the last machine logged; empty if it logged nothing."""
+    """Read the last lines of the newest machine log; empty if no machine logged anything."""
     for attempt in reversed(attempts):
         keys = [item for item in store.list(log_prefix(trial, attempt.attempt)) if item.n_bytes]
         if not keys:
@@ -77,8 +77,8 @@ def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt
 def read_curve_end(store: ObjectStore, trial: TrialId, steps: Sequence[int]) -> str:
     """Read the last point of a chunk of a trial's learning curve; empty if there is none.
 
-    :param steps: at the end of which segment the chunk may have been written; the first that is
-        there is read.
+    :param steps: the steps at which the chunk may have been written. The first that exists is
+        read.
     """
     found = next(
         (chunk for step in steps if (chunk := store.find(curve_key(trial, step))) is not None), None
@@ -94,7 +94,7 @@ def read_curve_end(store: ObjectStore, trial: TrialId, steps: Sequence[int]) -> 
 
 
 def readable_line(line: str) -> str:
-    """A line of JSON as its message, any other line as it is."""
+    """Return the message of a line of JSON, and any other line unchanged."""
     try:
         record = json.loads(line)
     except ValueError:

@@ -1,13 +1,14 @@
-"""Bring one trial forward: look at everything, do the one thing that is due, look again, until
-there is only waiting.
+"""Advances one trial: look at all facts, do the next action, and repeat until it must wait.
 
-Every step is written so that dying before, in or after it, or two doing it at once, ends in the
-same state:
+A worker can die before, during or after each step, and two workers can do a step at the same time.
+The final state is the same:
 
     LAUNCH   reserve money (ledger, If-Match) ► write attempts/<n>.json (If-None-Match)
-    ASK      adopt by tag, else CreateFleet with the attempt's frozen request and token ► write the outcome (If-Match)
-    SETTLE   terminate ► write how it ended (If-Match) ► settle the ledger
-    CLOSE    (from outside) ask once more with the token if no answer is known ► SETTLE ► give back what no attempt has
+    ASK      adopt the machine by tag, or else CreateFleet with the attempt's frozen request and
+             token ► write the outcome (If-Match)
+    SETTLE   terminate ► write how the attempt ended (If-Match) ► settle the ledger
+    CLOSE    (from outside) repeat the request if its answer is unknown ► SETTLE ► release money
+             that no attempt uses
 """
 
 import logging
@@ -22,8 +23,8 @@ from rl_airflow.run.ledger_files import LedgerFile
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.learning_curves import LearningCurve
-from rl_airflow.trials.machine_requests import Asker
-from rl_airflow.trials.memories import MachineMemory
+from rl_airflow.trials.machine_requests import MachineRequester
+from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.experiment.due_times import spot_leaves_time
 from rl_lifecycle.experiment.spec import Spec
@@ -48,15 +49,15 @@ from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.settlements import settle_outcome, what_is_known
 from rl_lifecycle.trials.states import Finding, TrialState
 
-#: A trial that needs more actions than this in one go is not converging.
+#: The most actions in one call. A trial that needs more does not converge.
 MOST_ACTIONS = 20
 
 
 class TrialSupervisor:
-    """One trial of one run.
+    """Advances one trial of one run.
 
-    :param now: the clock, giving aware UTC datetimes.
-    :param memory: what the task remembers over its retries; None: nothing.
+    :param now: the clock; returns aware UTC datetimes.
+    :param memory: the stored state of the task. None: no state.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class TrialSupervisor:
         self.curve = LearningCurve(trial, spec)
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
-        self.asker = Asker(
+        self.requester = MachineRequester(
             self.attempts,
             machines,
             checks,
@@ -94,7 +95,7 @@ class TrialSupervisor:
         self._writing: str | None = None
 
     def read_attempts(self) -> tuple[StoredAttempt, ...]:
-        """Read the trial's attempts. What the first look finds is what this worker works on (see
+        """Read the trial's attempts. The newest one of the first call belongs to this worker (see
         :meth:`drop`).
         """
         stored = self.attempts.read()
@@ -105,7 +106,7 @@ class TrialSupervisor:
     def observe(
         self, progress: StepProgress | None = None, *, again: bool = False
     ) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
-        """Look at everything that is known of the trial."""
+        """Read all facts about the trial."""
         stored = self.read_attempts()
         newest = stored[-1].attempt if stored else None
         beat = self.store.find(heartbeat_key(self.trial))
@@ -133,13 +134,13 @@ class TrialSupervisor:
     def advance(
         self, progress: StepProgress | None = None, *, again: bool = False
     ) -> tuple[Action, Evidence]:
-        """Do what is due until there is only waiting, or the trial is over.
+        """Do the next actions until the trial must wait or is over.
 
-        :param progress: the stall clock, from an earlier look.
-        :param again: a person asked for one more attempt, so an end that would stop the trial does
-            not.
-        :return: WAIT, FINISH or FAIL, and what it rests on.
-        :raises LaunchRefusedError, BudgetExceededError: if the next machine must not be asked for.
+        :param progress: the stall clock of an earlier look.
+        :param again: a person asked for one more attempt, so a failed attempt does not stop the
+            trial.
+        :return: WAIT, FINISH or FAIL, with the evidence.
+        :raises LaunchRefusedError, BudgetExceededError: if the next machine must not be requested.
         """
         for _ in range(MOST_ACTIONS):
             evidence, stored = self.observe(progress, again=again)
@@ -155,7 +156,7 @@ class TrialSupervisor:
                     stored[-1].attempt.token == self._just_written,
                     None,
                 )
-                self.asker.ask(stored[-1], evidence.machine, just_written=just_written)
+                self.requester.ask(stored[-1], evidence.machine, just_written=just_written)
             elif action.kind is ActionKind.SETTLE:
                 self._settle(stored[-1], action.finding, evidence)
             else:
@@ -163,7 +164,7 @@ class TrialSupervisor:
                     self.settle_ledger(evidence.attempts)
                 return action, evidence
         raise LaunchRefusedError(
-            f"{self.trial}: no rest after {MOST_ACTIONS} actions; see {self.attempts.uri}"
+            f"{self.trial}: still not settled after {MOST_ACTIONS} actions; see {self.attempts.uri}"
         )
 
     def _wait_for_place(
@@ -174,10 +175,10 @@ class TrialSupervisor:
         return Action(kind=ActionKind.WAIT, finding=finding), evidence.without_place()
 
     def cancel(self, reason: str) -> None:
-        """Terminate whatever works on the trial and close its open attempt. Safe to repeat.
+        """Terminate the trial's machines and close its open attempt. Safe to repeat.
 
-        :raises Exception: if AWS does not answer; then the attempt is still open, so a repetition
-            ends its machine.
+        :raises Exception: if AWS does not answer. The attempt is then still open, and you can
+            repeat the call.
         """
         self.machines.terminate(
             tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial)
@@ -188,14 +189,13 @@ class TrialSupervisor:
         )
 
     def drop(self, attempt: int | None, reason: str) -> None:
-        """Terminate the machine of an attempt and close it, so that its place is free; a look after
-        this may launch another.
+        """Terminate the machine of an attempt and close the attempt, so that its place is free.
 
-        For a task that was killed: a clear or a retry has perhaps begun to work on it again, so a
-        later attempt stays as it is.
+        This is for a killed task. A clear or a retry may already work on a later attempt, so a
+        later attempt is not changed. A later look may launch another machine.
 
-        :param attempt: None: the one that this worker works on, which is the newest that its first
-            look found, or one that it wrote itself; before its first look, the newest.
+        :param attempt: None: this worker's attempt. It is the newest attempt of its first look, or
+            an attempt that it wrote itself. Before the first look it is the newest attempt.
         :raises Exception: as :meth:`cancel`.
         """
         last = attempt if attempt is not None else self._own_attempt()
@@ -206,7 +206,7 @@ class TrialSupervisor:
         )
 
     def _own_attempt(self) -> int:
-        """The number of the attempt that this worker works on; 0 if there is none."""
+        """Return the number of this worker's attempt; 0 if it has none."""
         stored = self.attempts.read()
         if self._first_seen is None:
             return len(stored)
@@ -214,12 +214,13 @@ class TrialSupervisor:
         return max(self._first_seen, *written, 0)
 
     def _close(self, number: int, otherwise: Finding) -> None:
-        """Settle an attempt if it is the newest and open, as trained if it is, else as said; give
-        back what was reserved beyond it.
+        """Settle an attempt if it is the newest and open, and release money reserved after it.
+
+        A finished training is settled as finished, otherwise the attempt ends as `otherwise`.
         """
         stored = self.attempts.read()
-        if stored and len(stored) == number and self.asker.is_unanswered(stored[-1].attempt):
-            self.asker.end_unanswered(stored[-1])
+        if stored and len(stored) == number and self.requester.is_unanswered(stored[-1].attempt):
+            self.requester.end_unanswered(stored[-1])
         for _ in range(MOST_ACTIONS):  # others may write at the same time
             evidence, stored = self.observe()
             if not stored or len(stored) != number or stored[-1].attempt.outcome.end is not None:
@@ -240,7 +241,7 @@ class TrialSupervisor:
         self.settle_ledger(tuple(stored.attempt for stored in self.attempts.read()))
 
     def settle_ledger(self, attempts: tuple[Attempt, ...]) -> None:
-        """Make the ledger say what the attempts say; what was settled before stays as it is."""
+        """Copy the ended attempts into the ledger. Settled entries stay the same."""
         ended = [
             (attempt, attempt.outcome) for attempt in attempts if attempt.outcome.end is not None
         ]
@@ -272,9 +273,7 @@ class TrialSupervisor:
         return self.machines.find(self.trial, attempt.attempt)
 
     def _launch(self, evidence: Evidence) -> None:
-        """Write the next attempt down, and set its money aside. The machine is asked for by the
-        step after.
-        """
+        """Reserve money and write the next attempt. The next action requests its machine."""
         self._end_strays()
         self.settle_ledger(evidence.attempts)
         number, compute = len(evidence.attempts) + 1, evidence.compute
@@ -314,7 +313,7 @@ class TrialSupervisor:
         self._writing = attempt.nonce
         if self.attempts.create(attempt):
             self._just_written = attempt.token
-            # A worker that was thought dead may have given the reservation back, as no attempt had
+            # A worker that seemed dead may have released the reservation, because no attempt used
             # it until now.
             self._reserve(number, reserve, deadline_at, None)
             self.log.info(
@@ -334,8 +333,9 @@ class TrialSupervisor:
         )
 
     def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
-        """The market by the experiment's rules, unless they lead from spot to one on which no
-        machine can ever start.
+        """Choose the market by the experiment's rules.
+
+        Keep the experiment's own market if the account's quota allows no machine on the other one.
         """
         in_time = spot_leaves_time(
             evidence.due_at, evidence.now, evidence.left_s, evidence.segment_s
@@ -353,8 +353,9 @@ class TrialSupervisor:
         return market
 
     def _end_strays(self) -> None:
-        """No attempt is open, so no machine of the trial may work: end one that a dead worker's
-        late call brought.
+        """End machines of the trial that belong to a closed attempt.
+
+        No attempt is open here. A late request of a dead worker can have made such a machine.
         """
         strays = [
             tagged.machine.instance_id
@@ -368,8 +369,9 @@ class TrialSupervisor:
             self.machines.terminate(strays)
 
     def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
-        """Make sure that the machine is gone, then write how it ended and what it cost.
-        :return: False if somebody else wrote first.
+        """Terminate the machine, then write how the attempt ended and what it cost.
+
+        :return: False if another process wrote first.
         """
         outcome, machine = stored.attempt.outcome, evidence.machine
         instance_id = machine.instance_id if machine is not None else outcome.instance_id
@@ -399,9 +401,7 @@ class TrialSupervisor:
 
 
 def _is_new(evidence: Evidence) -> bool:
-    """Whether the newest attempt's machine was granted so short ago that EC2 may not know it
-    yet.
-    """
+    """Whether the newest attempt's machine is so new that EC2 may not show it yet."""
     launched_at = evidence.newest.outcome.launched_at if evidence.newest is not None else None
     return (
         launched_at is not None

@@ -1,4 +1,4 @@
-"""A trial's supervisor over a session: what the tasks and the triggers of a run act with."""
+"""Makes the supervisor of a trial from a run's plan and a session."""
 
 import logging
 from datetime import UTC, datetime
@@ -8,8 +8,8 @@ from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.machines.market_prices import PRICES_REGION, MarketPrices
 from rl_airflow.run.run_plan import RunPlan
-from rl_airflow.trials.memories import MachineMemory
 from rl_airflow.trials.supervisor import TrialSupervisor
+from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.experiment.spec import Spec
 
 
@@ -24,9 +24,9 @@ def make_supervisor(
 ) -> TrialSupervisor:
     """Make the supervisor of a trial.
 
-    :param session: the launcher's.
-    :param spec: None: it is read.
-    :param memory: what the task remembers; None: nothing.
+    :param session: the launcher's session.
+    :param spec: the run's spec. None: read it from the bucket.
+    :param memory: the stored state of the task. None: no state.
     """
     store, ec2 = plan.store(session), session.client("ec2")
     prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))

@@ -1,6 +1,4 @@
-"""Waits for a trial: until its machine, its heartbeat or the clock say that there is something to
-do.
-"""
+"""The trigger of a trial: waits until the worker has something to do for the trial."""
 
 import asyncio
 import logging
@@ -15,10 +13,9 @@ from rl_airflow.errors import first_line
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.trials.learning_curves import LearningCurve, find_shards
-from rl_airflow.trials.log_relay import Told, relay
+from rl_airflow.trials.log_relay import LogPosition, relay
 from rl_airflow.trials.progress_reports import describe_progress
-from rl_airflow.trials.supervisor_factory import make_supervisor
-from rl_airflow.trials.watch import (
+from rl_airflow.trials.shared_watch import (
     FORGOTTEN_S,
     SHARED_S,
     SharedWatch,
@@ -28,6 +25,7 @@ from rl_airflow.trials.watch import (
     shared_watch,
     until_next,
 )
+from rl_airflow.trials.supervisor_factory import make_supervisor
 from rl_lifecycle.machines.attempts import Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import TrialId
@@ -38,36 +36,36 @@ from rl_lifecycle.trials.states import LAST_WORDS
 
 log = logging.getLogger(__name__)
 
-#: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first
-#: look comes late.
+#: The scheduler can fail a trigger that fires at once (apache/airflow#67287), so the first look
+#: comes after this time, seconds.
 FIRST_LOOK_S = 2.0
-#: The pause between looks grows with the machine's age: what is late by this share costs little.
+#: The pause between looks is this share of the machine's age: such a delay costs little.
 SHARE_OF_AGE = 0.05
-#: A training of hours is read at least so often.
+#: The longest time between two reads of a heartbeat, seconds.
 REFRESH_MOST_S = 300.0
-#: How long a trial that waits for a place lets each trial before it go first; a ledger is read
-#: every few seconds.
+#: A trial that waits for a free place waits TURN_S for each trial before it, at most MOST_TURN_S:
+#: a ledger is read every few seconds.
 TURN_S, MOST_TURN_S = 6.0, 120.0
-#: The learning curve is looked at when a segment has ended, and at least so often: evaluations come
-#: later.
+#: The learning curve is read when a segment has ended, and at least this often (seconds), because
+#: evaluations end later.
 CURVE_S = 60.0
-#: So many looks in a row may fail before the worker is asked to find out why.
+#: After this many failed looks in a row the trigger fires, so that the worker finds the cause.
 MOST_FAILURES = 10
 
 
 class Ec2TrialTrigger(BaseTrigger):
-    """Watch one trial; fires when the worker has something to do: settle, relaunch, finish, or
-    fail.
+    """Watch one trial. It fires when the worker must settle, relaunch, finish or fail the trial.
 
-    It only looks, and passes on what the machine wrote. Being moved to another triggerer, or
-    started twice, changes nothing but lines that are told again.
+    `run` only reads, and copies new lines of the machine's log into the task's log. If Airflow
+    moves the trigger to another triggerer, or starts it twice, lines are only logged again.
+    `on_kill` acts: it ends the trial's machine.
 
     :param plan: the run's :class:`RunPlan` as JSON.
-    :param evidence: what was known when the task deferred, as JSON.
-    :param told: how much of the machine's log was passed on before, as JSON; None: nothing.
+    :param evidence: the facts that were known when the task deferred, as JSON.
+    :param told: how far the machine's log was copied before, as JSON. None: not at all.
     :param waiter_delay: longest pause between looks, seconds.
-    :param turn: how many of the run's trials look for a place before it; None: as many as its plan
-        names before it.
+    :param turn: how many of the run's trials look for a free place before this one. None: the
+        number of trials before it in the plan.
     """
 
     def __init__(
@@ -90,7 +88,7 @@ class Ec2TrialTrigger(BaseTrigger):
         self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class path and the arguments to make the trigger anew from."""
+        """Return the class path and the arguments from which Airflow makes the trigger again."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "plan": self.plan,
             "trial": self.trial,
@@ -107,20 +105,20 @@ class Ec2TrialTrigger(BaseTrigger):
         plan: RunPlan,
         trial: str,
         evidence: Evidence,
-        told: Told | None = None,
+        told: LogPosition | None = None,
         *,
         waiter_delay: float = 5.0,
         aws_conn_id: str | None = None,
     ) -> Self:
-        """Make a trial's trigger of as little as it needs.
+        """Make the trigger of a trial with as few data as it needs.
 
-        Airflow's triggerer asks its database every second, and more often, which triggers are its
-        own, and they lie there with their arguments: on SQLite a thousand that each named the
-        thousand trials of their run made a poll nearly twice as dear.
+        Airflow's triggerer reads its triggers with their arguments from its database every second
+        or more often. On SQLite, a thousand triggers that each named the thousand trials of their
+        run made such a read nearly twice as slow.
         """
         known = evidence.without_requests().model_dump(mode="json", exclude_none=True)
         return cls(
-            plan.model_copy(update={"trials": (trial,)}).to_xcom(),
+            plan.for_trial(trial).to_xcom(),
             trial,
             known,
             told.model_dump(mode="json") if told is not None else None,
@@ -130,12 +128,15 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, wait, look again; yields one event: the stall clock, and how much was told."""
+        """Look until there is something to do, then yield one event.
+
+        The event holds the stall clock, and how far the log was copied.
+        """
         plan, evidence = (
             RunPlan.from_value(self.plan, "the run's plan"),
             Evidence.from_value(self.evidence, "the trigger's arguments"),
         )
-        told = Told.from_value(self.told or {}, "the trigger's arguments")
+        told = LogPosition.from_value(self.told or {}, "the trigger's arguments")
         watch = shared_watch(
             (plan.environment, plan.bucket, plan.region_name, self.aws_conn_id),
             lambda: self._watch(plan),
@@ -145,7 +146,7 @@ class Ec2TrialTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 evidence = await self._see(watch, plan, evidence)
-            except Exception as error:
+            except Exception as error:  # a trigger that raises fails the task; a look may fail
                 failures += 1
                 self.log.warning(
                     "%s: this look failed (%s), the next comes", self.trial, first_line(error)
@@ -157,7 +158,7 @@ class Ec2TrialTrigger(BaseTrigger):
             told, lines = await self._find_news(watch, plan, evidence, told)
             is_over = decide_action(evidence).kind is not ActionKind.WAIT
             if lines and not is_over:
-                await watch.moment_to_tell()
+                await watch.moment_to_log()
             for line in lines:
                 self.log.info("%s", line)
             if is_over:
@@ -167,10 +168,10 @@ class Ec2TrialTrigger(BaseTrigger):
         yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
 
     async def _find_news(
-        self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: Told
-    ) -> tuple[Told, list[str]]:
-        """What is new since the last look, as lines. Most looks find the heartbeat that was known
-        before, and cost next to nothing.
+        self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: LogPosition
+    ) -> tuple[LogPosition, list[str]]:
+        """Return new lines since the last look. Most looks find the same heartbeat and cost next to
+        nothing.
         """
         progress = self._progress_line(evidence) if evidence.heartbeat is not self._heard else ""
         self._heard = evidence.heartbeat
@@ -183,8 +184,8 @@ class Ec2TrialTrigger(BaseTrigger):
         return told, lines
 
     async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
-        """Look at machine, heartbeat and learning curve, and whether there is a place again if the
-        trial waits for one.
+        """Look at the machine, the heartbeat and the learning curve. If the trial waits for a free
+        place, also look for one.
         """
         look = await watch.look(
             TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence)
@@ -200,10 +201,12 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def _why_stop(self, watch: SharedWatch, plan: RunPlan, every_s: float = 0.0) -> str:
-        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the
-        trial's.
+        """Return why the training can stop; empty if it must go on.
 
-        :param every_s: how old the LIST may be, seconds, within the bounds that hold for all.
+        All trials of the run share the reads of the spec and the LIST. Each trial reads its own new
+        shards.
+
+        :param every_s: the greatest age of the LIST, seconds. It is limited to SHARED_S…CURVE_S.
         """
         try:
             self._curve.spec = await watch.read_once(
@@ -218,8 +221,8 @@ class Ec2TrialTrigger(BaseTrigger):
                     every_s=min(CURVE_S, max(SHARED_S, every_s)),
                 )
             )
-        except Exception as error:
-            self._curve.pass_over(error)
+        except Exception as error:  # whatever is wrong with a curve, the trial trains on
+            self._curve.log_unreadable(error)
             return ""
         mine = shards.get(self.trial, {})
         known = self._curve.find_answer(mine)
@@ -241,10 +244,10 @@ class Ec2TrialTrigger(BaseTrigger):
         return True
 
     async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:
-        """Whether a machine of the run has ended, so that the worker may ask for this trial's.
+        """Whether a machine of the run has ended, so that this trial's machine can be requested.
 
-        Those who wait look one after another, in the plan's order, lest a hundred workers start for
-        one place.
+        Waiting trials look one after another, in the plan's order. Otherwise a hundred workers
+        could start for one free place.
         """
         if plan.ledger_key is None:
             return True
@@ -256,8 +259,8 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def on_kill(self) -> None:
-        """End the trial's machine and free its place: a person marked the deferred task as failed,
-        or cleared it.
+        """End the trial's machine and free its place. Airflow calls this when a person marks the
+        deferred task as failed, or clears it.
         """
         await asyncio.to_thread(self._drop, RunPlan.from_value(self.plan, "the run's plan"))
 
@@ -267,7 +270,7 @@ class Ec2TrialTrigger(BaseTrigger):
 
     @staticmethod
     def _wanted(evidence: Evidence) -> Wanted:
-        """An open attempt's machine; and the older it is, the seldomer its heartbeat."""
+        """Return the open attempt's machine. An older machine's heartbeat is read less often."""
         newest = evidence.newest
         if newest is None or newest.outcome.end is not None:
             return Wanted(None)
@@ -281,7 +284,7 @@ class Ec2TrialTrigger(BaseTrigger):
         if newest is None:
             return
         session = plan.session("launcher", self.aws_conn_id)
-        # First what costs: the triggerer waits for this only so long.
+        # First end the machine, which costs money: the triggerer waits only a short time for this.
         Machines(session.client("ec2"), plan.environment).terminate_attempts(
             TrialId(plan.experiment, plan.run, self.trial), newest.attempt
         )
@@ -311,12 +314,12 @@ class Ec2TrialTrigger(BaseTrigger):
 
 
 def age_s(attempts: Sequence[Attempt], now: datetime) -> float:
-    """How long ago the first of some attempts was made, seconds; zero if there is none."""
+    """Return the age of the first attempt, seconds; zero if there is none."""
     return (now - attempts[0].created_at).total_seconds() if attempts else 0.0
 
 
 def see(before: Evidence, look: Sighting, now: datetime) -> Evidence:
-    """Take a look into account: newer news replace older ones, and the stall clock goes on."""
+    """Add a look to the evidence: new values replace old ones, and the stall clock continues."""
     beat: Heartbeat | None = look.heartbeat or before.heartbeat
     progress: StepProgress | None = track_progress(
         before.progress, beat, now, before.committed_step

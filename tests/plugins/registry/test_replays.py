@@ -31,6 +31,7 @@ from tests.plugins.worlds import EXPERIMENT, World
 
 
 class _Place:
+    launch_template = "lt-0123456789abcdef0:7"
     environment, bucket, evaluator, topic_arn = "dev", "b", "evaluator:live", None
     launch_template_id, launch_template_version = "lt-0123456789abcdef0", "7"
     subnet_ids = {"zone": "subnet"}
@@ -47,7 +48,7 @@ class Replayed(Service):
         monkeypatch.setattr(S3CompareReplayOperator, "_session", lambda operator, plan: None)
         self.notices: list[str] = []
         monkeypatch.setattr(
-            operators, "tell", lambda plan, event, message: self.notices.append(event)
+            operators, "send_notice", lambda plan, event, message: self.notices.append(event)
         )
         self.params |= {"version": None, "segments": 1}
         self.ti = FakeTaskInstance()
@@ -232,7 +233,7 @@ def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path:
         )
     )
     assert read_experiment_file(large).problem == ""
-    dag = runpy.run_path(str(tmp_path / "dags/replay_champion.py"))["dag"]
+    dag = runpy.run_path(str(tmp_path / "dags/replay_champion.py"))["replay_champion"]
     assert {dag.get_task(task_id).pool_slots for task_id in ("launch", "await")} == {2}
 
 

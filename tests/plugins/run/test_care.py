@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 import pytest
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
+from botocore.exceptions import EndpointConnectionError
 
 from infra_bootstrap.reaper.reaper import WITHOUT_DEADLINE
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.machines.reap_operator import GRACE, find_overdue
 from rl_airflow.run import notices
-from rl_airflow.run.notices import SnsRunNotifier, tell
+from rl_airflow.run.notices import SnsRunNotifier, send_notice
 from rl_airflow.run.outcome_operators import ProveNoneLeftOperator, VerdictOperator
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.run.spec_operator import refuse_served_seeds
@@ -109,7 +110,7 @@ def test_a_notice_names_environment_experiment_and_event(monkeypatch: pytest.Mon
     """The subject names the three, so a mail filter can sort notices."""
     sns = FakeSns()
     monkeypatch.setattr(notices, "RoleSession", lambda *_: sns)
-    assert tell(plan_with_topic(), "interrupted", "seed-0: i-1 was lost")
+    assert send_notice(plan_with_topic(), "interrupted", "seed-0: i-1 was lost")
     assert sns.sent[0]["Subject"] == "Nightshift dev: cartpole_ppo interrupted"
     assert "i-1 was lost" in sns.sent[0]["Message"]
     assert sns.sent[0]["MessageAttributes"]["event"]["StringValue"] == "interrupted"
@@ -118,8 +119,8 @@ def test_a_notice_names_environment_experiment_and_event(monkeypatch: pytest.Mon
 def test_a_notice_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing topic, a failing SNS or a missing plan fails no task."""
     monkeypatch.setattr(notices, "RoleSession", lambda *_: FakeSns(broken=True))
-    assert not tell(plan_with_topic(), "failed", "because")
-    assert not tell(plan_with_topic(None), "failed", "because")
+    assert not send_notice(plan_with_topic(), "failed", "because")
+    assert not send_notice(plan_with_topic(None), "failed", "because")
     SnsRunNotifier(event="failed").notify({"ti": FakeTi({})})  # type: ignore[typeddict-item]
 
 
@@ -158,7 +159,7 @@ def test_each_notifier_gets_what_sns_gets(
             )
         ),
     )
-    tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    send_notice(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert FakeNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
     assert "os.path.join is no Airflow notifier" in caplog.text
     assert "No module named 'no'" in caplog.text
@@ -170,7 +171,7 @@ def test_a_variable_that_is_no_list_is_reported_and_fails_nothing(
 ) -> None:
     """A number is valid JSON but no list; the training continues."""
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
-    assert not tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    assert not send_notice(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert "it must be a JSON list of objects" in caplog.text
 
 
@@ -186,7 +187,7 @@ def test_a_notifiers_arguments_are_not_logged(
         {"arguments": {"a": "secret"}},
     ]
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
-    tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    send_notice(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert "the notifier no.such.Notifier" in caplog.text
     assert "secret" not in caplog.text
 
@@ -229,7 +230,7 @@ def test_without_a_price_list_the_table_is_used() -> None:
     """The log names the table."""
 
     def broken() -> Any:
-        raise ConnectionError("no route")
+        raise EndpointConnectionError(endpoint_url="https://api.pricing.us-east-1.amazonaws.com")
 
     assert (
         MarketPrices(World().ec2, logging.getLogger("t"), broken).on_demand(["c6i.large"]) is None
@@ -300,7 +301,7 @@ def test_a_run_that_did_all_that_was_required_is_green() -> None:
     [
         ({"judge": None}, "the verdict is missing (see the task judge)"),
         ({"promote": None}, "was not promoted"),
-        ({"terminate": None}, "nobody proved that no machine is left"),
+        ({"terminate": None}, "it is not proved that no machine is left"),
         ({"terminate": {"instances_left": ["i-1"]}}, "instances left: i-1"),
         (
             {"ends": [END, {**END, "trial": "seed-1", "state": "failed", "reason": "boom"}]},
@@ -321,7 +322,7 @@ def test_a_run_that_lacks_something_is_red_and_says_what(
 @pytest.mark.parametrize(
     ("proof", "problem"),
     [
-        (None, "nobody proved that no machine is left"),
+        (None, "it is not proved that no machine is left"),
         ({"instances_left": ["i-1"]}, "instances left: i-1"),
     ],
 )

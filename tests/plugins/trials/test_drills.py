@@ -91,5 +91,7 @@ def test_a_drill_in_which_nothing_was_lost_is_red(stage: Stage) -> None:
     stage.launch()
     stage.world.finish()
     stage.world.look()
-    with pytest.raises(AirflowFailException, match="no machine was lost, so nothing was measured"):
+    with pytest.raises(
+        AirflowFailException, match="no machine was lost, so there is no recovery to measure"
+    ):
         measure(stage, 300.0)

@@ -12,8 +12,8 @@ from rl_airflow.trials import trigger as triggers
 from rl_airflow.trials import watch as watching
 from rl_airflow.trials.learning_curves import find_shards
 from rl_airflow.trials.progress_reports import end_of_trial
+from rl_airflow.trials.shared_watch import SharedReading, SharedWatch, TrialWatch
 from rl_airflow.trials.trigger import Ec2TrialTrigger
-from rl_airflow.trials.watch import SharedReading, SharedWatch, TrialWatch
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
 from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.machines.attempts import AttemptEnd

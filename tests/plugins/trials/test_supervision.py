@@ -290,8 +290,8 @@ def test_two_workers_at_once_launch_one_machine(world: World) -> None:
     one._launch(evidence)
     other._launch(evidence)
     stored = one.attempts.read()
-    one.asker.ask(stored[0], just_written=True)
-    other.asker.ask(stored[0])
+    one.requester.ask(stored[0], just_written=True)
+    other.requester.ask(stored[0])
     assert len(world.ec2.machines) == 1
     assert len(world.supervisor().ledger.read().entries) == 1
 

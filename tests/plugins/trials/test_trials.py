@@ -18,17 +18,17 @@ from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.trial_ends import END_KEY
 from rl_airflow.trials import operators
 from rl_airflow.trials import trigger as triggers
-from rl_airflow.trials.log_relay import Told
-from rl_airflow.trials.machine_requests import Asker
-from rl_airflow.trials.memories import MachineMemory, recall
+from rl_airflow.trials.log_relay import LogPosition
+from rl_airflow.trials.machine_requests import MachineRequester
 from rl_airflow.trials.operators import (
     Ec2AwaitTrialOperator,
     Ec2LaunchTrialOperator,
     Ec2TerminateRunOperator,
     TrialOperator,
 )
+from rl_airflow.trials.shared_watch import TrialWatch
+from rl_airflow.trials.task_state import MachineMemory, recall
 from rl_airflow.trials.trigger import Ec2TrialTrigger
-from rl_airflow.trials.watch import TrialWatch
 from rl_lifecycle.machines.attempts import AttemptEnd
 from rl_lifecycle.storage.layout import log_prefix, trainer_log_key
 from rl_lifecycle.trials.evidence import StepProgress
@@ -75,7 +75,7 @@ class Stage:
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
         monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
         monkeypatch.setattr(triggers, "until_next", lambda pause, now: 0.0)
-        monkeypatch.setattr(operators, "tell", lambda *_: self.notices.append(_[1:]))
+        monkeypatch.setattr(operators, "send_notice", lambda *_: self.notices.append(_[1:]))
         self.notices: list[Any] = []
 
     def client(self, service: str) -> Any:
@@ -251,7 +251,7 @@ def test_a_retry_continues_stall_clock_and_log(
     assert (again.told, again.serialize()[1]["told"]) == (event["told"], event["told"])
     assert recall(stage.context).progress == StepProgress.model_validate(event["progress"])
     stage.context["task_state_store"].clear()
-    assert stage.defer().told == Told().model_dump()
+    assert stage.defer().told == LogPosition().model_dump()
 
 
 def test_a_machine_that_only_the_task_knows_is_adopted(
@@ -259,7 +259,7 @@ def test_a_machine_that_only_the_task_knows_is_adopted(
 ) -> None:
     """The worker died before it wrote the attempt, and EC2 does not show the tags."""
     monkeypatch.setattr(
-        Asker,
+        MachineRequester,
         "_record_answer",
         lambda *_: (_ for _ in ()).throw(ConnectionError("the worker died")),
     )
@@ -301,7 +301,7 @@ def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(
     assert stage.launch()["state"] == TrialState.PENDING
     trigger = stage.defer()
     monkeypatch.setattr(triggers, "TURN_S", 0.0)
-    monkeypatch.setattr("rl_airflow.trials.watch.SHARED_S", 0.0)
+    monkeypatch.setattr("rl_airflow.trials.shared_watch.SHARED_S", 0.0)
 
     async def wait() -> Any:
         waiting = asyncio.ensure_future(anext(trigger.run()))
@@ -439,7 +439,8 @@ def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
     with pytest.raises(SystemExit):
         task.execute(stage.context)
     assert (
-        "its machine could not be ended (the answer was lost); the teardown ends it" in caplog.text
+        "its machine was not terminated (the answer was lost); the task terminate ends it"
+        in caplog.text
     )
     assert [one.attempt.outcome.end for one in world.supervisor().attempts.read()] == [None]
     world.ec2.lose_answers = False
@@ -455,7 +456,7 @@ def test_a_worker_stopped_before_it_began_has_nothing_to_end(
         Ec2LaunchTrialOperator(
             task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
         ).on_kill()
-    assert "could not be ended" not in caplog.text
+    assert "was not terminated" not in caplog.text
     assert stage.world.ec2.machines == {}
 
 

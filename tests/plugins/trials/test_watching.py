@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rl_airflow.machines.instances import Machines
-from rl_airflow.trials.watch import (
+from rl_airflow.trials.shared_watch import (
     CALM_READS,
     SharedWatch,
     Sighting,
@@ -310,7 +310,7 @@ def test_findings_of_many_triggers_are_reported_together() -> None:
 
     async def tell(shared: SharedWatch, name: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        await shared.moment_to_tell()
+        await shared.moment_to_log()
         happened.append(name)
 
     async def ask() -> None:

@@ -1,11 +1,10 @@
-"""Looking without acting: what triggers see of their trials, with calls that grow by the thousand
-and not by the trial.
+"""Looks at many trials with few calls, for the triggers that wait for them.
 
 All triggers of one triggerer that watch the same environment share one :class:`SharedWatch`. They
-wake up at the same moments (:func:`until_next`), and whoever asks first looks for all: one
-DescribeInstances a thousand machines that run, one LIST of heartbeats when it is not known which
-are new, and a GET for the few that are due *and* new, in turns. A long training is read seldom, a
-young one often.
+wake up at the same times (:func:`until_next`), and the first one looks for all of them. A look is
+one DescribeInstances for each thousand running machines, one LIST of heartbeats if it is not known
+which are new, and a GET for each of a few heartbeats that are due and new. The other heartbeats are
+read at the next looks. A young training is read often, a long one rarely.
 """
 
 import asyncio
@@ -31,30 +30,31 @@ T = TypeVar("T")
 
 #: With more runs than this, one LIST of all heartbeats is cheaper than one for each run.
 MOST_PREFIXES = 10
-#: Who asks within this time of the first looks together with it.
+#: Triggers that ask within this time of the first one share its look, seconds.
 GATHER_S = 0.05
-#: Who has lines to log within this time of the first logs them together with it.
-TELL_S = 0.25
-#: So many heartbeats of machines that simply run are read in one look, or one in so many of the
-#: trials if that is more; the rest is read at the next looks. Each is a request of two milliseconds
-#: of CPU, and a young machine speaks every second.
+#: Triggers that have lines to log within this time of the first one log together, seconds.
+LOG_TOGETHER_S = 0.25
+#: One look reads at most CALM_READS heartbeats of running machines, or one for every CALM_SHARE
+#: trials if that is more. The next looks read the rest. Each is a request of two milliseconds of
+#: CPU, and a young machine writes a heartbeat every second.
 CALM_READS, CALM_SHARE = 3, 40
-#: While there are heartbeats to read of which a LIST has said that they are new, it is asked for
-#: the others so seldom, seconds.
+#: The shortest time between two LISTs while some heartbeats that are known to be new are unread,
+#: seconds.
 LISTED_S = 15.0
-#: What all trials of a run read alike (its ledger, its curves) is read at most so often, however
-#: many ask.
+#: The shortest time between two reads of an object that all trials of a run read (ledger, curves),
+#: seconds.
 SHARED_S = 5.0
-#: And a reading rests so many times as long as it took: the LIST of a large run's curves takes a
-#: second of CPU.
+#: After a read, the next one waits at least this many times as long as the read took: the LIST of a
+#: large run's curves takes a second of CPU.
 REST_FACTOR = 20
-#: What nobody has asked for that long is forgotten.
+#: Values that no trigger has asked for in this time are dropped, seconds.
 FORGOTTEN_S = 3600.0
 
 
 class Wanted(NamedTuple):
-    """What one trigger wants to know.
-    :param refresh_s: how old a heartbeat may be while the machine lives.
+    """The machine that one trigger asks about.
+
+    :param refresh_s: the greatest age of a heartbeat while the machine lives, seconds.
     """
 
     instance_id: str | None
@@ -62,14 +62,14 @@ class Wanted(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """What was seen of a trial."""
+    """The machine and the heartbeat of a trial, as one look saw them."""
 
     machine: Machine | None
     heartbeat: Heartbeat | None
 
 
 class KnownBeat(NamedTuple):
-    """A heartbeat, as it was when it was read."""
+    """A heartbeat, with the ETag and the time of the read."""
 
     etag: str
     read_at: float
@@ -77,10 +77,10 @@ class KnownBeat(NamedTuple):
 
 
 class Shared(Generic[T]):
-    """What many wait for, and is done once; each of them may give up alone.
+    """A coroutine that runs once and that many tasks wait for. Each task can stop waiting alone.
 
-    As `asyncio.shield` does it for one: that makes two closures for each who waits, which for a
-    thousand of them keep Python's garbage collector busy.
+    `asyncio.shield` does the same for one task. It makes two closures for each wait, and with a
+    thousand waits these keep Python's garbage collector busy.
     """
 
     def __init__(self, doing: Coroutine[Any, Any, T]) -> None:
@@ -91,18 +91,19 @@ class Shared(Generic[T]):
     def _end(self, task: "asyncio.Task[T]") -> None:
         self._over.set()
         if not task.cancelled():
-            task.exception()  # else asyncio complains of it where everybody has given up
+            task.exception()  # else asyncio logs the exception if no task waits any more
 
     async def wait(self) -> T:
-        """Wait until it is done. :return: its answer. :raises: what it raised."""
+        """Wait until the coroutine has ended. :return: its result. :raises: its exception."""
         await self._over.wait()
         return self.task.result()
 
 
 @dataclass
 class SharedReading:
-    """What is being read for many, or was. Times are seconds that only grow; `answered_at`: None
-    while it is being read.
+    """A read that many triggers share, running or done.
+
+    Times are monotonic seconds. `answered_at` is None while the read is running.
     """
 
     began_at: float
@@ -111,15 +112,15 @@ class SharedReading:
     failed: bool = False
 
     def note_answer(self, task: "asyncio.Task[Any]") -> None:
-        """Keep when the answer came, and whether it is one."""
+        """Store when the read ended, and whether it failed."""
         self.answered_at, self.failed = (
             time.monotonic(),
             task.cancelled() or task.exception() is not None,
         )
 
     def is_stale(self, now: float, every_s: float) -> bool:
-        """Whether it must be read again: never while it is being read; what failed is not kept for
-        long, what took long is.
+        """Whether to read again: not while it is running, soon after a failure, later after a slow
+        read.
         """
         if self.answered_at is None:
             return False
@@ -130,9 +131,9 @@ class SharedReading:
 
 
 class TrialWatch:
-    """Looks at many trials of one environment at once, and remembers what it has read.
+    """Looks at many trials of one environment at once, and caches their heartbeats.
 
-    :param clock: seconds that only grow.
+    :param clock: monotonic seconds.
     """
 
     def __init__(
@@ -156,8 +157,8 @@ class TrialWatch:
             trial: machines.get(wanted.instance_id) if wanted.instance_id else None
             for trial, wanted in trials.items()
         }
-        # A machine that is no longer simply running has said why: that is read at once. The others
-        # take turns.
+        # A machine that is no longer alive wrote the reason into its heartbeat: read that at once.
+        # The others take turns.
         urgent = {
             trial
             for trial, machine in seen.items()
@@ -180,14 +181,14 @@ class TrialWatch:
         return {trial: Sighting(machine, self._known(trial)) for trial, machine in seen.items()}
 
     def _must_list(self, due: Sequence[TrialId]) -> bool:
-        """Whether only a LIST can say what there is to read: not while it is known of all, or of
-        some and since a moment ago.
+        """Whether a LIST is needed to find new heartbeats: not if all due trials are known to have
+        one, nor if some are and the last LIST is recent.
         """
         unknown = sum(trial not in self._changed for trial in due)
         return unknown > 0 and (unknown == len(due) or self.clock() - self._listed_at >= LISTED_S)
 
     def _list(self, due: Sequence[TrialId]) -> None:
-        """Note whose heartbeats are new."""
+        """Find the trials with new heartbeats."""
         self._listed_at = self.clock()
         etags = {
             item.key: item.etag for prefix in prefixes_of(due) for item in self.store.list(prefix)
@@ -196,7 +197,7 @@ class TrialWatch:
         self._changed.update(trial for trial in due if self._is_new(trial, etags))
 
     def _forget(self, asked: Iterable[str]) -> None:
-        """Forget the heartbeats that nobody has asked for in an hour: a triggerer lives for
+        """Drop heartbeats that no trigger asked for in an hour, because a triggerer runs for
         months.
         """
         now = self.clock()
@@ -238,9 +239,7 @@ class TrialWatch:
             self._beats[key] = KnownBeat(
                 found.etag, self.clock(), Heartbeat.from_json(found.data, key)
             )
-        except (
-            InvalidRecordError
-        ) as error:  # one trial's, and no reason to see nothing of the others
+        except InvalidRecordError as error:  # the other trials are still read
             if key not in self._unreadable:
                 log.warning("%s; going by what was known before", error)
             self._unreadable[key] = found.etag
@@ -251,19 +250,19 @@ class TrialWatch:
 
 
 class SharedWatch:
-    """One watch for all triggers of an event loop that look at the same environment."""
+    """The watch of one environment, shared by all triggers of an event loop."""
 
     def __init__(self, make: Callable[[], TrialWatch]) -> None:
         self._make = make
         self._watch: TrialWatch | None = None
         self._asked: dict[TrialId, Wanted] = {}
         self._next: Shared[dict[TrialId, Sighting]] | None = None
-        self._telling: Shared[None] | None = None
+        self._logging: Shared[None] | None = None
         self._lock = asyncio.Lock()
         self._readings: dict[str, SharedReading] = {}
 
     async def look(self, trial: TrialId, wanted: Wanted) -> Sighting:
-        """Look at one trial, together with all who ask at about the same time."""
+        """Look at one trial, together with all triggers that ask at about the same time."""
         self._asked[trial] = wanted
         if self._next is None or self._next.task.done():
             self._next = Shared(self._look_for_all())
@@ -275,27 +274,27 @@ class SharedWatch:
         async with self._lock:  # a slow look is not overtaken by the next
             return await asyncio.to_thread(self._look, asked)
 
-    async def moment_to_tell(self) -> None:
-        """Wait for the moment at which all who have something to log now log it.
+    async def moment_to_log(self) -> None:
+        """Wait until it is time to log, together with all triggers that have lines to log.
 
-        Airflow's triggerer asks its database for all its triggers whenever a line, or a handful at
-        once, comes from the process that runs them.
+        Airflow's triggerer asks its database for all its triggers each time when lines come from
+        the process that runs them.
         """
-        if self._telling is None or self._telling.task.done():
-            self._telling = Shared(asyncio.sleep(TELL_S))
-        await self._telling.wait()
+        if self._logging is None or self._logging.task.done():
+            self._logging = Shared(asyncio.sleep(LOG_TOGETHER_S))
+        await self._logging.wait()
 
     async def read(self, reading: Callable[[ObjectStore], T]) -> T:
-        """Read something else from the same store."""
+        """Read from the same store."""
         return await asyncio.to_thread(lambda: reading(self._made().store))
 
     async def read_once(
         self, name: str, reading: Callable[[ObjectStore], T], every_s: float = SHARED_S
     ) -> T:
-        """Read something from the same store, once for all who ask for it under one name.
+        """Read from the same store, once for all triggers that ask under the same name.
 
-        :param every_s: for how long after the answer it is not read again, seconds; longer if the
-            reading took long.
+        :param every_s: the shortest time until the next read, seconds. It is longer if the read was
+            slow.
         """
         known, now = self._readings.get(name), time.monotonic()
         if known is None or known.is_stale(now, every_s):
@@ -308,7 +307,7 @@ class SharedWatch:
         return answer
 
     async def read_ledger(self, key: str) -> Ledger | None:
-        """Read a run's ledger; None if nothing was spent yet."""
+        """Read a run's ledger; None if the run has spent nothing yet."""
         return await self.read_once(key, lambda store: read_ledger(store, key), SHARED_S)
 
     def _made(self) -> TrialWatch:
@@ -321,36 +320,38 @@ class SharedWatch:
 
 
 def read_ledger(store: ObjectStore, key: str) -> Ledger | None:
-    """Read a ledger, if it is there."""
+    """Read a ledger; None if it does not exist."""
     found = store.find(key)
     return Ledger.from_json(found.data, key) if found else None
 
 
-Place = tuple[str | None, ...]
-_SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Place, SharedWatch]]" = (
+WatchKey = tuple[str | None, ...]
+_SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[WatchKey, SharedWatch]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
-def shared_watch(place: Place, make: Callable[[], TrialWatch]) -> SharedWatch:
-    """Find the running event loop's watch of a place, or make it.
+def shared_watch(key: WatchKey, make: Callable[[], TrialWatch]) -> SharedWatch:
+    """Return the running event loop's watch for a key, and make it at the first call.
 
-    :param place: what tells places apart: environment, bucket, region, connection.
+    :param key: what tells watches apart: environment, bucket, region, connection.
     """
     watches = _SHARED.setdefault(asyncio.get_running_loop(), {})
-    if place not in watches:
-        watches[place] = SharedWatch(make)
-    return watches[place]
+    if key not in watches:
+        watches[key] = SharedWatch(make)
+    return watches[key]
 
 
 def prefixes_of(trials: Iterable[TrialId]) -> list[str]:
-    """What to list to see the heartbeats of trials: each run's, or all when there are many runs."""
+    """Return the prefixes of heartbeats to list: one per run, or one for all if there are many."""
     prefixes = sorted({heartbeat_prefix(trial.experiment, trial.run) for trial in trials})
     return prefixes if len(prefixes) <= MOST_PREFIXES else [HEARTBEATS]
 
 
 def until_next(pause_s: float, now: float) -> float:
-    """How long to sleep so that all who pause alike wake up together, at least half a pause.
+    """Return the seconds to sleep, so that all triggers with the same pause wake up together.
+
+    The result is at least half a pause.
 
     >>> until_next(10.0, 103.0), until_next(10.0, 109.0)
     (7.0, 11.0)

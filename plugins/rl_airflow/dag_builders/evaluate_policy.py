@@ -1,0 +1,27 @@
+"""The DAG that evaluates a stored policy on fresh seeds."""
+
+from airflow.sdk import DAG
+
+from rl_airflow.dag_builders.forms import evaluating_params
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.evaluation.policy_evaluation_operator import LambdaEvaluatePolicyOperator
+
+
+def build_evaluation_dag(*, doc_md: str | None = None) -> DAG:
+    """Build `evaluate_policy`.
+
+    :param doc_md: the documentation that the UI shows.
+    """
+    with DAG(
+        "evaluate_policy",
+        description="Evaluate a stored policy on fresh seeds",
+        schedule=None,
+        catchup=False,
+        max_active_runs=4,
+        params=evaluating_params(),
+        default_args=DEFAULT_ARGS,
+        tags=["nightshift", "policies"],
+        doc_md=doc_md,
+    ) as dag:
+        LambdaEvaluatePolicyOperator(task_id="evaluate")
+    return dag

@@ -1,0 +1,27 @@
+"""The DAG that ends machines past their deadline."""
+
+from airflow.sdk import DAG
+
+from rl_airflow.dag_builders.forms import reaping_params
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
+
+
+def build_reap_dag(*, doc_md: str | None = None) -> DAG:
+    """Build `reap_orphaned_instances`.
+
+    :param doc_md: the documentation that the UI shows.
+    """
+    with DAG(
+        "reap_orphaned_instances",
+        description="End machines past their deadline",
+        schedule="*/15 * * * *",
+        catchup=False,
+        max_active_runs=1,
+        params=reaping_params(),
+        default_args=DEFAULT_ARGS,
+        tags=["nightshift", "care"],
+        doc_md=doc_md,
+    ) as dag:
+        Ec2ReapInstancesOperator(task_id="reap_instances")
+    return dag

@@ -1,0 +1,29 @@
+"""The DAG that puts an earlier version back into service."""
+
+from airflow.sdk import DAG
+
+from rl_airflow.dag_builders.forms import rollback_params
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.registry.champion_operators import S3RollBackChampionOperator
+from rl_airflow.registry.version_choice_operator import AskForVersionOperator
+
+
+def build_rollback_dag(*, doc_md: str | None = None) -> DAG:
+    """Build `rollback_policy`.
+
+    :param doc_md: the documentation that the UI shows.
+    """
+    with DAG(
+        "rollback_policy",
+        description="Put an earlier version back into service",
+        schedule=None,
+        catchup=False,
+        max_active_runs=16,
+        params=rollback_params(),
+        default_args=DEFAULT_ARGS,
+        tags=["nightshift", "policies"],
+        doc_md=doc_md,
+    ) as dag:
+        choose = AskForVersionOperator(task_id="choose")
+        S3RollBackChampionOperator(task_id="roll_back", choice=choose.output)
+    return dag
