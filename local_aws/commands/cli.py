@@ -20,7 +20,7 @@ from local_aws.commands.control import ask
 from local_aws.ec2.catalog import read_types
 from local_aws.errors import LocalAwsError, NotRunningError
 from local_aws.pace import PACES
-from local_aws.server.state_folder import ROOT, Running, StateFolder
+from local_aws.state_folder import ROOT, Running, StateFolder
 
 Answer = dict[str, Any]
 

@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 from local_aws.errors import LocalAwsError, NotRunningError
-from local_aws.server.state_folder import Running
+from local_aws.state_folder import Running
 
 TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 

@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from local_aws.commands.control import ask
-from local_aws.server.state_folder import Running
+from local_aws.state_folder import Running
 
 WORKER_ROLE = "airflow-worker"
 SHORT_NAMES = ("launcher", "promoter", "trainer", "evaluator", "reaper", "deployer")

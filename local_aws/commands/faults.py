@@ -12,7 +12,7 @@ from local_aws.commands import server_process
 from local_aws.commands.control import ask
 from local_aws.errors import FaultScriptError
 from local_aws.faults import catalog
-from local_aws.server.state_folder import Running, StateFolder
+from local_aws.state_folder import Running, StateFolder
 
 Answer = dict[str, Any]
 

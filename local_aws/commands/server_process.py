@@ -18,7 +18,7 @@ from local_aws.errors import (
     StartFailedError,
 )
 from local_aws.machines.processes import MARK, is_zombie, kill_marked, send
-from local_aws.server.state_folder import ROOT, Running, StateFolder
+from local_aws.state_folder import ROOT, Running, StateFolder
 
 READY_WITHIN_S = 30.0
 """Twenty times the duration of a start on an idle laptop, so that a busy machine succeeds, too."""

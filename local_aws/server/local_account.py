@@ -44,7 +44,7 @@ from local_aws.s3.front import S3Front
 from local_aws.server import account
 from local_aws.server.front import Committing, Front
 from local_aws.server.persistence import Saver, fail_interrupted_stacks
-from local_aws.server.state_folder import Running, StateFolder
+from local_aws.state_folder import Running, StateFolder
 
 log = logging.getLogger("local_aws")
 COMMIT_EVERY_S = 1.0

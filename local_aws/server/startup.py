@@ -21,7 +21,7 @@ from pathlib import Path
 
 from local_aws.ec2 import catalog
 from local_aws.server import overwrites
-from local_aws.server.state_folder import Running, StateFolder
+from local_aws.state_folder import Running, StateFolder
 
 ACCOUNT_ID = "123456789012"
 log = logging.getLogger("local_aws")

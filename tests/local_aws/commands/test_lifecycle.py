@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 from local_aws.machines.processes import find_marked
-from local_aws.server.state_folder import StateFolder
+from local_aws.state_folder import StateFolder
 from tests.local_aws.conftest import run_cli, start, trust, until
 
 

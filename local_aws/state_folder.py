@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from local_aws.errors import StateFolderError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parent.parent
 """The root of the repository."""
 STATE_VERSION = 1
 """The version of the folder's form. It changes when older folders can no longer be read."""
