@@ -10,9 +10,9 @@ from typing import Any
 
 from local_aws.ec2 import fleet
 from local_aws.ec2.catalog import CATALOG, QUOTAS, quota_of
-from local_aws.ec2.launch_spec import LaunchSpec, Resolver
+from local_aws.ec2.launch_spec import LaunchSpec, Resolver, as_tags
 from local_aws.ec2.life import Life
-from local_aws.ec2.permissions import Permissions, as_tags, tag_keys
+from local_aws.ec2.permissions import Permissions, tag_keys
 from local_aws.ec2.store import Instance, Store, new_id
 from local_aws.emulator import wire
 from local_aws.emulator.wire import DRY_RUN, Ec2ApiError

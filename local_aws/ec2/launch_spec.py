@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from local_aws.ec2.catalog import CATALOG, is_offered
-from local_aws.ec2.permissions import as_tags
 from local_aws.emulator.wire import Ec2ApiError
 
 if TYPE_CHECKING:
@@ -308,6 +307,12 @@ def _template_fault(which: Mapping[str, Any], error: ClientError) -> Ec2ApiError
         )
         return Ec2ApiError("InvalidLaunchTemplateName.NotFoundException", text)
     return fault
+
+
+def as_tags(specifications: Any, kind: str) -> dict[str, str]:
+    """Return the tags that a request gives to one kind of resource."""
+    chosen = [s for s in specifications or [] if s.get("ResourceType") == kind]
+    return {tag["Key"]: tag.get("Value", "") for s in chosen for tag in s.get("Tags", [])}
 
 
 def as_fault(error: ClientError) -> Ec2ApiError:

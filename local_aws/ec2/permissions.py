@@ -21,12 +21,6 @@ CALLER: contextvars.ContextVar[Headers] = contextvars.ContextVar("caller")
 Keys = dict[str, Any]
 
 
-def as_tags(specifications: Any, kind: str) -> dict[str, str]:
-    """Return the tags that a request gives to one kind of resource."""
-    chosen = [s for s in specifications or [] if s.get("ResourceType") == kind]
-    return {tag["Key"]: tag.get("Value", "") for s in chosen for tag in s.get("Tags", [])}
-
-
 def tag_keys(tags: Mapping[str, str]) -> Keys:
     """Return the condition keys of the tags in a request."""
     return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | (

@@ -11,7 +11,6 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_evaluator.errors import EnvironmentFailedError
-from rl_evaluator.playing.environments import Env
 from rl_lifecycle.experiment.experiment import Perturbation
 
 #: Separates these random numbers of a seed from the environment's and from the policy's.
@@ -21,7 +20,7 @@ _STREAM = 0x706572
 class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment with a perturbation. Its spaces and rewards do not change."""
 
-    def __init__(self, env: Env, perturbation: Perturbation) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], perturbation: Perturbation) -> None:
         super().__init__(env)
         self.perturbation = perturbation
         self.generator = np.random.default_rng(_STREAM)
@@ -76,7 +75,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         ).astype(values.dtype)
 
 
-def perturb(env: Env, perturbation: Perturbation) -> Env:
+def perturb(env: gymnasium.Env[Any, Any], perturbation: Perturbation) -> gymnasium.Env[Any, Any]:
     """Wrap an environment in a perturbation. An empty perturbation changes nothing.
 
     :raises EnvironmentFailedError: if the perturbation has action noise, but the environment's
