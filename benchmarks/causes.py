@@ -183,7 +183,7 @@ def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
 
 def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
     """Supervise until the first machine's end is written down."""
-    from rl_airflow.run.run_plan import RunPlan
+    from rl_airflow.run.run_resources import RunPlan
     from rl_airflow.trials.operators import Ec2AwaitTrialOperator
     from rl_airflow.trials.progress_reports import read_log_tail
     from rl_lifecycle.trials.evidence import Patience, track_progress

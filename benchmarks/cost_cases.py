@@ -24,7 +24,7 @@ from rl_trainer.checkpointing.model_state import ModelState, capture, final_para
 from rl_trainer.checkpointing.numeric_class import numeric_class
 from rl_trainer.checkpointing.replay_memory import ReplayMemory, grow
 from rl_trainer.checkpointing.stores import open_store
-from rl_trainer.settings.hyperparameters import LinearDecay, read_settings
+from rl_trainer.settings.model_settings import LinearDecay, read_settings
 from rl_trainer.training.preparation import make_trainer
 
 ROWS = 1_000_000

@@ -69,7 +69,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def _measure_round(kind: str, number: int) -> dict[str, Any]:
-    from rl_airflow.run.run_plan import RunPlan
+    from rl_airflow.run.run_resources import RunPlan
     from rl_airflow.run.spec_operator import PLAN_KEY, S3FreezeSpecOperator
     from rl_airflow.trials.operators import (
         Ec2AwaitTrialOperator,

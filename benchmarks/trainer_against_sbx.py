@@ -33,8 +33,8 @@ from laptop.figures.tables import newest_table
 from laptop.places import ROOT
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.reporting.curves import Curves
-from rl_trainer.settings.hyperparameters import read_settings
 from rl_trainer.settings.literals import parse_expression
+from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer

@@ -28,7 +28,7 @@ from laptop.figures.tables import newest_table
 from rl_lifecycle.experiment.hyperparameters import rollout_timesteps, segment_timesteps
 from rl_trainer.checkpointing.model_state import ModelState
 from rl_trainer.environments.factory import EnvironmentFactory
-from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer

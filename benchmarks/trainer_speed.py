@@ -30,7 +30,7 @@ from rl_trainer.checkpointing.model_state import capture, final_parameters
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.onnx_export.export import export_policy
 from rl_trainer.reporting.curves import Curves
-from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer

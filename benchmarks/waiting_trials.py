@@ -150,7 +150,7 @@ def waiting_trials(counts: tuple[int, ...]) -> Iterator[list[Waiting]]:
 
 def _freeze() -> Any:
     """Freeze a spec, as a night does; the runs of many trials share it."""
-    from rl_airflow.run.run_plan import RunPlan
+    from rl_airflow.run.run_resources import RunPlan
     from rl_airflow.run.spec_operator import PLAN_KEY, S3FreezeSpecOperator
     from rl_lifecycle.experiment.experiment import read_experiment
 
@@ -240,8 +240,8 @@ def _write_curves(plan: Any) -> None:
 
 def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> Any:
     """What a task knows when it defers: a machine that has trained for a while."""
-    from rl_lifecycle.experiment.experiment import Compute
-    from rl_lifecycle.machines.attempts import Attempt, AttemptOutcome, client_token
+    from rl_lifecycle.experiment.compute import Compute
+    from rl_lifecycle.machines.machine_attempts import Attempt, AttemptOutcome, client_token
     from rl_lifecycle.trials.evidence import Evidence
 
     now = datetime.now(UTC)

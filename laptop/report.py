@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 
-from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.reports.run_summary import latest_spec, render_summary, summarise_run
 from rl_lifecycle.storage.layout import attempt_prefix
 from rl_lifecycle.storage.object_store import get

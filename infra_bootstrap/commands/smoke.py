@@ -26,7 +26,7 @@ from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Spec, freeze_spec
-from rl_lifecycle.machines.launches import build_fleet_request, plan_pools, trial_tags
+from rl_lifecycle.machines.launch_requests import build_fleet_request, plan_pools, trial_tags
 from rl_lifecycle.machines.prices import FALL_BACK
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import heartbeat_key, shard_key, spec_key

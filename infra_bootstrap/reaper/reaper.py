@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import FilterTypeDef, InstanceTypeDef
 
-#: The same prefix as in `rl_lifecycle.machines.launches`, which the zip does not contain.
+#: The same prefix as in `rl_lifecycle.machines.launch_requests`, which the zip does not contain.
 TAG_PREFIX = "nightshift:"
 ENVIRONMENT_TAG = f"{TAG_PREFIX}environment"
 DEADLINE_TAG = f"{TAG_PREFIX}deadline"

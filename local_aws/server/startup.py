@@ -1,9 +1,9 @@
 """Starts the server and runs it until SIGTERM.
 
 :mod:`local_aws.commands.server_process` starts it with `python -m local_aws.server`; do not start
-    it by hand. The server binds a loopback port, loads the emulator with the replaced parts,
-    restores the last state, creates the account's first roles and announces itself. SIGTERM ends
-    the server and every process that it started. After SIGKILL, its reaper ends those processes.
+it by hand. The server binds a loopback port, loads the emulator with the replaced parts, restores
+the last state, creates the account's first roles and announces itself. SIGTERM ends the server and
+every process that it started. After SIGKILL, its reaper ends those processes.
 """
 
 from __future__ import annotations

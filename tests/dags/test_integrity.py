@@ -176,7 +176,7 @@ from airflow.dag_processing.dagbag import DagBag
 began = time.process_time()
 bag = DagBag(dag_folder=sys.argv[1] if len(sys.argv) > 1 else {folder!r})
 seconds = time.process_time() - began
-suspects = ("boto3", "botocore", "torch", "numpy", "gymnasium", "infra_bootstrap")
+suspects = ("boto3", "botocore", "torch", "numpy", "gymnasium", "infra_bootstrap.clients")
 print(json.dumps({{
     "seconds": seconds,
     "heavy": [name for name in suspects if name in sys.modules],

@@ -15,7 +15,7 @@ from typing import Any
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.machines.market_prices import MarketPrices
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import PreconditionFailedError

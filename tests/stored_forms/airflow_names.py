@@ -5,7 +5,7 @@ from typing import Any, get_args
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 import nightshift_plugin
-from rl_airflow.dag_builders import forms
+from rl_airflow.dag_builders import params
 from rl_airflow.infrastructure import sessions
 from rl_airflow.machines import pools
 from rl_airflow.registry import champion_asset
@@ -42,7 +42,7 @@ def names_pin() -> dict[str, Any]:
         "asset": [asset.name, asset.uri],
         "asset alias": champion_asset.CHAMPIONS.name,
         "pool": [pools.VCPU_POOL, pools.AWAIT_PRIORITY, pools.LAUNCH_PRIORITY],
-        "variables": sorted([forms.ENVIRONMENT_VARIABLE, notices.NOTIFIERS_VARIABLE]),
+        "variables": sorted([params.ENVIRONMENT_VARIABLE, notices.NOTIFIERS_VARIABLE]),
         "connections": _connections(),
     }
 

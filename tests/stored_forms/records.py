@@ -21,19 +21,27 @@ from infra_bootstrap.preflight import results
 from infra_bootstrap.stacks import changes
 from rl_airflow.evaluation import evaluator as asked
 from rl_airflow.evaluation import operators
-from rl_airflow.run import run_plan, trial_ends
+from rl_airflow.run import run_resources, trial_ends
 from rl_airflow.trials import log_relay, task_state
 from rl_lifecycle.evaluation import (
+    decision_reports,
     early_stops,
     gate,
     pair_statistics,
     policies,
-    reports,
     requests,
     selection,
 )
-from rl_lifecycle.experiment import experiment, seeds, spec, wrappers
-from rl_lifecycle.machines import attempts, ledger
+from rl_lifecycle.experiment import (
+    compute,
+    evaluation_settings,
+    experiment,
+    seeds,
+    spec,
+    trial_plans,
+    wrappers,
+)
+from rl_lifecycle.machines import ledger, machine_attempts
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry import contents, promotion, replays, versions
 from rl_lifecycle.reports import run_summary
@@ -43,31 +51,31 @@ from tests.stored_forms.record_values import make_record, nested_forms
 RECORDS: dict[str, type[Record]] = {
     # in the bucket
     "artifact": spec.Artifact,
-    "attempt": attempts.Attempt,
-    "attempt_outcome": attempts.AttemptOutcome,
+    "attempt": machine_attempts.Attempt,
+    "attempt_outcome": machine_attempts.AttemptOutcome,
     "champion_pointer": contents.ChampionPointer,
     "checkpoint_file": checkpoints.StoredFile,
     "checkpoint_manifest": checkpoints.CheckpointManifest,
     "experiment": experiment.Experiment,
-    "experiment_compute": experiment.Compute,
-    "experiment_early_stop": experiment.EarlyStop,
-    "experiment_evaluation": experiment.Evaluation,
-    "experiment_gate": experiment.GateSettings,
-    "experiment_perturbation": experiment.Perturbation,
-    "experiment_scenario": experiment.Scenario,
+    "experiment_compute": compute.Compute,
+    "experiment_early_stop": evaluation_settings.EarlyStop,
+    "experiment_evaluation": evaluation_settings.Evaluation,
+    "experiment_gate": evaluation_settings.GateSettings,
+    "experiment_perturbation": evaluation_settings.Perturbation,
+    "experiment_scenario": evaluation_settings.Scenario,
     "head": checkpoints.Head,
     "heartbeat": heartbeats.Heartbeat,
     "history_entry": contents.HistoryEntry,
     "import": versions.ImportRecord,
     "import_bundle": versions.ImportBundle,
-    "launch_refusal": attempts.Refusal,
+    "launch_refusal": machine_attempts.Refusal,
     "ledger": ledger.Ledger,
     "ledger_entry": ledger.LedgerEntry,
     "policy": policies.PolicyRecord,
     "policy_metadata": policies.PolicyMetadata,
     "policy_space": policies.SpaceForm,
     "policy_wrapper": wrappers.WrapperForm,
-    "report": reports.Report,
+    "report": decision_reports.Report,
     "report_gate": gate.Gate,
     "report_pairs": pair_statistics.PairStatistics,
     "report_pairs_of_policy": pair_statistics.PolicyStatistics,
@@ -76,7 +84,7 @@ RECORDS: dict[str, type[Record]] = {
     "spec": spec.Spec,
     "spec_champion": spec.Champion,
     "spec_replay": spec.Replay,
-    "spec_trial": spec.TrialPlan,
+    "spec_trial": trial_plans.TrialPlan,
     "verdict": gate.Verdict,
     "verdict_guard": gate.Guard,
     "verdict_look": gate.Look,
@@ -104,7 +112,7 @@ RECORDS: dict[str, type[Record]] = {
     "task_memory_told": log_relay.LogPosition,
     "xcom_artifact_set": sets.ArtifactSet,
     "xcom_candidate": operators.Candidate,
-    "xcom_plan": run_plan.RunPlan,
+    "xcom_plan": run_resources.RunPlan,
     "xcom_promotion": promotion.Promotion,
     "xcom_recovery": recoveries.Recovery,
     "xcom_replay_answer": replays.ReplayAnswer,

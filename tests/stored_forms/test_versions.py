@@ -17,13 +17,13 @@ import pytest
 from infra_bootstrap.stacks.concerns import TEMPLATES
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
 from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import EvaluatorError
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
 from rl_lifecycle.evaluation.requests import DecideRequest
 from rl_lifecycle.experiment.spec import Artifact, Spec
-from rl_lifecycle.machines.attempts import AttemptEnd
+from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.trials.actions import ActionKind, decide_action

@@ -10,8 +10,8 @@ from typing import Any
 import boto3
 
 from laptop import local_account
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
 from rl_lifecycle.machines.ledger import Ledger
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.storage.layout import TrialId, checkpoint_prefix, head_key, heartbeat_key
 from rl_lifecycle.storage.object_store import get
 from rl_lifecycle.storage.s3_store import S3Store

@@ -9,7 +9,7 @@ from rl_lifecycle.storage.pieces import Reader
 from rl_trainer.checkpointing.digests import digest_arrays
 from rl_trainer.checkpointing.model_state import ModelState
 from rl_trainer.environments.factory import EnvironmentFactory
-from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer, TrainedSegment

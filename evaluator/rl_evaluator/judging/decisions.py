@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import (
     Decision,
     Verdict,
@@ -16,7 +17,6 @@ from rl_lifecycle.evaluation.gate import (
     gate_of,
 )
 from rl_lifecycle.evaluation.pair_statistics import describe_pairs
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.evaluation.requests import (
     DecideRequest,
     RenderReportRequest,
@@ -24,7 +24,7 @@ from rl_lifecycle.evaluation.requests import (
     merge_shards,
     scenario_evaluation,
 )
-from rl_lifecycle.experiment.experiment import Scenario
+from rl_lifecycle.experiment.evaluation_settings import Scenario
 from rl_lifecycle.experiment.spec import Champion, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import report_key, shard_prefix

@@ -13,8 +13,8 @@ from rl_evaluator.judging.decisions import gather
 from rl_evaluator.pages.report_html import Film, render_report
 from rl_evaluator.playing.evaluation import Task
 from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.pair_statistics import WorstPair
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.evaluation.requests import RenderReportRequest, Shard
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import report_key, report_page_key

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 
 from rl_evaluator.errors import EnvironmentFailedError, first_line
-from rl_lifecycle.experiment.experiment import Perturbation
+from rl_lifecycle.experiment.evaluation_settings import Perturbation
 
 Env = gymnasium.Env[Any, Any]
 

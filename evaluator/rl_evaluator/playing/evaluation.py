@@ -16,7 +16,7 @@ from rl_evaluator.playing.policies import Policy
 from rl_evaluator.playing.spaces import check_spaces, describe_space
 from rl_evaluator.playing.wrappers import wrap_environment
 from rl_lifecycle.evaluation.requests import Shard
-from rl_lifecycle.experiment.experiment import UNDISTURBED, Perturbation
+from rl_lifecycle.experiment.evaluation_settings import UNDISTURBED, Perturbation
 
 #: The greatest number of different problems of lost episodes that a shard lists.
 MOST_PROBLEMS = 5

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_evaluator.errors import EnvironmentFailedError
-from rl_lifecycle.experiment.experiment import Perturbation
+from rl_lifecycle.experiment.evaluation_settings import Perturbation
 
 #: Separates these random numbers of a seed from the environment's and from the policy's.
 _STREAM = 0x706572

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from rl_lifecycle.evaluation.requests import Shard
-from rl_lifecycle.experiment.experiment import EarlyStop, Evaluation
+from rl_lifecycle.experiment.evaluation_settings import EarlyStop, Evaluation
 from rl_lifecycle.records.record import Record
 
 #: How many standard errors must lie between a mean and its limit.

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.policies import PolicyMetadata
-from rl_lifecycle.experiment.experiment import Perturbation
+from rl_lifecycle.experiment.evaluation_settings import Perturbation
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import Record

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.requests import Shard
-from rl_lifecycle.experiment.experiment import Evaluation
+from rl_lifecycle.experiment.evaluation_settings import Evaluation
 from rl_lifecycle.records.record import Record
 
 #: The beginning of the names of selection evaluations.

@@ -1,20 +1,17 @@
-"""The experiment file: what a user says about a retraining, checked by schema alone.
+"""The experiment file: what a user wants to train, checked against its schema alone.
 
-:mod:`rl_lifecycle.experiment.files` reads the YAML; here a parsed mapping becomes an
-    :class:`Experiment`, or one line
-that names the key and what is allowed. Only Airflow uses the schedules, so
-`rl_airflow.run.schedules` checks them.
+:mod:`rl_lifecycle.experiment.files` reads the YAML. This module turns the parsed mapping into an
+:class:`Experiment`. If a key is wrong, the error names the key and what is allowed. Only Airflow
+uses the schedules, so `rl_airflow.run.schedules` checks them.
 """
 
 import difflib
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     JsonValue,
     ValidationError,
@@ -24,199 +21,20 @@ from pydantic import (
 
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
-from rl_lifecycle.experiment.due_times import read_needed_by
+from rl_lifecycle.experiment.compute import GRAPHS_REMOVED_IN, Compute
+from rl_lifecycle.experiment.evaluation_settings import (
+    EarlyStop,
+    Evaluation,
+    GateSettings,
+    Scenario,
+)
 from rl_lifecycle.experiment.gate_settings import (
-    ALPHA,
     ALPHA_SHARES,
-    CRASH_MARGIN,
-    FEWEST_PAIRS,
-    MARGIN,
-    MAX_CRASH_RATE,
-    MAX_PAIRS,
-    MOST_PAIRS,
-    Alpha,
-    CrashMargin,
-    CrashRate,
 )
 from rl_lifecycle.records.names import is_slug
 from rl_lifecycle.records.record import Record
 
-#: The release whose trainer no longer records updates as CUDA graphs.
-GRAPHS_REMOVED_IN = "0.2.0"
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
-
-
-def _instance_types(
-    value: "Literal['auto'] | tuple[str, ...]",
-) -> "Literal['auto'] | tuple[str, ...]":
-    if value != "auto" and (
-        not value or not all(re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", name) for name in value)
-    ):
-        raise ValueError("must be `auto` or a list of EC2 instance types such as c7i.large")
-    return value
-
-
-class Compute(Record):
-    """The machines that may be rented, and their cost limits."""
-
-    instance_types: Annotated[
-        Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)
-    ] = "auto"
-    market: Literal["spot", "on-demand"] = "spot"
-    on_demand_after: int = Field(
-        3, ge=0, description="attempts on spot before on-demand; 0: any number of attempts on spot"
-    )
-    needed_by: Annotated[str | None, BeforeValidator(read_needed_by)] = Field(
-        None,
-        description='"HH:MM" in UTC, or a moment: on-demand when spot no longer leaves enough time',
-    )
-    max_parallel: int | None = Field(
-        None,
-        ge=1,
-        le=100,
-        description="machines of a run that work at the same time; null: all trials",
-    )
-    max_hours: float = Field(
-        4, gt=0, le=168, description="hours that the attempts of a trial may take together"
-    )
-    budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
-    on_other_hardware: Literal["wait", "continue"] = Field(
-        "wait",
-        description="continue: resume on another numeric class; the digest is then marked not "
-        "comparable",
-    )
-    gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
-        "sb3",
-        description="only sb3; stored specs may say cuda_graphs, which release "
-        f"{GRAPHS_REMOVED_IN} removed",
-    )
-
-    def without_due_time(self) -> Self:
-        """The same machines, needed by no particular time."""
-        return self.model_copy(update={"needed_by": None})
-
-    def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
-        """The same settings for machines of other types."""
-        return self.model_copy(update={"instance_types": instance_types})
-
-
-def why_removed(compute: Compute) -> str:
-    """Explain which release removed a setting of a stored spec; empty: nothing was removed.
-
-    >>> why_removed(Compute(gpu_updates="cuda_graphs"))
-    'release 0.2.0 removed compute.gpu_updates: cuda_graphs'
-    """
-    if compute.gpu_updates == "sb3":
-        return ""
-    return f"release {GRAPHS_REMOVED_IN} removed compute.gpu_updates: {compute.gpu_updates}"
-
-
-class Perturbation(Record):
-    """The noise that disturbs an episode. It is drawn from a seed of its own."""
-
-    observation_noise: float = Field(
-        0.0, ge=0, description="standard deviation added to observations that are real numbers"
-    )
-    action_noise: float = Field(
-        0.0, ge=0, description="the same for actions, then clipped to their bounds"
-    )
-    sticky_actions: float = Field(
-        0.0, ge=0, lt=1, description="probability that the previous action is repeated"
-    )
-
-
-UNDISTURBED = Perturbation()
-
-
-class Scenario(Record):
-    """A variation of the environment in which a candidate must not crash more often."""
-
-    env_kwargs: dict[str, JsonValue] = {}
-    perturbation: Perturbation = Perturbation()
-    crash_below: float | None = Field(
-        None, description="its own crash threshold; null: the base scenario's"
-    )
-
-
-class Evaluation(Record):
-    """How a policy is evaluated.
-
-    The return range and the crash threshold have no default, because only the author of the
-    experiment can choose them.
-    """
-
-    return_range: tuple[float, float]
-    crash_below: float
-    first_champion_above: float | None = Field(
-        None, description="mean return that the first champion must exceed"
-    )
-    max_pairs: int = Field(
-        MAX_PAIRS,
-        ge=FEWEST_PAIRS,
-        le=MOST_PAIRS,
-        description="the most pairs of episodes that the gate may use",
-    )
-    selection_episodes: int = Field(
-        100,
-        ge=1,
-        le=2000,
-        description="episodes of each policy, from which a run's candidate is chosen",
-    )
-    deterministic: bool = True
-    scenarios: dict[str, Scenario] = {}
-
-    @model_validator(mode="after")
-    def _ranges_fit(self) -> Self:
-        low, high = self.return_range
-        if not low < high:
-            raise ValueError(
-                f"return_range must be [lowest, highest] with lowest < highest, not [{low:g}, "
-                f"{high:g}]"
-            )
-        if not low <= self.crash_below <= high:
-            raise ValueError(
-                f"crash_below must lie within return_range [{low:g}, {high:g}], not "
-                f"{self.crash_below:g}"
-            )
-        if self.first_champion_above is not None and not low <= self.first_champion_above < high:
-            raise ValueError(
-                f"first_champion_above must lie within return_range [{low:g}, {high:g})"
-            )
-        return self
-
-
-class GateSettings(Record):
-    """How sure the gate must be before it promotes a candidate."""
-
-    alpha: Alpha = Field(ALPHA, description="probability of a false promotion, all looks together")
-    margin: float = Field(
-        MARGIN, description="how much better the mean must be; negative: non-inferiority"
-    )
-    crash_margin: CrashMargin = Field(
-        CRASH_MARGIN, description="how much more often it may crash than the champion"
-    )
-    max_crash_rate: CrashRate | None = Field(
-        MAX_CRASH_RATE, description="how often it may crash at all"
-    )
-
-
-class EarlyStop(Record):
-    """When a trial ends before its last step, judged by its policies on the selection seeds."""
-
-    target_above: float | None = Field(
-        None, description="end a trial whose policy is shown to have a mean return above it"
-    )
-    hopeless_below: float | None = Field(
-        None, description="end a trial whose every policy is shown to have one below it"
-    )
-    hopeless_after: float = Field(
-        0.5, gt=0, lt=1, description="share of the steps before which no trial is called hopeless"
-    )
-
-    @property
-    def active(self) -> bool:
-        """Whether a trial may end early."""
-        return self.target_above is not None or self.hopeless_below is not None
 
 
 class Experiment(Record):

@@ -22,8 +22,8 @@ from rl_lifecycle.experiment.seeds import (
     SeedRange,
     check_no_overlap,
     first_seed,
-    trial_seed,
 )
+from rl_lifecycle.experiment.trial_plans import TrialPlan, plan_trials
 from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import Record, sha256_hex
 from rl_lifecycle.storage.layout import TrialId
@@ -46,13 +46,6 @@ class Artifact(Record):
 
     key: str
     sha256: str
-
-
-class TrialPlan(Record):
-    """One trial of a run."""
-
-    name: str
-    seed: int
 
 
 class Champion(Record):
@@ -195,7 +188,6 @@ def freeze_spec(
     hyperparameters = resolve_hyperparameters(experiment)
     rollout = rollout_timesteps(experiment.algo, hyperparameters)
     run = slug(run_id)
-    names = [f"seed-{index}" for index in range(experiment.trials)]
     return Spec(
         run=run,
         run_id=run_id,
@@ -203,12 +195,7 @@ def freeze_spec(
         experiment=experiment,
         hyperparameters=hyperparameters,
         segment_timesteps=segment_timesteps(experiment.checkpoint_every, rollout),
-        trials=tuple(
-            TrialPlan(
-                name=name, seed=trial_seed(experiment.seed, run, name, reseed=experiment.reseed)
-            )
-            for name in names
-        ),
+        trials=plan_trials(experiment, run),
         selection_first_seed=first_seed(Purpose.SELECTION, experiment.name, run),
         gate_first_seed=first_seed(Purpose.GATE, experiment.name, run),
         trainer=trainer,

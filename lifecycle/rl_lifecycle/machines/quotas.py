@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.machines.attempts import Refusal
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
-from rl_lifecycle.machines.launches import Market
+from rl_lifecycle.machines.launch_requests import Market
+from rl_lifecycle.machines.machine_attempts import Refusal
 
 #: The quotas that are read: name of the families → the quota's code by market.
 QUOTA_CODES: Mapping[str, Mapping[Market, str]] = {

@@ -7,8 +7,8 @@ report of the version. It holds no time and no text that must be kept up to date
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.policies import PolicyMetadata, SpaceForm
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.experiment.spec import Spec
 
 

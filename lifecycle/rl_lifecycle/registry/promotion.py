@@ -19,9 +19,9 @@ from rl_lifecycle.errors import (
     MissingObjectError,
     PreconditionFailedError,
 )
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.policies import PolicyRecord
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import wrappers_of
 from rl_lifecycle.records.record import Record, sha256_hex

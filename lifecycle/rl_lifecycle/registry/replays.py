@@ -6,8 +6,9 @@ from enum import StrEnum
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.experiment.experiment import GRAPHS_REMOVED_IN
-from rl_lifecycle.experiment.spec import Replay, Spec, TrialPlan
+from rl_lifecycle.experiment.compute import GRAPHS_REMOVED_IN
+from rl_lifecycle.experiment.spec import Replay, Spec
+from rl_lifecycle.experiment.trial_plans import TrialPlan
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry.contents import VersionManifest
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import Record, sha256_hex
 from rl_lifecycle.registry.contents import VersionClaim, VersionManifest, get_manifest

@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field
 
 from rl_lifecycle.errors import MissingObjectError
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Decision, Verdict
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
 from rl_lifecycle.machines.ledger import Ledger
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry.contents import find_champion, get_manifest
 from rl_lifecycle.storage.layout import (

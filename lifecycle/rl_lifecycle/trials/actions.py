@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Self
 
 from rl_lifecycle.errors import DEPLOY
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
-from rl_lifecycle.machines.launches import back_off_s, hours_used
+from rl_lifecycle.machines.launch_requests import back_off_s, hours_used
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.heartbeats import TrainerState

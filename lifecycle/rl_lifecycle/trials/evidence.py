@@ -6,9 +6,9 @@ from typing import Self
 
 from pydantic import Field
 
-from rl_lifecycle.experiment.experiment import Compute
-from rl_lifecycle.machines.attempts import Attempt
-from rl_lifecycle.machines.launches import hours_used
+from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.machines.launch_requests import hours_used
+from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.recoveries import first_step_of

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from rl_lifecycle.machines.attempts import AttemptEnd, AttemptOutcome
+from rl_lifecycle.machines.machine_attempts import AttemptEnd, AttemptOutcome
 from rl_lifecycle.machines.prices import cost_usd
 from rl_lifecycle.trials.evidence import Evidence, Machine, ended_at
 from rl_lifecycle.trials.heartbeats import TrainerState

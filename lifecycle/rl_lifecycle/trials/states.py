@@ -11,8 +11,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Self
 
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
-from rl_lifecycle.machines.launches import TOKEN_HOLDS
+from rl_lifecycle.machines.launch_requests import TOKEN_HOLDS
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState

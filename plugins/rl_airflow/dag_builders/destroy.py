@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG
 
-from rl_airflow.dag_builders.forms import destroying_params
+from rl_airflow.dag_builders.params import destroying_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.infrastructure.stack_operators import CloudFormationDestroyEnvironmentOperator
 

@@ -2,14 +2,14 @@
 
 from airflow.sdk import DAG, chain
 
-from rl_airflow.dag_builders.forms import drill_params
 from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
+from rl_airflow.dag_builders.params import drill_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, PLAN
 from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_airflow.trials.drill_experiment import drill_experiment
 from rl_airflow.trials.drill_operators import Ec2InterruptTrialOperator, S3MeasureRecoveryOperator
-from rl_lifecycle.experiment.experiment import Compute
+from rl_lifecycle.experiment.compute import Compute
 
 TRIAL = "seed-0"
 COMPUTE = Compute.model_validate(drill_experiment()["compute"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, chain
 
-from rl_airflow.dag_builders.forms import importing_params
+from rl_airflow.dag_builders.params import importing_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
 from rl_airflow.evaluation.operators import LambdaCheckEnvironmentOperator

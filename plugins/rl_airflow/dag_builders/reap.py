@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG
 
-from rl_airflow.dag_builders.forms import reaping_params
+from rl_airflow.dag_builders.params import reaping_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
 

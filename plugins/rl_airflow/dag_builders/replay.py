@@ -5,13 +5,14 @@ from pathlib import Path
 
 from airflow.sdk import DAG, chain
 
-from rl_airflow.dag_builders.forms import replaying_params
 from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
+from rl_airflow.dag_builders.params import replaying_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.run.experiment_files import ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
-from rl_lifecycle.experiment.experiment import Compute, Experiment
+from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.experiment import Experiment
 
 log = logging.getLogger(__name__)
 

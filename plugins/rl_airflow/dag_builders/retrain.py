@@ -4,8 +4,8 @@ from pathlib import Path
 
 from airflow.sdk import DAG, chain
 
-from rl_airflow.dag_builders.forms import retraining_params
 from rl_airflow.dag_builders.machine_tasks import AWAIT, TERMINATE, add_machine_tasks
+from rl_airflow.dag_builders.params import retraining_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, PLAN
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
 from rl_airflow.evaluation.operators import (

@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG
 
-from rl_airflow.dag_builders.forms import rollback_params
+from rl_airflow.dag_builders.params import rollback_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.registry.champion_operators import S3RollBackChampionOperator
 from rl_airflow.registry.version_choice_operator import AskForVersionOperator

@@ -30,7 +30,7 @@ from rl_lifecycle.evaluation.requests import (
     Shard,
     merge_shards,
 )
-from rl_lifecycle.experiment.experiment import Perturbation, Scenario
+from rl_lifecycle.experiment.evaluation_settings import Perturbation, Scenario
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import shard_prefix

@@ -26,7 +26,7 @@ from rl_airflow.evaluation.evaluator import (
 )
 from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
 from rl_airflow.run.run_operator import RunOperator
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import ends_of_trials
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluation.policies import PolicyRecord

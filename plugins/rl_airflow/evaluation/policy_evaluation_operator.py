@@ -11,7 +11,7 @@ from rl_airflow.evaluation.judge_operator import candidate_evaluation
 from rl_airflow.evaluation.operators import LambdaRunOperator
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.selection import Contender, summarise
 from rl_lifecycle.experiment.spec import Artifact, Spec

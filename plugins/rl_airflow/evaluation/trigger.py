@@ -9,7 +9,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.errors import first_line
 from rl_airflow.evaluation.evaluator import EvaluationFiles, Gap, Job, Scene
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 
 FIRST_LOOK_S = 2.0
 MOST_FAILURES = 10

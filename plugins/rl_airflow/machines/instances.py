@@ -10,8 +10,8 @@ from infra_bootstrap.reaper.reaper import ALIVE, PRESENT, find_machines
 from infra_bootstrap.reaper.termination import terminate, terminate_until_gone
 from rl_airflow.infrastructure.aws_errors import client_error
 from rl_lifecycle.aws_errors import error_code
-from rl_lifecycle.machines.attempts import Attempt, Refusal
-from rl_lifecycle.machines.launches import TAG_PREFIX, Market, market_of
+from rl_lifecycle.machines.launch_requests import TAG_PREFIX, Market, market_of
+from rl_lifecycle.machines.machine_attempts import Attempt, Refusal
 from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.trials.evidence import InstanceState, Machine
 

@@ -13,8 +13,8 @@ from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.machines.attempts import Attempt, Refusal
-from rl_lifecycle.machines.launches import Market, market_of
+from rl_lifecycle.machines.launch_requests import Market, market_of
+from rl_lifecycle.machines.machine_attempts import Attempt, Refusal
 from rl_lifecycle.machines.quotas import (
     Usage,
     is_hopeless,

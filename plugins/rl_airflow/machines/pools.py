@@ -12,8 +12,8 @@ from typing import Any
 from airflow.listeners import hookimpl
 
 from rl_airflow.errors import first_line
-from rl_lifecycle.experiment.experiment import Compute
-from rl_lifecycle.machines.launches import instance_types_of
+from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.machines.launch_requests import instance_types_of
 from rl_lifecycle.machines.quotas import vcpus_of
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.requests import PolicyReport
 from rl_lifecycle.experiment.spec import Artifact, Spec
-from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.registry.contents import (
     ChampionPointer,
     Move,

@@ -11,7 +11,7 @@ from rl_airflow.evaluation.evaluator import Evaluator, Scene, scene_of
 from rl_airflow.evaluation.operators import Candidate
 from rl_airflow.registry.champion_operators import S3PromoteCandidateOperator
 from rl_airflow.run.experiment_files import find_experiment_file
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.gate import Decision

@@ -17,7 +17,7 @@ from airflow.sdk import BaseNotifier, Context, Variable
 
 from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.sessions import RoleSession
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 
 log = logging.getLogger(__name__)
 

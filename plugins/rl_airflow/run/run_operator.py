@@ -6,7 +6,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from rl_airflow.infrastructure.sessions import RoleSession
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 
 
 class RunOperator(BaseOperator):

@@ -12,7 +12,7 @@ from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, 
 from rl_airflow.infrastructure.form_values import environment_of, read_overrides
 from rl_airflow.infrastructure.project_version import find_commit
 from rl_airflow.infrastructure.sessions import RoleSession
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.errors import InvalidExperimentError, LifecycleError, OverlappingSeedsError
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, check_fresh_seeds, freeze_spec

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rl_lifecycle.errors import PreconditionFailedError
-from rl_lifecycle.machines.attempts import Attempt, AttemptOutcome
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptOutcome
 from rl_lifecycle.storage.layout import TrialId, attempt_key, attempt_prefix
 from rl_lifecycle.storage.object_store import ObjectStore, put_once
 

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.run_operator import RunOperator
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials.attempt_files import AttemptFiles
 from rl_lifecycle.storage.layout import head_key
 from rl_lifecycle.storage.object_store import ObjectStore

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from rl_airflow.errors import first_line
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.evaluation.early_stops import CurvePoint, curve_of, why_stop
 from rl_lifecycle.evaluation.requests import Shard, merge_shards
 from rl_lifecycle.evaluation.selection import SELECTION, read_selection_name

@@ -10,8 +10,13 @@ from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.aws_errors import error_code
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Refusal
-from rl_lifecycle.machines.launches import TOKEN_HOLDS, WAITABLE_CODES, explain_refusals, market_of
+from rl_lifecycle.machines.launch_requests import (
+    TOKEN_HOLDS,
+    WAITABLE_CODES,
+    explain_refusals,
+    market_of,
+)
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, Refusal
 from rl_lifecycle.trials.evidence import Machine
 
 #: These error codes concern AWS itself or the credentials, not the request. So they do not show

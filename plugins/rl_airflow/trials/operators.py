@@ -14,7 +14,7 @@ from rl_airflow.machines.instances import Machines
 from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor

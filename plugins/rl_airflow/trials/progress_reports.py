@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from rl_airflow.run.trial_ends import TrialEnd
-from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.storage.layout import TrialId, curve_key, log_prefix
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.evidence import Evidence

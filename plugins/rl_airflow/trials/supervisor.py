@@ -20,7 +20,7 @@ from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.run.ledger_files import LedgerFile
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.learning_curves import LearningCurve
 from rl_airflow.trials.machine_requests import MachineRequester
@@ -28,8 +28,7 @@ from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.experiment.due_times import spot_leaves_time
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, client_token
-from rl_lifecycle.machines.launches import (
+from rl_lifecycle.machines.launch_requests import (
     Market,
     build_fleet_request,
     market_of,
@@ -39,6 +38,7 @@ from rl_lifecycle.machines.launches import (
     plan_types,
     trial_tags,
 )
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, client_token
 from rl_lifecycle.machines.prices import highest_on_demand_usd
 from rl_lifecycle.storage.layout import head_key, heartbeat_key
 from rl_lifecycle.storage.object_store import ObjectStore

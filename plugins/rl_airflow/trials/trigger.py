@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.errors import first_line
 from rl_airflow.machines.instances import Machines
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials.learning_curves import LearningCurve, find_shards
 from rl_airflow.trials.log_relay import LogPosition, relay
 from rl_airflow.trials.progress_reports import describe_progress
@@ -26,7 +26,7 @@ from rl_airflow.trials.shared_watch import (
     until_next,
 )
 from rl_airflow.trials.supervisor_factory import make_supervisor
-from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.trials.actions import ActionKind, decide_action

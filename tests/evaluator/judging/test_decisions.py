@@ -8,7 +8,7 @@ import pytest
 
 from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import InvalidRequestError
-from rl_lifecycle.evaluation.reports import Report
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.directory_store import DirectoryStore

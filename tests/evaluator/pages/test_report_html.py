@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rl_evaluator.pages.report_html import render_report
-from rl_lifecycle.evaluation.reports import Report, summarise_report
+from rl_lifecycle.evaluation.decision_reports import Report, summarise_report
 from tests.lifecycle.evaluation.made_up_reports import noisy, report_on, shard
 
 

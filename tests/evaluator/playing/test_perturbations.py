@@ -13,7 +13,7 @@ from rl_evaluator.playing.environments import environment_maker, make_environmen
 from rl_evaluator.playing.evaluation import Task, evaluate
 from rl_evaluator.playing.perturbations import PerturbedEnv, perturb
 from rl_evaluator.playing.policies import load_policy
-from rl_lifecycle.experiment.experiment import Perturbation
+from rl_lifecycle.experiment.evaluation_settings import Perturbation
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from tests.evaluator.policy_files import policy_for_id

@@ -21,7 +21,7 @@ import pytest
 from infra_bootstrap.stacks.concerns import TEMPLATES
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, WheelSet, freeze_spec
-from rl_lifecycle.machines.launches import trial_tags
+from rl_lifecycle.machines.launch_requests import trial_tags
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import artifact_key, heartbeat_key, log_prefix, spec_key
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState

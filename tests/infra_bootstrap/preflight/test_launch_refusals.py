@@ -10,7 +10,7 @@ from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
-from rl_lifecycle.machines.launches import plan_pools
+from rl_lifecycle.machines.launch_requests import plan_pools
 from tests.infra_bootstrap.accounts import Deployment
 from tests.infra_bootstrap.stacks.test_bucket_writers import assert_refused
 

@@ -19,7 +19,7 @@ from infra_bootstrap.reaper.reaper import (
     read_deadline,
     reap,
 )
-from rl_lifecycle.machines import launches
+from rl_lifecycle.machines import launch_requests
 from tests.infra_bootstrap.accounts import Deployment
 from tests.infra_bootstrap.stacks.test_least_privilege import fleet
 
@@ -69,7 +69,7 @@ def test_grace_counts_from_the_deadline_alone() -> None:
 
 def test_the_reaper_reads_the_tags_that_a_launch_writes() -> None:
     """The zip has no copy of `rl_lifecycle`, so the reaper spells the prefix itself."""
-    assert TAG_PREFIX == launches.TAG_PREFIX
+    assert TAG_PREFIX == launch_requests.TAG_PREFIX
 
 
 @mock_aws

@@ -68,7 +68,7 @@ from infra_bootstrap.preflight.checklist import make_check
 from rl_airflow.machines.pools import slots_of
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.experiment.experiment import read_experiment
-from rl_lifecycle.machines.launches import instance_types_of, processor_of
+from rl_lifecycle.machines.launch_requests import instance_types_of, processor_of
 from rl_lifecycle.machines.prices import highest_on_demand_usd, table_usd
 from rl_lifecycle.machines.quotas import quota_code, vcpus_of
 from tests.infra_bootstrap.accounts import Account, Deployment

@@ -2,9 +2,9 @@
 
 import random
 
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Gate, decide, decide_first
 from rl_lifecycle.evaluation.pair_statistics import describe_pairs
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
 
 GATE = Gate(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluation.early_stops import CurvePoint, curve_of, why_stop
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
-from rl_lifecycle.experiment.experiment import EarlyStop, Evaluation, read_experiment
+from rl_lifecycle.experiment.evaluation_settings import EarlyStop, Evaluation
+from rl_lifecycle.experiment.experiment import read_experiment
 
 RULE = EarlyStop(target_above=400, hopeless_below=100, hopeless_after=0.5)
 EVALUATION = Evaluation(return_range=(0, 500), crash_below=100, selection_episodes=4)

@@ -22,12 +22,8 @@ from rl_lifecycle.evaluation.gate import (
     gate_of,
 )
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
-from rl_lifecycle.experiment.experiment import (
-    Evaluation,
-    GateSettings,
-    Perturbation,
-    read_experiment,
-)
+from rl_lifecycle.experiment.evaluation_settings import Evaluation, GateSettings, Perturbation
+from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Champion
 
 GATE = Gate(return_range=(0, 500), crash_below=100, max_pairs=800)

@@ -1,6 +1,6 @@
 """A report, and its summary for a log."""
 
-from rl_lifecycle.evaluation.reports import Report, summarise_report
+from rl_lifecycle.evaluation.decision_reports import Report, summarise_report
 from tests.lifecycle.evaluation.made_up_reports import noisy, report_on, shard
 
 

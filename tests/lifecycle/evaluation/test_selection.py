@@ -5,7 +5,7 @@ import pytest
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
 from rl_lifecycle.evaluation.selection import select
-from rl_lifecycle.experiment.experiment import Evaluation
+from rl_lifecycle.experiment.evaluation_settings import Evaluation
 
 RULES = Evaluation(return_range=(0, 500), crash_below=100)
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiment.compute import Compute
 from rl_lifecycle.experiment.due_times import SPARE_S, SPARE_SHARE, needed_at, spot_leaves_time
-from rl_lifecycle.experiment.experiment import Compute, read_experiment
+from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import freeze_spec
-from rl_lifecycle.machines.attempts import AttemptEnd
-from rl_lifecycle.machines.launches import plan_market
+from rl_lifecycle.machines.launch_requests import plan_market
+from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from tests.lifecycle.machines.test_launches import attempt
 from tests.lifecycle.trials.test_states import START, beat, evidence
 

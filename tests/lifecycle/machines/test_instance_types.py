@@ -2,7 +2,7 @@
 
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES, read_rows
-from rl_lifecycle.machines.launches import processor_of
+from rl_lifecycle.machines.launch_requests import processor_of
 from rl_lifecycle.machines.prices import FALL_BACK
 from rl_lifecycle.machines.quotas import QUOTA_CODES, quota_code, vcpus_of
 

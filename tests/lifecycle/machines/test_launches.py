@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.experiment.experiment import Compute
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, AttemptOutcome, client_token
+from rl_lifecycle.experiment.compute import Compute
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
-from rl_lifecycle.machines.launches import (
+from rl_lifecycle.machines.launch_requests import (
     BACK_OFF_MOST_S,
     MOST_OVERRIDES,
     back_off_s,
@@ -25,6 +24,7 @@ from rl_lifecycle.machines.launches import (
     plan_types,
     trial_tags,
 )
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, AttemptOutcome, client_token
 from rl_lifecycle.storage.layout import TrialId
 
 NOW = datetime(2026, 11, 22, 2, tzinfo=UTC)

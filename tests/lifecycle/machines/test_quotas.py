@@ -4,7 +4,7 @@ import pytest
 
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
-from rl_lifecycle.machines.launches import WAITABLE_CODES
+from rl_lifecycle.machines.launch_requests import WAITABLE_CODES
 from rl_lifecycle.machines.quotas import (
     FULL,
     Usage,

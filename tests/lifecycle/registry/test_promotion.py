@@ -17,10 +17,11 @@ from rl_lifecycle.errors import (
     LifecycleError,
     MissingObjectError,
 )
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Decision, Verdict, gate_of
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord, SpaceForm
-from rl_lifecycle.evaluation.reports import Report
-from rl_lifecycle.experiment.experiment import Evaluation, Experiment, Scenario
+from rl_lifecycle.experiment.evaluation_settings import Evaluation, Scenario
+from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec
 from rl_lifecycle.experiment.wrappers import WrapperForm, wrappers_of
 from rl_lifecycle.records.record import Record, canonical_json, sha256_hex

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, AttemptOutcome
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, AttemptOutcome
 from rl_lifecycle.trials.recoveries import Recovery, find_recoveries
 
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)

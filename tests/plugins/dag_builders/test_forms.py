@@ -1,6 +1,6 @@
 """The forms accept optional fields as null and refuse empty required ones."""
 
-from rl_airflow.dag_builders import forms
+from rl_airflow.dag_builders import params as forms
 from rl_lifecycle.experiment.experiment import read_experiment
 
 EXPERIMENT = read_experiment(

@@ -6,8 +6,8 @@ import pytest
 
 from rl_airflow.machines.instances import Machines
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.machines.attempts import AttemptEnd
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
+from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from rl_lifecycle.trials.actions import ActionKind
 from rl_lifecycle.trials.states import TrialState
 from tests.plugins.worlds import World

@@ -10,15 +10,15 @@ import jsonschema
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.dag_builders.forms import importing_params
+from rl_airflow.dag_builders.params import importing_params
 from rl_airflow.registry import import_operators
 from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
 from rl_airflow.registry.import_operators import S3FreezeImportOperator, S3ImportPolicyOperator
 from rl_airflow.run import spec_operator
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
+from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Decision, Verdict, gate_of
 from rl_lifecycle.evaluation.policies import PolicyMetadata
-from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import Move, get_manifest, read_history

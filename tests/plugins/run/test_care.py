@@ -21,7 +21,7 @@ from rl_airflow.machines.reap_operator import GRACE, find_overdue
 from rl_airflow.run import notices
 from rl_airflow.run.notices import SnsRunNotifier, send_notice
 from rl_airflow.run.outcome_operators import ProveNoneLeftOperator, VerdictOperator
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.spec_operator import refuse_served_seeds
 from rl_lifecycle.storage.layout import spec_key
 from tests.plugins.worlds import World

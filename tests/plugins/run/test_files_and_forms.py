@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rl_airflow.dag_builders.forms import retraining_params
+from rl_airflow.dag_builders.params import retraining_params
 from rl_airflow.infrastructure.form_values import OVERRIDES, environment_of, read_overrides
 from rl_airflow.run.experiment_files import (
     list_experiment_files,

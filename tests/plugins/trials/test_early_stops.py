@@ -16,7 +16,7 @@ from rl_airflow.trials.shared_watch import SharedReading, SharedWatch, TrialWatc
 from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
 from rl_lifecycle.evaluation.selection import selection_name
-from rl_lifecycle.machines.attempts import AttemptEnd
+from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from rl_lifecycle.reports.run_summary import render_summary, summarise_run
 from rl_lifecycle.storage.layout import shard_key
 from rl_lifecycle.trials.actions import ActionKind

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from rl_airflow.trials.supervisor import TrialSupervisor
-from rl_lifecycle.machines.attempts import AttemptEnd
+from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from rl_lifecycle.trials.actions import ActionKind
 from tests.kill_rounds import seeds
 from tests.plugins.worlds import Killed, Killer, World, is_over

@@ -13,12 +13,12 @@ from airflow.models.trigger import Trigger
 from airflow.serialization.decoders import smart_decode_trigger_kwargs
 
 from rl_airflow.machines.instances import Machines
-from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials import trigger as triggers
 from rl_airflow.trials import watch as watching
 from rl_airflow.trials.shared_watch import TrialWatch
 from rl_airflow.trials.trigger import Ec2TrialTrigger
-from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.storage.layout import curve_key, trainer_log_key
 from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject

@@ -8,9 +8,9 @@ from botocore.exceptions import ClientError
 
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
-from rl_lifecycle.machines.launches import processor_of
+from rl_lifecycle.machines.launch_requests import processor_of
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.machines.prices import FALL_BACK
 from rl_lifecycle.trials.actions import ActionKind
 from rl_lifecycle.trials.states import TrialState

@@ -29,7 +29,7 @@ from rl_airflow.trials.operators import (
 from rl_airflow.trials.shared_watch import TrialWatch
 from rl_airflow.trials.task_state import MachineMemory, recall
 from rl_airflow.trials.trigger import Ec2TrialTrigger
-from rl_lifecycle.machines.attempts import AttemptEnd
+from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from rl_lifecycle.storage.layout import log_prefix, trainer_log_key
 from rl_lifecycle.trials.evidence import StepProgress
 from rl_lifecycle.trials.states import TrialState

@@ -9,7 +9,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from rl_airflow.dag_builders.forms import retraining_params
+from rl_airflow.dag_builders.params import retraining_params
 from rl_airflow.infrastructure.form_values import read_overrides
 from rl_airflow.run.experiment_files import read_experiment_file
 from rl_evaluator.playing.environments import environment_maker
@@ -22,7 +22,7 @@ from rl_lifecycle.storage.object_store import get
 from rl_trainer.errors import InterruptedTrainingError
 from rl_trainer.onnx_export.families import WRITERS, exporter_of
 from rl_trainer.onnx_export.foreign import ExportRequest, detect_algorithm, export_file
-from rl_trainer.settings.algorithms import load_class
+from rl_trainer.settings.algorithm_classes import load_class
 from rl_trainer.training.attempts import TrainRequest, run_attempt
 from rl_trainer.training.interruptions import Interruption
 from tests.trainer.toy_envs import ToyEnv

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from rl_lifecycle.experiment.tuned import TUNED
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.preparation import make_trainer
 from tests.trainer.conftest import TINY_PPO, Trainer, frozen, json_of, merged

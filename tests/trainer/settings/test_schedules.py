@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
-from rl_trainer.settings.algorithms import load_class
+from rl_trainer.settings.algorithm_classes import load_class
 from tests.trainer.chains import TOY, make_trainer, train_chain
 
 OFF: dict[str, Any] = {

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.vec_env import LeanVecEnv
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.hyperparameters import ModelSettings
+from rl_trainer.settings.model_settings import ModelSettings
 from rl_trainer.settings.space_checks import check_spaces
 from rl_trainer.settings.wrappers import wrapper_of
 

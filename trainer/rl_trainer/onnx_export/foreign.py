@@ -15,7 +15,7 @@ from typing import Any
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
 from rl_trainer.checkpointing.numeric_class import pin_threads
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.algorithms import load_class
+from rl_trainer.settings.algorithm_classes import load_class
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.hyperparameters import ModelSettings
+from rl_trainer.settings.model_settings import ModelSettings
 
 #: Files in which Linux states a container's memory limit, for cgroup versions 2 and 1. "max" or a
 #: number larger than any machine means no limit.

@@ -8,8 +8,8 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.algorithms import load_class
-from rl_trainer.settings.hyperparameters import ModelSettings
+from rl_trainer.settings.algorithm_classes import load_class
+from rl_trainer.settings.model_settings import ModelSettings
 
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 #: The keys of the observations that HerReplayBuffer needs.

@@ -37,7 +37,7 @@ from rl_trainer.errors import (
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
 from rl_trainer.reporting.startup_times import describe_startup, startup_facts
-from rl_trainer.settings.algorithms import block_tensorboard
+from rl_trainer.settings.algorithm_classes import block_tensorboard
 from rl_trainer.settings.spec_files import load_spec
 from rl_trainer.training.interruptions import Interruption
 

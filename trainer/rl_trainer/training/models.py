@@ -19,8 +19,8 @@ from rl_lifecycle.experiment.seeds import segment_seed
 from rl_trainer.errors import BadInputError
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
-from rl_trainer.settings.algorithms import load_class
-from rl_trainer.settings.hyperparameters import ModelSettings
+from rl_trainer.settings.algorithm_classes import load_class
+from rl_trainer.settings.model_settings import ModelSettings
 from rl_trainer.settings.replay_sizes import buffer_size
 
 

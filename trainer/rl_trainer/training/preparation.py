@@ -3,15 +3,15 @@
 import functools
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiment.experiment import why_removed
+from rl_lifecycle.experiment.compute import why_removed
 from rl_lifecycle.experiment.hyperparameters import check_segment
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_trainer.environments.factory import EnvironmentFactory, check_environment, max_episode_steps
 from rl_trainer.errors import BadInputError, OutOfMemoryError
 from rl_trainer.onnx_export.export import check_exportable
-from rl_trainer.settings.algorithms import get_algorithm
-from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.settings.algorithm_classes import get_algorithm
+from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.settings.replay_sizes import ReplayTooLargeError, check_replay_fits
 from rl_trainer.training.models import ModelBuilder, release
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.experiment.experiment import Compute
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
+from rl_lifecycle.experiment.compute import Compute
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.storage.layout import TrialId
 
 Market = Literal["spot", "on-demand"]

@@ -10,7 +10,7 @@ from typing import Any
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Family
 from rl_lifecycle.experiment.wrappers import WrapperForm, wrappers_of
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.algorithms import load_class
+from rl_trainer.settings.algorithm_classes import load_class
 from rl_trainer.settings.hyperparameter_checks import SCHEDULED, ZOO_KEYS, check_hyperparameters
 from rl_trainer.settings.literals import parse_expression
 

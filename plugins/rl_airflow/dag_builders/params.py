@@ -6,7 +6,9 @@ from typing import Any
 from airflow.sdk import Param
 
 from rl_airflow.infrastructure.form_values import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
-from rl_lifecycle.experiment.experiment import Compute, Evaluation, Experiment, GateSettings
+from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.evaluation_settings import Evaluation, GateSettings
+from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.seeds import LONGEST, SPAN
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import BUNDLE_PATTERN

@@ -1,0 +1,81 @@
+"""The `compute` keys of an experiment: which machines may be rented, and at what cost."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+)
+
+from rl_lifecycle.experiment.due_times import read_needed_by
+from rl_lifecycle.records.record import Record
+
+#: The release whose trainer no longer records updates as CUDA graphs.
+GRAPHS_REMOVED_IN = "0.2.0"
+
+
+def _instance_types(
+    value: "Literal['auto'] | tuple[str, ...]",
+) -> "Literal['auto'] | tuple[str, ...]":
+    if value != "auto" and (
+        not value or not all(re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", name) for name in value)
+    ):
+        raise ValueError("must be `auto` or a list of EC2 instance types such as c7i.large")
+    return value
+
+
+class Compute(Record):
+    """The machines that may be rented, and their cost limits."""
+
+    instance_types: Annotated[
+        Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)
+    ] = "auto"
+    market: Literal["spot", "on-demand"] = "spot"
+    on_demand_after: int = Field(
+        3, ge=0, description="attempts on spot before on-demand; 0: any number of attempts on spot"
+    )
+    needed_by: Annotated[str | None, BeforeValidator(read_needed_by)] = Field(
+        None,
+        description='"HH:MM" in UTC, or a moment: on-demand when spot no longer leaves enough time',
+    )
+    max_parallel: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="machines of a run that work at the same time; null: all trials",
+    )
+    max_hours: float = Field(
+        4, gt=0, le=168, description="hours that the attempts of a trial may take together"
+    )
+    budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
+    on_other_hardware: Literal["wait", "continue"] = Field(
+        "wait",
+        description="continue: resume on another numeric class; the digest is then marked not "
+        "comparable",
+    )
+    gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
+        "sb3",
+        description="only sb3; stored specs may say cuda_graphs, which release "
+        f"{GRAPHS_REMOVED_IN} removed",
+    )
+
+    def without_due_time(self) -> Self:
+        """The same machines, needed by no particular time."""
+        return self.model_copy(update={"needed_by": None})
+
+    def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
+        """The same settings for machines of other types."""
+        return self.model_copy(update={"instance_types": instance_types})
+
+
+def why_removed(compute: Compute) -> str:
+    """Explain which release removed a setting of a stored spec; empty: nothing was removed.
+
+    >>> why_removed(Compute(gpu_updates="cuda_graphs"))
+    'release 0.2.0 removed compute.gpu_updates: cuda_graphs'
+    """
+    if compute.gpu_updates == "sb3":
+        return ""
+    return f"release {GRAPHS_REMOVED_IN} removed compute.gpu_updates: {compute.gpu_updates}"
