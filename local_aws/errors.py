@@ -9,7 +9,6 @@
     ├── NotRunningError               the command needs a server and found none
     ├── StartFailedError              the server ended, or was not ready in time
     ├── InstanceTypesError            a table of instance types cannot be read
-    ├── RoleNotFoundError             env --as names a role that the account does not have
     └── FaultScriptError              an unknown fault, or a script that cannot be read
 """
 
@@ -46,10 +45,6 @@ class StartFailedError(LocalAwsError):
 
 class InstanceTypesError(LocalAwsError):
     """A table of instance types cannot be read."""
-
-
-class RoleNotFoundError(LocalAwsError):
-    """The account has no role of this name."""
 
 
 class FaultScriptError(LocalAwsError):

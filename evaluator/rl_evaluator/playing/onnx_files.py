@@ -26,7 +26,6 @@ class OnnxContents:
     function_domains: set[str] = field(default_factory=set)
     n_nodes: int = 0
     external_data: bool = False
-    opset: int = 0
 
     @property
     def custom_domains(self) -> list[str]:
@@ -36,9 +35,8 @@ class OnnxContents:
 
 #: message → field number → the message that the field holds; other fields hold none of interest
 _SCHEMA: dict[str, dict[int, str]] = {
-    "Model": {7: "Graph", 8: "Opset", 20: "Training", 25: "Function"},
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
     "Training": {1: "Graph", 2: "Graph"},
-    "Opset": {},
     "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
     "Function": {7: "Node", 11: "Attribute"},
     "Node": {5: "Attribute"},
@@ -53,14 +51,7 @@ _SCHEMA: dict[str, dict[int, str]] = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
 }
-(
-    _NODE_DOMAIN,
-    _FUNCTION_DOMAIN,
-    _OPSET_DOMAIN,
-    _OPSET_VERSION,
-    _TENSOR_EXTERNAL,
-    _TENSOR_LOCATION,
-) = 7, 10, 1, 2, 13, 14
+_NODE_DOMAIN, _FUNCTION_DOMAIN, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 7, 10, 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -81,7 +72,7 @@ def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth:
         raise NotProtobufError("its messages are nested more than 50 deep")
 
     contents.n_nodes += message == "Node"
-    domain, version = "", 0
+    domain = ""
     for number, wire, value in _fields(data):
         if isinstance(value, memoryview):
             if part := _SCHEMA[message].get(number):
@@ -89,21 +80,16 @@ def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth:
             elif (message, number) in (
                 ("Node", _NODE_DOMAIN),
                 ("Function", _FUNCTION_DOMAIN),
-                ("Opset", _OPSET_DOMAIN),
             ):
                 domain = bytes(value).decode(errors="replace")
             contents.external_data |= message == "Tensor" and number == _TENSOR_EXTERNAL
         elif message == "Tensor" and number == _TENSOR_LOCATION:
             contents.external_data |= value != 0
-        elif message == "Opset" and number == _OPSET_VERSION and wire == _VARINT:
-            version = value
 
     if message == "Node":
         contents.domains.add(domain)
     elif message == "Function":
         contents.function_domains.add(domain)
-    elif message == "Opset" and domain in STANDARD_DOMAINS:
-        contents.opset = version
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
