@@ -73,7 +73,7 @@ def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth:
 
     contents.n_nodes += message == "Node"
     domain = ""
-    for number, wire, value in _fields(data):
+    for number, value in _fields(data):
         if isinstance(value, memoryview):
             if part := _SCHEMA[message].get(number):
                 _scan_message(value, part, contents, depth + 1)
@@ -92,15 +92,15 @@ def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth:
         contents.function_domains.add(domain)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """Yield (field number, wire type, value) for each field of a message."""
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield (field number, value) for each field of a message."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
         number, wire = tag >> 3, tag & 7
         if wire == _VARINT:
             value, at = _varint(data, at)
-            yield number, wire, value
+            yield number, value
             continue
         if wire == _BYTES:
             size, at = _varint(data, at)
@@ -110,7 +110,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
             raise NotProtobufError(f"wire type {wire} does not exist")
         if number == 0 or at + size > len(data):
             raise NotProtobufError("it ends in the middle of a field")
-        yield number, wire, data[at : at + size]
+        yield number, data[at : at + size]
         at += size
 
 
