@@ -4,8 +4,8 @@
 the history. If you leave the version empty, the task `choose` asks in *Required Actions* for one
 hour which version to use. Without an answer the champion stays. An answer counts only while the
 version that the question showed is still in service. *Only list* logs the versions and the history,
-and changes nothing. A later night does not promote the version again that you rolled back from. A
-rollback to that version puts it back.
+and changes nothing. If you roll back from a version, later nights do
+not promote it again. Only a rollback to that version puts it back.
 
 **What a failure means.** The version does not exist or is incomplete (the message lists the
 versions), it is in service already, or the result is SUPERSEDED: the champion changed at the same

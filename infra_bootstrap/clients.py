@@ -152,7 +152,7 @@ def as_clients(session_or_clients: boto3.Session | Clients) -> Clients:
 
 
 def code_of(error: ClientError) -> str:
-    """Return AWS's code of an error. Empty: it has none."""
+    """Return AWS's code of an error, or an empty text if it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -172,7 +172,7 @@ def refused_or_same(error: ClientError, action: str) -> Exception:
 
 
 def role_of_arn(arn: str) -> str | None:
-    """Read the role's name in the ARN of a role or of its session. None: it is a user's ARN.
+    """Read the role's name in the ARN of a role or of its session. A user's ARN gives None.
 
     >>> role_of_arn("arn:aws:sts::123456789012:assumed-role/airflow-worker/task-1")
     'airflow-worker'

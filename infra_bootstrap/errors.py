@@ -67,8 +67,8 @@ class AccessRefusedError(BootstrapError):
 class StackFailedError(BootstrapError):
     """A stack could not be made, changed or deleted.
 
-    :param resource: logical id of the resource that failed first. Empty: AWS refused the stack
-        itself.
+    :param resource: logical id of the resource that failed first. It is empty if AWS refused the
+        stack itself.
     :param reason: AWS's message.
     :param command: the command that continues the deployment.
     """

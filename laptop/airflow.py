@@ -60,7 +60,7 @@ def run_dag(
 ) -> Path:
     """Run `airflow dags test` to its end.
 
-    :param conf: JSON for the run's params; None: the defaults.
+    :param conf: JSON for the run's params. None means the defaults.
     :return: the log. :raises StepFailedError: if the run was not successful.
     """
     command = [tool("airflow"), "dags", "test", dag_id, *(("--conf", conf) if conf else ())]

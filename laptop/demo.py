@@ -18,7 +18,7 @@ from laptop.places import ROOT
 from laptop.report import render_stacks, stack_outcomes
 
 EXPERIMENT = "cartpole_ppo"
-#: Log lines of our own tasks are progress; Airflow's are for the log file.
+#: Log lines of our own tasks are shown as progress. Airflow's lines are only in the log file.
 PROGRESS = re.compile(r"\[(?:rl_airflow|nightshift)[\w.]*\]")
 
 
@@ -27,7 +27,7 @@ def run_demo(
 ) -> dict[str, Any]:
     """Run a night for each experiment.
 
-    :param conf: JSON params of the retraining; None: the experiment's own.
+    :param conf: JSON params of the retraining. None means the experiment's own.
     :return: the data of the summary that `render` shows.
     :raises StepFailedError: naming the step, the reason and the next command.
     """
@@ -116,7 +116,7 @@ def read_night(experiment: str) -> dict[str, Any]:
 def airflow_environment(role: str | None) -> dict[str, str]:
     """Give the variables for Airflow on this checkout, with the local AWS as a role.
 
-    :param role: None: the role of the Airflow worker.
+    :param role: the role. None means the role of the Airflow worker.
     """
     return local_account.environment(role) | airflow.settings()
 

@@ -1,8 +1,8 @@
 """List the licences of all packages in our locks.
 
 `python -m laptop licences` reads the metadata of the packages in every environment of this checkout
-and writes docs/third-party-licences.md. A package that no environment here holds keeps the row that
-it has in the page.
+and writes docs/third-party-licences.md. If no environment here has a
+package, its row in the page stays as it is.
 """
 
 import re
@@ -27,7 +27,7 @@ _ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \|$", re.M)
 
 
 def write_page() -> None:
-    """Write the page anew."""
+    """Write the page again."""
     PAGE.write_text(render_page(_installed_licences()))
 
 
@@ -61,9 +61,7 @@ def _installed_licences() -> dict[str, str]:
 
 
 def licence_of(package: Distribution) -> str:
-    """What a package's metadata calls its licence: the expression, the classifiers or a short free
-    text.
-    """
+    """The licence in a package's metadata: the expression, the classifiers or a short free text."""
     metadata = package.metadata
     if expression := metadata.get_all("License-Expression"):
         return _cell(expression)

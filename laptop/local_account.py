@@ -47,9 +47,9 @@ def call(*arguments: str) -> dict[str, Any]:
 def environment(role: str | None = None, base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables with which every AWS client uses the local AWS.
 
-    :param role: None: the role of the Airflow worker; else a role of `local_aws env --as`.
-    :param base: the variables to change; None: those of this process. Variables that lead to a real
-        account are removed.
+    :param role: a role of `local_aws env --as`. None means the role of the Airflow worker.
+    :param base: the variables to change. None means those of this process. Variables that lead to a
+        real account are removed.
     """
     answer = call("env", *(("--as", role) if role else ()))
     inherited = dict(os.environ if base is None else base)

@@ -21,7 +21,7 @@ HEALTHY_WITHIN_S = 300.0
 def serve(port: int, say: Callable[[str], None]) -> None:
     """Bootstrap, start Airflow, print the URL and the login, and wait until interrupted.
 
-    :param port: of the UI, on the loopback; 0: a free one.
+    :param port: the UI's port on the loopback address. 0 means a free port.
     :raises StepFailedError: if the port is taken, or Airflow does not come up.
     """
     local_account.call("up")

@@ -1,7 +1,8 @@
 """The state folder: it holds everything that the local AWS writes, and says which server runs.
 
 The server holds a lock for its whole life, and this lock decides whether a server is running. The
-kernel releases the lock however the server ends, so a file that a crash left behind never counts.
+kernel releases the lock when the server ends, even in a crash. So a file that a crash left behind
+does not count.
 """
 
 from __future__ import annotations

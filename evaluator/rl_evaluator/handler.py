@@ -17,9 +17,9 @@ from rl_lifecycle.storage.s3_store import S3Store
 def handle(event: Mapping[str, Any], context: Any = None) -> dict[str, Any]:
     """Answer an event of Lambda.
 
-    An invalid request raises: the caller then gets a function error with one line, and nothing was
-    stored. A policy that arrived and cannot be evaluated is answered with `refused`,
-    because delivering its event again cannot help.
+    An invalid request raises an exception. The caller then gets a function error with one line, and
+    nothing was stored. A policy that arrived and cannot be evaluated gets the answer `refused`,
+    because a second delivery of its event would not help.
     """
     return answer(event, _store(os.environ["BUCKET"]), _remaining(context))
 
@@ -34,7 +34,7 @@ def _store(bucket: str) -> S3Store:
 
 
 def _remaining(context: Any) -> Callable[[], float]:
-    """Return a function that gives the seconds left; infinity without Lambda's context."""
+    """Return a function that gives the seconds left. Without Lambda's context it gives infinity."""
     if context is None or not hasattr(context, "get_remaining_time_in_millis"):
         return lambda: math.inf
     return lambda: context.get_remaining_time_in_millis() / 1000.0

@@ -25,7 +25,7 @@ def cached(kind: str, key: str, build: Callable[[Path], None], root: Path | None
     :param kind: what is built, for people who look into the cache.
     :param key: digest of all sources of the build.
     :param build: fills the empty folder that it gets.
-    :param root: the cache. None: :func:`cache_folder`.
+    :param root: the cache. None means :func:`cache_folder`.
     """
     base = (root or cache_folder()) / kind
     target = base / key

@@ -9,7 +9,7 @@ class ArtifactFile:
     """A file with its key in the bucket. Its bytes are in memory or on disk.
 
     :param key: `artifacts/<sha256>/<name>`.
-    :param path: the file on disk. None: `data` has the bytes.
+    :param path: the file on disk. If it is None, `data` has the bytes.
     """
 
     key: str

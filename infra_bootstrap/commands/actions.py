@@ -35,7 +35,7 @@ class Command(NamedTuple):
 
     @property
     def only(self) -> Concern | None:
-        """The stack that the user named. None: all stacks."""
+        """The stack that the user named. None means all stacks."""
         return Concern(self.arguments.stack) if self.arguments.stack else None
 
 
@@ -174,7 +174,7 @@ def show_airflow_policy(command: Command) -> Answer:
 
 
 def smoke(command: Command) -> Answer:
-    """Train and evaluate once on a real account. Costs money."""
+    """Train and evaluate once on a real account. This costs money."""
     report = run_smoke(command.clients, command.settings, command.arguments.confirm, command.say)
     text = (
         f"trained {report.trained_steps} steps on one machine in {report.machine_seconds:g} s "

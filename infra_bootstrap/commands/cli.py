@@ -4,8 +4,9 @@ The commands are preflight, plan, deploy, build, outputs, airflow-policy, drift,
 destroy and smoke. With ``--json`` a command prints one object to stdout, and its progress to
 stderr.
 
-Exit status 0: done. 1: AWS refused, or something failed; the message has the reason and the next
-command. 2: bad input; one line says what to do. 130: interrupted from the keyboard.
+The exit status is 0 if the command succeeded. It is 1 if AWS refused a call or something failed.
+The message then has the reason and the next command. It is 2 if the input is wrong. One line then
+says what to do. It is 130 if the command was interrupted from the keyboard.
 """
 
 import argparse

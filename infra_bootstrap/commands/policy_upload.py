@@ -31,7 +31,7 @@ class UploadedPolicy(NamedTuple):
 def upload_policy(clients: Clients, environment: str, path: Path) -> UploadedPolicy:
     """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it.
 
-    Works as the launcher role. Nothing in the files is executed.
+    The upload uses the launcher role. Nothing in the files is executed.
 
     :raises BadInputError: if a file is missing, a file is too big for the evaluator, or the two
         files do not belong together.

@@ -39,7 +39,7 @@ ENVIRONMENT = "smoke"
 #: The highest cost of the whole run, US dollars.
 CAP_USD = 1.00
 #: The highest cost of everything but the machine, US dollars: requests, an hour of storage, two
-#: Lambda functions, an hour of alarms. Rounded up a lot.
+#: Lambda functions, an hour of alarms. The sum is rounded up a lot.
 REST_USD = 0.25
 INSTANCE_TYPES = ("c7i.large", "c6i.large")
 DEADLINE = timedelta(minutes=30)
@@ -66,7 +66,7 @@ Answer = TypeVar("Answer")
 class SmokeFailedError(BootstrapError):
     """A step of the smoke run failed.
 
-    The environment has been destroyed, or the message names what is left of it.
+    The environment has been destroyed, or the message names its resources that are left.
     """
 
 
@@ -116,7 +116,7 @@ def highest_usd() -> float:
 def run_smoke(
     clients: Clients, settings: DeploymentSettings, confirm: str | None, say: Say
 ) -> SmokeReport:
-    """Deploy a new environment, train and evaluate once, and destroy all of it. Costs money.
+    """Deploy a new environment, train and evaluate once, and destroy all of it. This costs money.
 
     :param confirm: must equal :func:`confirmation`.
     :raises BadInputError: if it does not, or if anything of the environment exists. Then nothing
@@ -211,7 +211,7 @@ def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
 
 
 def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
-    """Launch one machine, and wait until it has ended. Starts billing.
+    """Launch one machine, and wait until it has ended. This starts billing.
 
     :return: the last heartbeat, and how long the machine ran, seconds.
     """
@@ -281,7 +281,7 @@ def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
 def _clean_up(clients: Clients, settings: DeploymentSettings, say: Say) -> Destruction:
     """Terminate the machine if it still exists, then destroy the environment with its bucket.
 
-    :raises SmokeFailedError: if the machine does not end; then nothing else is destroyed.
+    :raises SmokeFailedError: if the machine does not end. Then nothing else is destroyed.
     """
     ec2, environment = clients.ec2, settings.environment
     left = terminate_until_gone(

@@ -68,7 +68,7 @@ def deploy(
 
     Starts no machine. The stacks themselves cost a little each month.
 
-    :param only: the stack to deploy. None: all.
+    :param only: the stack to deploy. None means all stacks.
     :param check: whether to check the account before a new stack is made.
     :raises PreflightFailedError: if the account is not ready. Then nothing was made.
     :raises StackFailedError: if a stack fails. The finished stacks stay, and the same command
@@ -97,7 +97,7 @@ def deploy(
 
 
 def _ensure_service_roles(clients: Clients, say: Say) -> None:
-    """Make AWS's own role for Spot, unless the caller may not. Airflow's role may not."""
+    """Make AWS's own role for Spot if the caller may do so. Airflow's role may not do so."""
     try:
         made = ensure_service_roles(clients)
     except ClientError as error:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 Say = Callable[[str], None]
-#: The error codes by which services say that something does not exist.
+#: The error codes of services for something that does not exist.
 MISSING = frozenset(
     {
         "404",
@@ -46,7 +46,7 @@ class Destruction(Record):
     """What was deleted, and what was kept on purpose.
 
     :param leftovers: what still exists although it should not. It must be empty.
-    :param why_kept: the reason, for a person. Empty: nothing was kept.
+    :param why_kept: the reason, for a person. It is empty if nothing was kept.
     """
 
     deleted: tuple[str, ...]
@@ -197,10 +197,10 @@ def find_leftovers(
 ) -> Iterator[str]:
     """List what still exists of an environment, except for what was kept.
 
-    Three services are asked, because no service knows everything: CloudFormation about stacks, EC2
-    about its own tags, and the tagging service about the rest. A terminated machine keeps its tags
-    for an hour and does not count. The tagging service answers late, so its resources are looked up
-    again by name where that is possible.
+    No single service knows everything, so three services are asked. CloudFormation knows the
+    stacks, EC2 knows its own tags, and the tagging service knows the rest. A terminated machine
+    keeps its tags for an hour and does not count. The answers of the tagging service are late, so
+    its resources are looked up again by name where that is possible.
     """
     for concern in Concern:
         name = stack_name(settings.environment, concern)

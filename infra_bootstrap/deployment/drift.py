@@ -1,10 +1,11 @@
 """Find drift: what was changed by hand since it was deployed.
 
-Drift is looked for in two ways. CloudFormation's own detection covers most properties. It does not
+There are two ways to find drift. CloudFormation's own detection covers most properties. It does not
 see a policy that was added to a role, or a newer version of the launch template. So everything that
-security depends on is also read through its own service, and compared with the template as it
-resolves in this account: roles with all their policies, the bucket's policy and settings, the
-security group's rules, the endpoint's policy, the launch template's versions, the function's alias.
+matters for security is also read from its own service. It is compared with the template, with this
+account's values filled in. This is done for the roles with all their policies, the bucket's policy
+and settings, the security group's rules, the endpoint's policy, the launch template's versions and
+the function's alias.
 """
 
 import json
@@ -38,7 +39,7 @@ class Drift(Record):
 
 
 def find_drift(clients: Clients, environment: str, only: Concern | None = None) -> list[Drift]:
-    """Compare the deployed resources with the templates. Changes nothing.
+    """Compare the deployed resources with the templates. This changes nothing.
 
     :raises NotDeployedError: if a stack does not exist.
     """

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 PREPARE_WITHIN_S = 300.0
 DELETE_WITHIN_S = 1800.0
-#: The tag of every resource that can have tags, also of those that must not have the environment's
-#: tag. `destroy` finds leftovers by it.
+#: Every resource that can have tags has this tag, even if it must not have the environment's tag.
+#: `destroy` uses it to find leftovers.
 DEPLOYMENT_TAG = "nightshift:deployment"
 
 
@@ -57,7 +57,7 @@ class StackOutcome(StrEnum):
 class Prepared(Record):
     """A stack whose deployment can start, or that has nothing to do. A task passes it on as JSON.
 
-    :param change_set: the change set's ARN. None: there is nothing to do.
+    :param change_set: the change set's ARN, or None if there is nothing to do.
     :param changed_at: when the stack was last changed, before this operation.
     :param command: the command that continues the deployment, for messages.
     """
@@ -86,7 +86,7 @@ def prepare(
     concern: Concern,
     artifacts: ArtifactSet | None = None,
 ) -> Prepared:
-    """Compare a stack with its template, and make a change set if they differ. Costs nothing.
+    """Compare a stack with its template, and make a change set if they differ. This is free.
 
     A stack that was never completed (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. If
     the template's text, the parameters and the image are the same, no change set is made, because
@@ -212,7 +212,7 @@ def find_living_stack(
 
 
 def delete_stack(clients: Clients, settings: DeploymentSettings, concern: Concern) -> None:
-    """Ask CloudFormation to delete a stack. Returns at once."""
+    """Ask CloudFormation to delete a stack. The function returns at once."""
     name = stack_name(settings.environment, concern)
     try:
         clients.cloudformation.delete_stack(
@@ -264,7 +264,7 @@ def find_differences(
 ) -> list[str]:
     """Compare a deployed stack with its template, its planned parameters and the newest image.
 
-    :return: what differs, in words. Empty: a change set would be empty.
+    :return: a text that describes the differences. It is empty if a change set would be empty.
     """
     deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
@@ -298,10 +298,11 @@ def create_change_set(
 ) -> "DescribeChangeSetOutputTypeDef | None":
     """Make a change set, and wait until it is ready.
 
-    :param deployed: the stack's parameters now. None: the stack is new. A value that stays is sent
-        as "use the previous value", because CloudFormation shows the resolved value of a parameter
-        that names an SSM parameter, not the name that was given.
-    :return: the change set's description. None: it is empty.
+    If a parameter names an SSM parameter, CloudFormation shows the resolved value and not that
+    name. So an unchanged value is sent as "use the previous value".
+
+    :param deployed: the stack's parameters now, or None if the stack is new.
+    :return: the change set's description, or None if the change set is empty.
     :raises StackFailedError: if CloudFormation refuses it.
     """
     name = stack_name(settings.environment, concern)
@@ -360,13 +361,13 @@ def _await_change_set(
 
 
 def delays(within_s: float) -> list[float]:
-    """Return the pauses between polls, seconds: short ones first, 5 s later, `within_s` in all."""
+    """Return the pauses between polls, seconds: first short, later 5 s. Their sum is `within_s`."""
     pauses = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0]
     return pauses + [5.0] * max(0, round((within_s - sum(pauses)) / 5.0))
 
 
 class ServiceRole(TypedDict, total=False):
-    """The arguments of a request that name the role which CloudFormation works as."""
+    """The arguments of a request that name CloudFormation's role."""
 
     RoleARN: str
 

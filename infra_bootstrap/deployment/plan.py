@@ -18,12 +18,12 @@ from rl_lifecycle.records.record import Record
 class StackPlan(Record):
     """What `deploy` would do to a stack.
 
-    :param status: CloudFormation's status of the stack now. Empty: there is no stack.
+    :param status: CloudFormation's status of the stack now. It is empty if there is no stack.
     :param note: a remark for a person, such as who must deploy it.
     :param monthly_usd: what the stack would cost a month while nothing runs, US dollars.
     :param costs: the resources that cost something, each with its price.
-    :param monthly_usd_now: what the deployed stack costs a month, US dollars. 0: it is not
-        deployed.
+    :param monthly_usd_now: what the deployed stack costs a month, US dollars. It is 0 if the
+        stack is not deployed.
     """
 
     stack_name: str

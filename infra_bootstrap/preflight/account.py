@@ -21,8 +21,9 @@ def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
 
-    :return: its name (family and market), Service Quotas' code, the fewest vCPUs with which one
-        machine starts, and whether training with `instance_types: auto` needs it.
+    :return: four values for each quota: its name (family and market), its code in Service Quotas,
+        the number of vCPUs of the smallest machine, and whether training with
+        `instance_types: auto` needs the quota.
     """
     wanted = [row for row in INSTANCE_TYPES.values() if row.preflight]
     for family, codes in QUOTA_CODES.items():
@@ -36,9 +37,9 @@ def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
 
 #: The vCPU quotas that are checked.
 VCPU_QUOTAS = tuple(_vcpu_quotas())
-#: The role that Spot works as. It belongs to AWS, so a stack of ours, which may be deleted, must
-#: not make it. EC2 Fleet's role is not made: an instant fleet does not need it, and a standing
-#: fleet could use it to launch machines that the launcher's conditions forbid.
+#: The role of the Spot service. It belongs to AWS. Our stacks may be deleted, so none of them makes
+#: this role. EC2 Fleet's role is not made, because an instant fleet does not need it. A standing
+#: fleet could use that role to launch machines that the launcher's conditions forbid.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
 SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
 #: What an administrator must be allowed to do in a first deployment, because identity is made

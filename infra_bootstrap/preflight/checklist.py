@@ -81,7 +81,7 @@ def refuse_what_would_fail(
 
     If all stacks exist, no check is run, so that an update does not wait.
 
-    :param only: the stack that will be deployed. None: all.
+    :param only: the stack that will be deployed. None means all stacks.
     :return: the results of the checks.
     :raises PreflightFailedError: if a check failed. Then nothing was made.
     """

@@ -20,7 +20,7 @@ class Check(Record):
     """One line of the preflight's table. A check returns one line or several.
 
     :param found: what the check saw, for a person.
-    :param fix: what to do. Empty: nothing has to be done.
+    :param fix: what to do. It is empty if nothing has to be done.
     """
 
     name: str

@@ -41,7 +41,7 @@ def handle(_event: Mapping[str, Any], _context: Any = None) -> dict[str, Any]:
 
 
 def reap(ec2: EC2Client, environment: str, now: datetime) -> dict[str, Any]:
-    """Terminate the overdue machines of an environment. Stops billing for them.
+    """Terminate the overdue machines of an environment. This stops billing for them.
 
     :return: `{"seen": n, "ended": [ids]}`.
     :raises RuntimeError: if a machine could not be terminated. The others are terminated first.
@@ -66,7 +66,7 @@ def find_machines(
     """List the machines of an environment, as DescribeInstances shows them.
 
     :param tags: more tags that a machine must have, by name without our prefix.
-    :param states: EC2's names of states. None: all states, terminated ones included.
+    :param states: EC2's names of states. None means all states, also terminated machines.
     """
     wanted = {"environment": environment, **(tags or {})}
     filters: list[FilterTypeDef] = [
@@ -94,7 +94,7 @@ def is_overdue(machine: InstanceTypeDef, now: datetime) -> bool:
 def overdue_reason(
     tags: Mapping[str, str], launched_at: datetime, now: datetime, grace: timedelta = NO_GRACE
 ) -> str | None:
-    """Say why a machine should be gone. None: it may go on running.
+    """Say why a machine should be gone. The answer is None if it may continue to run.
 
     :param grace: how long a machine may outlive its deadline before it counts as overdue. It does
         not apply to a machine without a readable deadline.
@@ -114,7 +114,7 @@ def overdue_reason(
 
 
 def read_deadline(text: str) -> datetime | None:
-    """Read an ISO 8601 time. A time without an offset is UTC. None: the text is not a time."""
+    """Read an ISO 8601 time. A time without an offset is UTC. Other texts give None."""
     try:
         deadline = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
@@ -123,7 +123,7 @@ def read_deadline(text: str) -> datetime | None:
 
 
 def _terminate(ec2: EC2Client, instance_id: str) -> str:
-    """Terminate a machine. :return: what went wrong; empty if nothing did."""
+    """Terminate a machine. :return: the problem, or an empty text if there was none."""
     try:
         ec2.terminate_instances(InstanceIds=[instance_id])
     except Exception as error:  # of any kind: the other overdue machines must still be terminated

@@ -80,7 +80,7 @@ def completed(
     before: Mapping[str, Mapping[str, Any]],
     after: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Change, ...]:
-    """Add the resources that come or go because of a parameter, and that a change set left out.
+    """Add resources that a parameter adds or removes, if the change set does not list them.
 
     A service that compares only the template's texts does not report them.
 

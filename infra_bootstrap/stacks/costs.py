@@ -1,9 +1,9 @@
-"""About what the stacks cost a month while nothing runs: for orientation, and no quote.
+"""Estimate what the stacks cost a month while nothing runs. The numbers are only approximate.
 
-Approximate list prices of us-east-1, written down from general knowledge and not fetched from AWS;
-other regions differ. Compare with https://aws.amazon.com/vpc/pricing/ and
+They are list prices of us-east-1. They come from general knowledge, not from AWS. Other regions
+have other prices. Compare with https://aws.amazon.com/vpc/pricing/ and
 https://aws.amazon.com/cloudwatch/pricing/. A machine, an evaluation and a stored gigabyte cost
-extra; docs/aws-account.md says about how much.
+extra. docs/aws-account.md has approximate numbers.
 """
 
 from collections.abc import Iterable, Mapping

@@ -42,7 +42,7 @@ class DeployedStack(NamedTuple):
 
 
 def find_stack(clients: Clients, name: str) -> DeployedStack | None:
-    """Look up a stack by its name or id. None: it does not exist."""
+    """Look up a stack by its name or id. The result is None if it does not exist."""
     try:
         found = clients.cloudformation.describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""Find why a stack failed: the first resource that failed, not those that were cancelled then."""
+"""Find why a stack failed: find the first resource that failed. The others were only cancelled."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ CANCELLED = ("cancelled", "The following resource(s) failed")
 def find_failure(clients: Clients, stack: str) -> tuple[str, str]:
     """Find the first failure of a stack's last operation.
 
-    :return: the resource's logical id (empty: the stack itself), and AWS's reason.
+    :return: the resource's logical id (empty for the stack itself), and AWS's reason.
     """
     try:
         events = clients.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]

@@ -36,7 +36,8 @@ def default_image_parameter() -> str:
 def find_image(clients: Clients, ssm_parameter: str | None = None) -> Image:
     """Look up the machine image.
 
-    :param ssm_parameter: an SSM parameter's name, or an image's id. None: the template's default.
+    :param ssm_parameter: an SSM parameter's name, or an image's id. None means the template's
+        default.
     :raises BadInputError: if the parameter, or the image, does not exist in this region.
     """
     name = ssm_parameter or default_image_parameter()

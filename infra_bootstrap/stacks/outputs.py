@@ -54,7 +54,7 @@ class Outputs:
 
 
 def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) -> Outputs:
-    """Read the outputs of all five stacks. Needs only `cloudformation:DescribeStacks`.
+    """Read the outputs of all five stacks. This needs only `cloudformation:DescribeStacks`.
 
     :raises NotDeployedError: if a stack is missing, or was never completed.
     """

@@ -1,8 +1,12 @@
 """Plan the parameters of the stacks.
 
-The first of these that has a value counts: a value that a person gave, a value that this run
-computed (artifacts, the image's root device), the deployed stack's value, for a new stack a value
-that is looked up (operator, zones, prefix list), and the template's default.
+A parameter gets its value from the first of these sources that has one:
+
+- a value that a person gave;
+- a value that this run computed (artifacts, the image's root device);
+- the deployed stack's value;
+- for a new stack, a value that is looked up (operator, zones, prefix list);
+- the template's default.
 """
 
 from collections.abc import Mapping
@@ -36,7 +40,7 @@ def plan_parameters(
 ) -> Values:
     """Give every parameter of a stack its value.
 
-    :param deployed: the stack's values now. None: there is no stack.
+    :param deployed: the stack's values now, or None if there is no stack.
     :param artifacts: what was built. Training and evaluation need it.
     :raises BadInputError: if a value is not allowed.
     """

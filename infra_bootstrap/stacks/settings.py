@@ -22,9 +22,10 @@ class DeploymentSettings:
     """The settings of one deployment. Only the environment is required.
 
     :param environment: its name, such as `dev`.
-    :param airflow_role: name of the role that Airflow's workers run as. None: the deployed one,
-        else `airflow-worker`.
-    :param lambda_runtime: such as `python3.12`. None: the deployed one, else python3.12.
+    :param airflow_role: name of the role that Airflow's workers run as. None means the deployed
+        role, or `airflow-worker` if nothing is deployed.
+    :param lambda_runtime: such as `python3.12`. None means the deployed runtime, or python3.12 if
+        nothing is deployed.
     :param parameters: template parameters to set, by name. The others stay as they are.
     """
 

@@ -29,21 +29,21 @@ def parse(
         nargs="*",
         choices=sorted(cases),
         default=list(cases),
-        help="train these alone, beside what today's record has already (default: all, anew)",
+        help="train only these, and keep the other cases of today's record (default: train all)",
     )
     parser.add_argument(
         "--keep",
         nargs="*",
         choices=sorted(arms),
         default=[],
-        help="take over the newest record's returns of these arms, if nothing of theirs has "
-        "changed (default: none)",
+        help="do not train these arms: use their returns from the newest record; correct only if "
+        "nothing that affects them has changed (default: none)",
     )
     parser.add_argument(
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
-        help="trainings at once, one thread each (default: the cores)",
+        help="trainings at the same time, one thread each (default: the number of cores)",
     )
     parser.add_argument(
         "--table",
@@ -155,7 +155,7 @@ def _table_of_two(record: dict[str, Any], heads: Mapping[str, str], p_value: str
 
 
 def _kept(record: dict[str, Any]) -> str:
-    """Say which arms' returns are of another day; nothing if none was _kept."""
+    """Say which arms' returns were kept from another day. The text is empty if none was kept."""
     parts = [
         part
         for case in record["result"]["cases"].values()

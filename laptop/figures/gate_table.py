@@ -19,7 +19,7 @@ def write_table() -> None:
 
 
 def render_table() -> str:
-    """Lay the newest record of each measurement out; one that was never taken has no row."""
+    """Make a table of the newest record of each measurement. Without a record there is no row."""
     rows: list[tuple[str, str, str, str]] = []
     kinds = {
         "evaluation-speed": _rows_of_evaluation,

@@ -4,8 +4,7 @@ import math
 import statistics
 from typing import Any
 
-#: What an environment is called today, and with which arguments; Gymnasium has no other form of the
-#: old one.
+#: The names and arguments that old environments have today. Gymnasium has no other form of them.
 TODAY: dict[str, tuple[str, dict[str, Any]]] = {
     "LunarLander-v2": ("LunarLander-v3", {}),
     "LunarLanderContinuous-v2": ("LunarLander-v3", {"continuous": True}),
@@ -15,7 +14,7 @@ TODAY: dict[str, tuple[str, dict[str, Any]]] = {
         for name in ("HalfCheetah", "Hopper", "Humanoid", "Swimmer", "Walker2d")
     },
 }
-#: Environments that cannot be had any more as they were, and why.
+#: Environments that no longer exist in their old form, and the reason.
 CHANGED = dict.fromkeys(
     ("Ant-v3", "Humanoid-v3"),
     "the simulator of that time left the contact forces in the observation at zero",
@@ -64,16 +63,16 @@ def published_agents(record: dict[str, Any]) -> str:
 
 
 def is_same(agent: dict[str, Any]) -> bool:
-    """Whether an agent gives the published mean."""
+    """Whether our mean return of an agent agrees with the published mean."""
     return bool(agent["standard_errors_apart"] <= STANDARD_ERRORS)
 
 
 def standard_errors_apart(
     ours: tuple[float, float, float], theirs: tuple[float, float, float]
 ) -> float:
-    """How many standard errors of the difference two means are apart.
+    """The difference of two means, in standard errors of that difference.
 
-    :param ours: mean, standard deviation, number of episodes. :param theirs: likewise.
+    :param ours: mean, standard deviation, number of episodes. :param theirs: the same.
 
     >>> standard_errors_apart((10.0, 3.0, 9), (10.0, 3.0, 9))
     0.0

@@ -60,7 +60,7 @@ def todays_cases(name: str, *, whole: bool) -> dict[str, dict[str, Any]]:
 
 
 def newest_cases(name: str) -> dict[str, dict[str, Any]]:
-    """Return the cases of the newest record of that name; none if there is no record."""
+    """Return the cases of the newest record of that name. Without a record there are none."""
     found = max(FOLDER.glob(f"*-{name}.json"), default=None)
     return {} if found is None else cases_of(json.loads(found.read_text()))
 
@@ -68,7 +68,7 @@ def newest_cases(name: str) -> dict[str, dict[str, Any]]:
 def cases_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return a record's cases by name, each with the facts of :func:`taken` by part.
 
-    An older record has these facts only once; then each case gets them.
+    An older record has these facts only once. Then each case gets the same facts.
     """
     counts = {key: record["result"][key] for key in ("rounds", "seeds") if key in record["result"]}
     known = {
@@ -133,7 +133,7 @@ def _todays(name: str) -> Any:
 
 
 def write_record(name: str, result: Any) -> Path:
-    """Write a result with its date and machine. :return: the file; commit it."""
+    """Write a result with its date and machine. :return: the file, which must be committed."""
     now = datetime.now(UTC)
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{now:%Y-%m-%d}-{name}.json"

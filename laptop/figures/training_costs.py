@@ -174,7 +174,7 @@ def _shown(ratio: dict[str, float]) -> str:
 
 
 def _cell(case: dict[str, float], form: str) -> str:
-    """Fill one cell; what a record has not is called so."""
+    """Fill one cell. If the record lacks the value, the cell is "not measured"."""
     try:
         return form.format(**case)
     except KeyError:

@@ -71,7 +71,7 @@ def measure_promotion(rounds: int) -> dict[str, Any]:
 
 
 def _ready_promotion(store: ObjectStore, experiment: Experiment, run: str) -> Callable[[], object]:
-    """Store what a night leaves before it promotes. :return: the promotion."""
+    """Store the files that exist before a promotion. :return: the promotion."""
     spec = freeze_spec(
         experiment, run_id=run, created_at=_NIGHT, champion=freeze_champion(store, experiment)
     )
@@ -155,7 +155,7 @@ def _store(store: ObjectStore, key: str, value: bytes | Record) -> Artifact:
 
 
 def timed(work: Callable[[], object]) -> dict[str, float]:
-    """Run `work` once. :return: seconds on the clock and of processor time."""
+    """Run `work` once. :return: the elapsed seconds, and the seconds of processor time."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return {

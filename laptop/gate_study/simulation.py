@@ -63,8 +63,8 @@ def _p_batch(gains: Array, worst: float) -> Array:
 
 
 def _mixed(rise: Array, old: Array, fall: Array, left: Array) -> Array:
-    """One step of the recursion. Padding is zero: without a rise it hands on `left`, without a fall
-    `old`.
+    """One step of the recursion. Padding is zero. Where the rise is zero, the result is `left`.
+    Where the fall is zero, the result is `old`.
     """
     total = rise + fall
     mixed = rise * old + fall * left
@@ -74,8 +74,8 @@ def _mixed(rise: Array, old: Array, fall: Array, left: Array) -> Array:
 
 
 def _packed(values: Array) -> Array:
-    """Move the positive values of each row to its front, zeros behind; as many columns as the
-    fullest row needs.
+    """Move the positive values of each row to its front, and fill the rest with zeros. The result
+    has as many columns as the row with the most positive values needs.
     """
     order = np.argsort(values <= 0, axis=1, kind="stable")
     packed = np.take_along_axis(values, order, axis=1)

@@ -19,8 +19,8 @@ Properties = Mapping[str, Any]
 class Right:
     """One call that CloudFormation makes, on one of the resources that it uses.
 
-    :param when: the property that causes the call; None if the call is always made.
-    :param on: kind and property of an existing resource that the call uses; None for the resource
+    :param when: the property that causes the call. None means that the call is always made.
+    :param on: kind and property of an existing resource that the call uses. None means the resource
         itself.
     """
 

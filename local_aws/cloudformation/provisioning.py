@@ -1,4 +1,4 @@
-"""Wraps the emulator's provisioners: checks each resource and applies what they drop."""
+"""Wraps the emulator's provisioners: checks resources, and applies properties that they drop."""
 
 from __future__ import annotations
 

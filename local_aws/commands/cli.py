@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         "permissions",
         run_permissions,
         show_permissions,
-        "what each role may do, and what it has never done since the server's start",
+        "each role's permissions, and those that it has not used since the server's start",
     )
     permissions.add_argument(
         "--role", metavar="PATTERN", help="only roles whose names match, such as 'nightshift-dev-*'"

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed",
         type=int,
         default=0,
-        help="add: decides when a fault with a rate below 1 strikes (default: %(default)s)",
+        help="add: decides when a fault with a rate below 1 occurs (default: %(default)s)",
     )
 
 
@@ -122,7 +122,7 @@ def show(answer: Answer) -> str:
     if "restarted" in answer:
         return f"killed and started again at {answer['restarted']['endpoint_url']}"
     shown = [
-        f"{f['id']} {f['kind']} struck {f['strikes']} of {f['chances']} {f['parameters']}"
+        f"{f['id']} {f['kind']} occurred {f['strikes']} of {f['chances']} times {f['parameters']}"
         for f in answer["faults"]
     ]
     return "\n".join(shown) or "no faults"

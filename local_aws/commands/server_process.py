@@ -30,13 +30,13 @@ KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 class Options:
     """The options of a new server.
 
-    :param port: a fixed loopback port. None: the last port again, or any free port.
+    :param port: a fixed loopback port. None means the last port again, or any free port.
     :param ami: the environment whose `bin` is first on every instance's PATH.
     :param pace: a name in :data:`local_aws.pace.PACES`.
-    :param seed: decides which launches are not found at first.
+    :param seed: decides which new instances are not found at first.
     :param instance_types: a table of types to offer beside those of the catalogue, see
-        :func:`local_aws.ec2.catalog.read_types`. It is copied into the state folder. None: the copy
-        that the last start made.
+        :func:`local_aws.ec2.catalog.read_types`. It is copied into the state folder. None means
+        the copy that the last start made.
     :param environment: the server's own virtual environment.
     """
 

@@ -2,9 +2,9 @@
 
 Sizes are those of https://aws.amazon.com/ec2/instance-types/. Prices are rounded on-demand list
 prices for Linux in eu-west-1, and a typical spot share of them. Tests can use them to compare types
-and to check budgets; they are no quote.
+and to check budgets. They are not a quote.
 
-The catalogue stands for AWS, so it does not take its facts from the pipeline. A test compares them
+The catalogue imitates AWS, so it does not take its facts from the pipeline. A test compares them
 with the pipeline's table of instance types. Only types that the catalogue lacks are added from that
 table, by :func:`add_types`.
 """

@@ -204,7 +204,7 @@ class Life:
         try:
             if instance.machine and not was_stopped:
                 instance.machine.stop(*([] if grace_s is None else [grace_s]))
-        except Exception:  # whatever fails, the instance must not stay in "shutting-down"
+        except Exception:  # after any error, the instance must not stay in "shutting-down"
             log.exception("ending %s", instance.id)
         time.sleep(max(0.0, self._pace.ending_s - (time.monotonic() - began)))
         with self._store.lock:

@@ -64,7 +64,7 @@ class Call:
 
 
 async def before(engine: FaultEngine, call: Call) -> Response | None:
-    """Apply the faults that strike before a call has an effect.
+    """Apply the faults that occur before a call has an effect.
 
     A fault may delay the call.
 

@@ -27,8 +27,8 @@ class Parameter:
 
 
 WHEN = {
-    "rate": Parameter(float, 1.0, "share of the cases in which it strikes, from 0 to 1"),
-    "count": Parameter(int, None, "the most times that it strikes"),
+    "rate": Parameter(float, 1.0, "share of the cases in which it occurs, from 0 to 1"),
+    "count": Parameter(int, None, "how often it occurs at most"),
     "after_s": Parameter(float, 0.0, "seconds before it begins"),
     "for_s": Parameter(float, None, "seconds after which it ends"),
 }
@@ -54,7 +54,7 @@ FUNCTION = {"function": Parameter(str, "*", "function name, with * and ?")}
 class FaultKind:
     """A kind of fault.
 
-    :param machine: whether it strikes an instance. It then strikes once, unless `count` is given.
+    :param machine: whether it affects an instance. It then occurs once, unless `count` is given.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""The faults that are set, and the decision whether a fault strikes now."""
+"""The faults that are set, and the decision whether a fault occurs now."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class SetFault:
     """A fault that is set.
 
     :param salt: distinguishes the faults of one script, independently of other faults.
-    :param chances: how often it could have struck. The same seed decides the n-th chance in the
+    :param chances: how often it could have occurred. The same seed decides the n-th chance in the
         same way.
-    :param strikes: how often it has struck.
+    :param strikes: how often it has occurred.
     :param decided: the instances that it has decided about.
     :param seen: how often each instance has written what the fault waits for.
     """
@@ -45,7 +45,7 @@ class SetFault:
         self.random = random.Random(f"{self.seed}/{self.salt}/{self.kind}")
 
     def is_on(self, at: float) -> bool:
-        """Say whether the fault can strike at a time (`time.monotonic`)."""
+        """Say whether the fault can occur at a time (`time.monotonic`)."""
         begins = self.set_at + self.values["after_s"]
         is_over = self.values["for_s"] is not None and at >= begins + self.values["for_s"]
         is_used_up = self.values["count"] is not None and self.strikes >= self.values["count"]
@@ -74,7 +74,7 @@ class SetFault:
 class FaultEngine:
     """The faults that are set.
 
-    :ivar strikes: a record of the last strikes, at most :data:`KEPT_STRIKES`.
+    :ivar strikes: a record of the faults that occurred last, at most :data:`KEPT_STRIKES`.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class FaultEngine:
         self.strikes: list[dict[str, Any]] = []
 
     def add(self, kind: str, values: catalog.Values, seed: int = 0, salt: str = "") -> SetFault:
-        """Set a fault. The same seed and salt decide in the same way, whatever else is set."""
+        """Set a fault. The same seed and salt decide in the same way, also beside other faults."""
         with self._lock:
             fault = SetFault(f"f{next(self._numbers)}", kind, values, seed, time.monotonic(), salt)
             self._faults[fault.id] = fault
@@ -108,14 +108,14 @@ class FaultEngine:
         return gone
 
     def on(self, kind: str) -> Iterator[SetFault]:
-        """Yield the faults of a kind that can strike now."""
+        """Yield the faults of a kind that can occur now."""
         at = time.monotonic()
         with self._lock:
             found = [f for f in self._faults.values() if f.kind == kind and f.is_on(at)]
         yield from found
 
     def strike(self, kind: str, what: str, **names: str) -> SetFault | None:
-        """Return the first fault of a kind that strikes now, or None.
+        """Return the first fault of a kind that occurs now, or None.
 
         :param what: a description for the record.
         :param names: the values that patterns are compared with, by parameter.
@@ -126,7 +126,7 @@ class FaultEngine:
         return None
 
     def decide(self, fault: SetFault, what: str) -> bool:
-        """Use one chance of a fault: return whether it strikes, and record a strike."""
+        """Use one chance of a fault: return whether it occurs. If so, record it."""
         with self._lock:
             fault.chances += 1
             if fault.random.random() >= fault.values["rate"]:

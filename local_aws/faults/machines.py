@@ -17,7 +17,7 @@ LOOK_EVERY_S = 0.1
 
 
 class MachineFaults:
-    """Looks for instances that a fault strikes."""
+    """Looks for instances that a fault affects."""
 
     def __init__(self, engine: FaultEngine, store: Store, life: Life) -> None:
         self._engine = engine
@@ -50,7 +50,7 @@ class MachineFaults:
                 self._strike(fault, instance)
 
     def _is_meant(self, fault: SetFault, instance: Instance) -> bool:
-        """Say whether a fault is meant for an instance about which it has not decided yet."""
+        """Say whether a fault is meant for an instance and has not decided about it yet."""
         if instance.id in fault.decided or not fnmatch.fnmatchcase(
             instance.id, fault.values["instance"]
         ):
@@ -61,7 +61,7 @@ class MachineFaults:
         return not key or fnmatch.fnmatchcase(instance.tags.get(key, ""), pattern or "*")
 
     def _strike(self, fault: SetFault, instance: Instance) -> None:
-        """Let a fault decide about an instance, and apply it if it strikes."""
+        """Let a fault decide about an instance, and apply the fault if it occurs."""
         fault.decided.add(instance.id)
         if self._engine.decide(fault, instance.id):
             if instance.machine:

@@ -18,7 +18,7 @@ from local_aws.iam.sessions import LIFETIME_S, Issuer
 
 
 class Wiring:
-    """Every place where a fault can strike, and the control request that sets faults."""
+    """Every place where a fault can occur, and the control request that sets faults."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class IdleMeter:
         return numbers[3] + numbers[4], sum(numbers[:8])
 
     def idle_share(self) -> float:
-        """Return the idle share since the last call; 0 if it cannot be measured."""
+        """Return the idle share since the last call. It is 0 if it cannot be measured."""
         idle, total = self._read()
         before_idle, before_total = self._last
         self._last = idle, total
@@ -57,8 +57,8 @@ class ConcurrencyLimit:
     def slot(self, nested: bool) -> Iterator[None]:
         """Run the body in a slot.
 
-        :param nested: the caller is itself a function in a slot. The invocation starts at once,
-            because otherwise both could wait for ever.
+        :param nested: whether the caller is itself a function in a slot. Then the invocation starts
+            at once, because otherwise both could wait for ever.
         """
         if not nested:
             self._enter()

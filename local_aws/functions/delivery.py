@@ -73,7 +73,7 @@ class Delivery:
         )
 
     def logging_as_role(self, original: Any) -> Any:
-        """Write a function's log only if its role may; otherwise there is no log, as on AWS."""
+        """Write a function's log if its role may. Otherwise there is no log, as on AWS."""
 
         def emit(record: Record, *arguments: Any, **settings: Any) -> None:
             config = record.get("config") or record
@@ -140,7 +140,7 @@ class Delivery:
         outcome = Ending(str(config["FunctionArn"]), request_id, condition, tries, event, result)
         try:
             self._notify(config, settings, outcome)
-        except Exception:  # the event is over; a service of the emulator may fail in any way
+        except Exception:  # the emulator's service may raise any type; the event has ended
             log.exception("notifying the destination of %s", config["FunctionName"])
 
     def _try(

@@ -253,7 +253,7 @@ class Environment:
         self._reaper.forget(self._process.pid)
 
     def _ended_by_itself(self) -> bool:
-        """Say whether the process ended by itself; give one with a closed pipe a moment to end."""
+        """Say whether the process has ended. If its pipe is closed, wait a moment for its end."""
         ready, _, _ = select.select([self._responses], [], [], 0)
         if not ready:
             return False

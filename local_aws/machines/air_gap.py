@@ -28,7 +28,7 @@ class AirGapWatch:
     """Watches the connections of this account's processes to anywhere beyond this machine.
 
     :param process_mark: the mark in the environment of these processes.
-    :param is_needed: says whether there may be such a process. Without one, nothing is read.
+    :param is_needed: says whether there may be such a process. If there is none, nothing is read.
     """
 
     def __init__(self, process_mark: str, is_needed: Callable[[], bool]) -> None:
@@ -69,7 +69,7 @@ class AirGapWatch:
                 self._catch(pid, held)
 
     def _catch(self, pid: int, held: list[Connection]) -> None:
-        """Report a process, and kill it unless it only looks up a name."""
+        """Report a process, and kill it if it does more than look up a name."""
         who, program = describe(pid)
         for connection in held:
             self._seen.setdefault((who, connection.address), program)

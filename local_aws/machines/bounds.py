@@ -22,7 +22,7 @@ def install_guard(folder: Path) -> Path:
 
 
 def read_log(path: Path) -> list[str]:
-    """Return the addresses that a guard refused, each once and in order."""
+    """Return the addresses that a guard refused, in order and without repetitions."""
     try:
         return list(dict.fromkeys(path.read_text().split()))
     except OSError:

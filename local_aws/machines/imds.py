@@ -47,7 +47,7 @@ class Metadata:
         return token
 
     def find(self, path: str) -> str | None:
-        """Return the text at a path, or the names below a folder; None if there is nothing."""
+        """Return the text at a path, or the names below a folder. None means nothing."""
         tree = self.tree()
         found = tree.get(path.rstrip("/"))
         if found is not None:
@@ -56,7 +56,7 @@ class Metadata:
 
 
 def list_folder(tree: Mapping[str, Leaf], path: str) -> str | None:
-    """List the names below a path as IMDS does, folders with a slash; None for no names.
+    """List the names below a path as IMDS does: folders have a slash. None means no names.
 
     >>> list_folder({"meta-data/a": "1", "meta-data/b/c": "2"}, "meta-data")
     'a\\nb/'

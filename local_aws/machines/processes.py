@@ -38,7 +38,7 @@ def find_marked(name: str, value: str) -> list[int]:
 
 
 def is_zombie(pid: int) -> bool:
-    """Say whether a process has ended, and at most waits for its parent."""
+    """Say whether a process has ended. A zombie, which waits for its parent, counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (OSError, IndexError):

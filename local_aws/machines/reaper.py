@@ -1,7 +1,7 @@
 """A process that kills what a killed server left behind, and then ends.
 
 It reads from a pipe to which only the server can write. End of file means that the server has
-ended, for whatever reason. The server sends the numbers of process groups, because marks in the
+ended, for any reason. The server sends the numbers of process groups, because marks in the
 environment can be found on Linux only.
 """
 

@@ -1,6 +1,6 @@
 """The policies of VPC endpoints: they decide about the S3 calls of a subnet's machines.
 
-On AWS, the call of a machine without a route to S3 would hang.
+On AWS, a call from a machine without a route to S3 would hang.
 """
 
 from __future__ import annotations

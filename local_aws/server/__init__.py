@@ -1,1 +1,1 @@
-"""The server: how it starts, what it puts in front of the emulator, and what survives a crash."""
+"""The server: its start, the layers in front of the emulator, and the state that is saved."""

@@ -154,8 +154,8 @@ def breaking(send: Send, fate: Fate) -> Send:
 def find_writer(send: Any) -> Any:
     """Return the stream writer of the connection that a request came through.
 
-    ASGI hides the writer. hypercorn's `send` leads to it from one bound method to the next: stream,
-    protocol, server.
+    ASGI hides the writer. hypercorn's `send` leads to it from one bound method to the next:
+    first the stream's, then the protocol's, then the server's.
 
     :raises LookupError: if a new version of hypercorn has changed this.
     """
@@ -194,7 +194,7 @@ class Committing:
     async def __call__(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
     ) -> Any:
-        """Apply the faults, serve the request, and save what it changed."""
+        """Apply the faults, serve the request, and save its changes."""
         actions = seams.module("core.iam_actions")
         action = actions.extract_iam_action(self._service, method, path, headers, body, query)
         principal = caller_arn(headers)

@@ -1,9 +1,9 @@
 """Keeps an object whole when the server crashes while the object is being overwritten.
 
-The emulator stores an object's data and its metadata (the sidecar) in two files, and replaces one
-after the other. Before it replaces the data, links to both old files are made beside them. Once the
-new sidecar exists, the links are removed. The next start undoes a write that a crash interrupted,
-because its caller never got an answer. Names that end with `.tmp` belong to no object, and the
+The emulator stores an object's data and its metadata (the sidecar) in two files. It replaces first
+the data and then the sidecar. Before that, links to both old files are made beside them. When the
+new sidecar exists, the links are removed. If a crash interrupts a write, its caller gets no answer.
+So the next start undoes this write. Names that end with `.tmp` belong to no object, and the
 emulator ignores them.
 """
 
@@ -72,7 +72,7 @@ def recover(folder: Path) -> int:
         elif name.endswith(FRESH):
             undone += _recover_fresh(name.removesuffix(FRESH))
     for path in folder.rglob(f"*{OLD_DATA}"):
-        # The link to the old sidecar was never made, or is gone: that write is complete.
+        # There is no link to the old sidecar, so the write did not begin, or is complete.
         remove(str(path))
     return undone
 

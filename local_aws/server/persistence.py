@@ -73,14 +73,14 @@ class Saver:
         self._touched_at = time.monotonic()
 
     def save_while_busy(self) -> None:
-        """Save what has changed, unless the last request was long ago."""
+        """Save the changes, but only if the last request was a short time ago."""
         if time.monotonic() - self._touched_at < BUSY_FOR_S:
             self.save()
 
     def install(self) -> None:
         """Replace the emulator's functions that write state and objects.
 
-        State is written only if it has changed, large byte strings get their own files, and a crash
+        State is written only if it has changed. Large byte strings get their own files. A crash
         never leaves half an object.
         """
         seams.replace("services.s3", "_atomic_write", overwrites.surviving)
@@ -184,10 +184,10 @@ class Saver:
 
 
 def fail_interrupted_stacks() -> list[str]:
-    """Mark the stacks whose operation a crash interrupted as failed; return their names.
+    """Mark stacks as failed if a crash interrupted their operation. Return the names.
 
-    CloudFormation would continue. Here nothing continues the operation, and a stack that stays in
-    progress would block its caller for ever.
+    CloudFormation would continue the operation. Here nothing continues it, so the caller would
+    wait for ever for a stack that is in progress.
     """
     failed = []
     stacks = seams.module("services.cloudformation")._stacks

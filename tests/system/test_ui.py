@@ -238,7 +238,7 @@ def test_a_retraining_waits_for_approval_and_a_timeout_rejects(api: Api, importe
         "PROMOTE: after"
     )
     assert api.xcom(NIGHT, run, "promote")["reason"].startswith(
-        "not approved: nobody answered within"
+        "not approved: no person answered within"
     )
     consumed = api.runs("on_new_champion")
     for answer, outcome in (("Reject", "NOT_APPROVED"), ("Approve", "PROMOTED")):

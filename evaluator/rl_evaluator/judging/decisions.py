@@ -65,7 +65,7 @@ def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
 
 
 class JudgedEpisodes(NamedTuple):
-    """The episodes that a decision rests on. A shard is None while nothing was evaluated."""
+    """The episodes that a decision uses. A shard is None if it has not been evaluated."""
 
     spec: Spec
     candidate: Shard | None

@@ -101,7 +101,8 @@ class Axes:
 def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_below: float) -> str:
     """Plot the candidate's return against the champion's, one dot for each seed.
 
-    The candidate did better above the diagonal. The dashed lines are the crash threshold.
+    A dot above the diagonal is a seed on which the candidate did better. The dashed lines are the
+    crash threshold.
     """
     both = [*candidate, *champion]
     low, high = _widened(min(both), max(both))
@@ -122,7 +123,7 @@ def plot_share(values: Sequence[float], label: str, mark: float, bound: float | 
     """Plot the share of values at or below each value.
 
     :param mark: a value to compare with, e.g. 0 for differences.
-    :param bound: the gate's lower bound of the mean; None draws no bound.
+    :param bound: the gate's lower bound of the mean. If it is None, no bound is drawn.
     """
     ordered, n = sorted(values), len(values)
     low, high = _widened(min(ordered[0], mark), max(ordered[-1], mark))
@@ -141,5 +142,5 @@ def plot_share(values: Sequence[float], label: str, mark: float, bound: float | 
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """Give an axis whose ends are equal a length of 1."""
+    """Return the ends of an axis. If they are equal, move them apart, to a length of 1."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -77,7 +77,7 @@ def check_environment(
 def _check_api(env: Env, env_id: str) -> None:
     try:
         check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
-    except Exception as error:  # the checker asserts; foreign environment code may raise any type
+    except Exception as error:  # the checker and the environment may raise any type
         raise EnvironmentFailedError(
             env_id, f"does not follow Gymnasium's API: {first_line(error)}"
         ) from None

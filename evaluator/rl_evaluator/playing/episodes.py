@@ -61,9 +61,9 @@ def run_episodes(
 
     :param make: makes a new environment, with the spaces that the policy was checked against.
     :param deterministic: False draws each action from the policy's distribution, if it has one.
-    :param keep_going: called before every step of all lanes; False drops the episodes that have
-        not ended.
-    :return: seed → episode; a seed is missing only if `keep_going` returned False.
+    :param keep_going: called before every step of all lanes. If it returns False, the episodes that
+        have not ended are dropped.
+    :return: the episode of each seed. A seed is missing only if `keep_going` returned False.
     """
     return _Run(policy, make, seeds, deterministic).until_done(keep_going)
 
@@ -233,5 +233,5 @@ def _close(lane: Lane) -> None:
     if env is not None:
         try:
             env.close()
-        except Exception:  # foreign environment code; its episodes have ended, so nothing is lost
+        except Exception:  # the environment may raise any type, but its episodes have ended
             return

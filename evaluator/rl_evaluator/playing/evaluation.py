@@ -43,10 +43,10 @@ def evaluate(
 ) -> Shard:
     """Run the task's episodes.
 
-    :param keep_going: called at every step; False stops. The shard then holds the consecutive seeds
-        from the first one whose episodes all ended, possibly none. So the missing seeds are one
-        range, which the caller can request. This causes no bias: a seed has the same return at any
-        time, and the missing seeds are run too.
+    :param keep_going: called at every step. If it returns False, the evaluation stops. The shard
+        then has all ended episodes before the first seed that has not ended, and can be empty. So
+        the missing seeds are one range, which the caller can request. This causes no bias, because
+        a seed has the same return at any time, and the missing seeds are run, too.
     :raises EnvironmentFailedError: if the environment cannot be made.
     :raises SpaceMismatchError: if the policy was trained for other spaces.
     """

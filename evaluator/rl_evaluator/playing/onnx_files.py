@@ -33,7 +33,7 @@ class OnnxContents:
         return sorted(self.domains - STANDARD_DOMAINS - self.function_domains)
 
 
-#: message → field number → the message that the field holds; other fields hold none of interest
+#: For each message: its field numbers, and the message in each field. Other fields do not matter.
 _SCHEMA: dict[str, dict[int, str]] = {
     "Model": {7: "Graph", 20: "Training", 25: "Function"},
     "Training": {1: "Graph", 2: "Graph"},

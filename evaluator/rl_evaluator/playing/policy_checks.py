@@ -50,7 +50,7 @@ def _check_form(data: bytes, source: str) -> None:
 
     try:
         onnx.checker.check_model(data)
-    except Exception as error:  # ONNX's checker and protobuf raise types of their own
+    except Exception as error:  # ONNX's checker and protobuf may raise any type
         raise InvalidPolicyError(
             source, f"ONNX's checker refuses it: {first_line(error)}"
         ) from None

@@ -1,7 +1,7 @@
 """Draw a stochastic policy's action for one lane, from the generator of its episode.
 
-Actions are drawn row by row on purpose. Vectorised exp and sums may round differently with another
-number of rows, and the actions of an episode must not depend on the episodes in other lanes.
+Actions are drawn row by row, because the actions of an episode must not depend on the episodes in
+other lanes. Vectorised exp and sums may round differently if the number of rows changes.
 """
 
 from collections.abc import Callable

@@ -1,10 +1,11 @@
 """Answer an EvaluateRequest: run its episodes, write the shard once, name the missing seeds.
 
-If the Lambda's time ends first, the shard is written with the episodes that ended, which are
-consecutive seeds from the first one. The answer names the missing seeds as one range, and the
-caller requests them under **another shard number**. So each key is written once and never changes.
-The answer is made from the stored shard, so a repeated request gets the same answer. In any order
-of arrival, :func:`rl_lifecycle.evaluation.requests.merge_shards` refuses gaps and contradictions.
+If the Lambda's time ends first, the shard is written with the episodes that have ended. Their seeds
+are consecutive and begin with the first seed. The answer names the missing seeds as one range. The
+caller requests these seeds under **another shard number**. So each key is written once and never
+changes. The answer is made from the stored shard, so a repeated request gets the same answer. In
+any order of arrival, :func:`rl_lifecycle.evaluation.requests.merge_shards` refuses gaps and
+contradictions.
 """
 
 import time
@@ -29,9 +30,10 @@ def answer_evaluate(
     """Evaluate one shard unless it is stored already.
 
     :param remaining_s: returns the seconds until this process is stopped.
-    :return: `key`; `n_episodes` and `done`, the number of stored episodes (more than requested if a
-        longer shard was stored before); `steps_per_s`; `complete`; and if not complete `rest`, the
-        missing seeds as `first_seed` and `n_episodes`.
+    :return: `key`, `n_episodes`, `done`, `steps_per_s` and `complete`. `n_episodes` and `done` are
+        the number of stored episodes. It can be more than requested, if a longer shard was stored
+        before. If the shard is not complete, `rest` has the missing seeds as `first_seed` and
+        `n_episodes`.
     :raises EpisodeTooLongError: if time ran out before the first seed's episode ended. Nothing is
         written then.
     :raises InvalidRequestError: if the key holds a shard of another request.

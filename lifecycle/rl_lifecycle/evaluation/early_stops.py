@@ -9,7 +9,7 @@ its standard error. The trial ends when
   at least three points, and every point has m + 2e < hopeless_below.
 
 The rule never uses the gate's seeds, so stopping spends no alpha. The policies that were trained
-until then can become the candidate, as always.
+before the end can become the candidate, as always.
 """
 
 import math
@@ -47,7 +47,7 @@ def curve_of(shards: Mapping[int, Shard], evaluation: Evaluation) -> tuple[Curve
 
 
 def why_stop(curve: Iterable[CurvePoint], rule: EarlyStop, total_timesteps: int) -> str:
-    """Explain why a trial may end early; empty while it must go on.
+    """Explain why a trial may end early. The text is empty while it must continue.
 
     >>> point = CurvePoint(step=50, mean=490.0, error=2.0, n_episodes=100)
     >>> why_stop([point], EarlyStop(target_above=480), 100)

@@ -1,8 +1,9 @@
 """The rule that ends the looks early when a promotion has become hopeless. The champion stays.
 
-The rule is only applied at a look that neither promotes nor keeps, so it never changes such a
-decision. It never promotes, so it spends no alpha. It may cost power. It only stops if the planned
-pairs would be too few even for a truth that is two standard errors better than what was seen.
+The rule is only applied at a look that does not decide to promote or to keep. So it never changes
+such a decision. It never promotes, so it spends no alpha. It may reduce the power of the gate. It
+stops the looks only in one case: the planned pairs would be too few even if the true difference
+were two standard errors better than the observed one.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from rl_lifecycle.evaluation.paired_returns import Crashes, PairedReturns, deviation
 
-#: How many standard errors the truth may be better than what was seen.
+#: How many standard errors the true value may be better than the observed one.
 HOPE = 2.0
 
 
@@ -32,7 +33,7 @@ def pairs_needed(hoped: float, spread: float, width: float) -> float:
 def why_futile(
     pairs: PairedReturns, crashes: Crashes, n: int, last: int, *, margin: float, crash_margin: float
 ) -> str:
-    """Explain why more pairs after the first `n` are hopeless; empty when they are not.
+    """Explain why more pairs after the first `n` are hopeless. The text is empty if they are not.
 
     :param last: pairs at the last look.
     """

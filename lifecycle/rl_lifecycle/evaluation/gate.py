@@ -47,7 +47,7 @@ __all__ = [
 
 #: Share of max_pairs at which each look is taken.
 LOOK_SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
-#: With a larger share of lost episodes, the infrastructure has a problem and nothing is decided.
+#: If a larger share of episodes is lost, the infrastructure has a problem, and nothing is decided.
 MAX_LOST = 0.01
 
 
@@ -97,8 +97,8 @@ class Gate(Record):
     def schedule(self) -> tuple[tuple[int, float], ...]:
         """The looks: (pairs, alpha that may be spent at this look)."""
         if self.looks:
-            # Later looks see more, so they may spend more: alpha grows with the look, as in the
-            # default schedule.
+            # Later looks have more pairs, so they may spend more alpha. The alpha of a look grows
+            # with its number, as in the default schedule.
             total = len(self.looks) * (len(self.looks) + 1) / 2
             return tuple((n, self.alpha * k / total) for k, n in enumerate(self.looks, 1))
         pairs = [max(1, math.ceil(self.max_pairs * share)) for share in LOOK_SHARES]
@@ -142,7 +142,7 @@ class Look(Record):
     scenarios: dict[str, Guard] = {}
 
     def against_bar(self, *, p_better: float, p_worse: float) -> Self:
-        """Replace the champion by a bar, which never crashes and whose crash guard always holds."""
+        """Replace the champion by a bar. A bar never crashes, and its crash guard always holds."""
         return self.model_copy(
             update={
                 "p_better": p_better,
@@ -200,8 +200,8 @@ def decide(
 ) -> Verdict:
     """Judge a candidate against a champion on paired episodes, look by look.
 
-    :param candidate: returns on the gate's seeds, in their order; None: the episode was lost.
-    :param champion: the same for the champion. Only pairs that both have count.
+    :param candidate: returns on the gate's seeds, in their order. None is a lost episode.
+    :param champion: the same for the champion. A pair counts only if both have its episode.
     :param scenarios: scenario → (candidate, champion), for each scenario of the gate. Only the base
         scenario must show an improvement. The crash guard must hold in every scenario, so alpha
         needs no correction.
@@ -239,14 +239,14 @@ def decide(
 
 
 def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict:
-    """Judge a first champion: its mean must exceed an absolute bar, its crashes the ceiling not.
+    """Judge a first champion by a bar that its mean must exceed, and by the ceiling of crashes.
 
     The rule is the same as against a champion that returns exactly the bar in every episode. So the
-    looks, the alpha and the floor are the same. There is no champion to compare crashes with, so of
-    the guards only the ceiling counts.
+    looks, the alpha and the floor are the same. There is no champion to compare crashes with, so
+    the ceiling is the only guard that counts.
 
-    :param above: the bar; None: the floor of the return range, which every policy exceeds that ever
-        leaves the floor.
+    :param above: the bar. None means the floor of the return range. The mean of a policy is above
+        it if at least one return is.
     """
     bar = gate.return_range[0] if above is None else above
     pairs = PairedReturns(candidate, [bar] * len(candidate), gate.return_range)
@@ -254,7 +254,7 @@ def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict
     alone = gate.without_margin()
 
     def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
-        # No return lies further below the bar than the floor, so the phantom lies at the floor.
+        # No return can be below the floor, so the phantom observation is at the floor.
         gains = pairs.differences[:n]
         look = _look(pairs, crashes, {}, alone, n, alpha).against_bar(
             p_better=p_mean_at_most_zero(gains, bar - pairs.low),

@@ -40,8 +40,8 @@ class PolicyStatistics(Record):
 
 
 class WorstPair(Record):
-    """A seed on which the candidate did worst against the champion (or, without one, worst of
-    all).
+    """One of the seeds on which the candidate did worst compared with the champion. Without a
+    champion it is one of the seeds with the worst returns.
     """
 
     seed: int
@@ -84,7 +84,7 @@ def describe_pairs(
     """Describe the pairs that the verdict's last look used.
 
     :param champion: None for a first champion, which is compared with the bar.
-    :param bar: the mean return that a first champion must exceed; None: the floor.
+    :param bar: the mean return that a first champion must exceed. None means the floor.
     :return: None if no look was taken or there are no episodes.
     """
     n = verdict.looks[-1].n if verdict.looks else min(verdict.n_pairs, len(candidate.returns))
@@ -118,8 +118,8 @@ def describe_pairs(
 def lower_bound(differences: Sequence[float], width: float, alpha: float) -> float:
     """Find the largest mean m that the gate's test still shows.
 
-    It is the largest m with p(differences - m, width + m) <= alpha. p is nearly normal in m, so a
-    secant on normal quantiles finds it in a few steps.
+    It is the largest m with p(differences - m, width + m) <= alpha. As a function of m, p is nearly
+    a normal distribution. So the secant method on normal quantiles finds m in a few steps.
 
     :param width: how far below zero a difference can lie.
     """
@@ -141,7 +141,8 @@ def lower_bound(differences: Sequence[float], width: float, alpha: float) -> flo
         low, high = (guess, high) if over <= 0 else (low, guess)
         if high - low <= tolerance:
             break
-        # Halve, but begin with steps of an eighth towards the answer: the guess is usually close.
+        # The first guess is usually close, so the first steps are an eighth of the interval, in the
+        # direction of the answer. Later steps halve the interval.
         guess = (
             guess + (high - low) / 8 * (1 if over <= 0 else -1) if step < 4 else (low + high) / 2
         )

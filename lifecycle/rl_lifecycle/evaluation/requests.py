@@ -24,7 +24,7 @@ class EpisodeEnd(StrEnum):
 
     TERMINATED = "terminated"
     TRUNCATED = "truncated"
-    LOST = "lost"  # the environment raised, or the action was not finite: its return is null
+    LOST = "lost"  # the environment failed, or the action was not finite; the return is null
 
 
 class EvaluateRequest(Record):
@@ -124,7 +124,7 @@ class DecideRequest(Record):
 class RenderReportRequest(Record):
     """A request to write the HTML page of a final decision, with plots and films.
 
-    This is not part of the decision, so a film that takes too long or fails never costs a verdict.
+    This is not part of the decision. So a slow or failed film never changes a verdict.
     """
 
     action: Literal["render_report"] = "render_report"
@@ -202,8 +202,8 @@ def scenario_evaluation(name: str, scenario: str) -> str:
 def merge_shards(shards: list[Shard]) -> Shard:
     """Join the shards of one evaluation in the order of their seeds.
 
-    Two deliveries may have been cut differently, so a seed may have been played twice. An episode
-    is a function of its seed. So both episodes must be equal, and they count once.
+    Two deliveries may have been cut differently, so a seed may have been played twice. The seed
+    alone determines the episode. So both episodes must be equal, and they count once.
 
     :raises InvalidRecordError: if there is no shard, if they are not of one policy and environment,
         if a seed is missing between them, or if one seed has two different episodes.

@@ -1,7 +1,7 @@
 """The choice of a run's candidate: the policy with the best mean return on the selection seeds.
 
-The gate never uses these seeds. On the gate's own seeds, choosing the best of many policies would
-make false promotions more likely: docs/gate.md shows how much.
+The gate never uses these seeds. If the best of many policies were chosen on the gate's own seeds,
+false promotions would be more likely. docs/gate.md shows how much.
 """
 
 import math

@@ -1,8 +1,9 @@
 """The table of algorithms: everything that the other packages need to know about each of them.
 
-To add an algorithm, add a row to :data:`ALGORITHMS`. Reading an experiment, rounding its segments,
-checking its hyper-parameters, training, resuming and exporting read this table. It imports neither
-torch nor SB3; a test compares it with the signatures of SB3 and sb3-contrib.
+To add an algorithm, add a row to :data:`ALGORITHMS`. All parts read this table: the reader
+of experiments, the rounding of segments, the checks of hyper-parameters, training, resuming and
+exporting. The module does not import torch or SB3. A test compares the table with the signatures of
+SB3 and sb3-contrib.
 """
 
 from collections.abc import Mapping
@@ -47,12 +48,12 @@ class Algorithm:
     :param exporter: how its policy is written as ONNX.
     :param default_policy: the policy that it uses if an experiment names none.
     :param minibatches: which networks are trained on minibatches of a rollout: all of them, or the
-        critic alone. None: it has no minibatches of a rollout.
-    :param remembers: whether its policy carries a state from step to step. A segment's end sets the
-        state to zero; the exported policy has `state_in` and `state_out`.
+        critic alone. None means that it has no minibatches of a rollout.
+    :param remembers: whether its policy carries a state from step to step. At the end of a segment
+        the state is set to zero. The exported policy has `state_in` and `state_out`.
     :param action_masks: whether the environment must say which actions are allowed.
-    :param policy_module: a part of the module name of its saved policies by which a model.zip is
-        recognised; empty: it shares its policies with others.
+    :param policy_module: a model.zip is recognised by this part of the module name of its saved
+        policies. It is empty if the algorithm shares its policies with others.
     :param saved_attributes: attributes in its model.zip that distinguish it from algorithms with
         the same policies. If several algorithms match, the longest list wins.
     """

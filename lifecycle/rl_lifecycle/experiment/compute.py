@@ -71,7 +71,7 @@ class Compute(Record):
 
 
 def why_removed(compute: Compute) -> str:
-    """Explain which release removed a setting of a stored spec; empty: nothing was removed.
+    """Explain which release removed a setting of a stored spec. It is empty if none was removed.
 
     >>> why_removed(Compute(gpu_updates="cuda_graphs"))
     'release 0.2.0 removed compute.gpu_updates: cuda_graphs'

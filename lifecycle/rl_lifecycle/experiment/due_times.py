@@ -1,4 +1,4 @@
-"""The time by which a result is needed, and whether spot leaves enough time until then. Pure.
+"""The time by which a result is needed, and whether spot leaves enough time until then.
 
 Spot is cheaper, but AWS may take the machine away. So a trial stays on spot only as long as an
 on-demand machine could still finish the training after an interruption at the worst moment. The
@@ -81,7 +81,7 @@ def spot_leaves_time(
 ) -> bool:
     """Whether the rest of a training may be tried on spot.
 
-    :param due_at: when the result is needed; None: at no particular time.
+    :param due_at: when the result is needed. None means that there is no such time.
     :param left_s: seconds of training that are left after the last commit, at the last known speed.
     :param segment_s: seconds of a segment; an interruption repeats at most one segment.
 

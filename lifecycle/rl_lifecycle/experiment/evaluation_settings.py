@@ -24,7 +24,7 @@ from rl_lifecycle.records.record import Record
 
 
 class Perturbation(Record):
-    """The noise that disturbs an episode. It is drawn from a seed of its own."""
+    """The noise that disturbs an episode. It has a separate seed."""
 
     observation_noise: float = Field(
         0.0, ge=0, description="standard deviation added to observations that are real numbers"

@@ -183,7 +183,7 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
 
     :param document: the content of the YAML file.
     :param name: the stem of the file.
-    :param source: the file's name in error messages; None: `experiments/<name>.yaml`.
+    :param source: the file's name in error messages. None means `experiments/<name>.yaml`.
     :raises InvalidExperimentError: with the first key that is wrong, and what is allowed there.
     """
     source = source or f"experiments/{name}.yaml"
@@ -255,7 +255,7 @@ _MEANING = {
 
 
 def _meaning(key: str) -> str:
-    """Describe what a missing key must be; empty where its name is enough."""
+    """Describe the value of a missing key. It is empty if the key's name is enough."""
     if key == "algo":
         return f"; it must be one of {', '.join(algorithm_names())}"
     return _MEANING.get(key, "")

@@ -17,7 +17,7 @@ SUFFIXES = (".yaml", ".yml")
 def read_experiment_file(path: Path, source: str | None = None) -> Experiment:
     """Read and check an experiment file. The stem of the file is the experiment's name.
 
-    :param source: the file's name in error messages; None: its path.
+    :param source: the file's name in error messages. None means its path.
     :raises InvalidExperimentError: if the file cannot be read, is not YAML, has a key twice, or has
         a value that is not allowed.
     """

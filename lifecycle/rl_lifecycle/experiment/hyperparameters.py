@@ -60,7 +60,7 @@ def _with_whole_minibatches(algo: str, tuned: Mapping[str, Any]) -> dict[str, An
 
 
 def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:
-    """Find rl_zoo3's values; None if there are none.
+    """Find rl_zoo3's values. The result is None if it has none.
 
     MuJoCo's -v5 environments use the values of -v4. They differ only in rewards and observations.
 
@@ -139,8 +139,8 @@ def check_segment(
 ) -> None:
     """Refuse a segment that is so short that the resets at its ends would affect the training.
 
-    :param max_episode_steps: the longest episode of the environment. None: it has no limit, which
-        is refused only for algorithms that play whole episodes.
+    :param max_episode_steps: the longest episode of the environment. None means that it has no
+        limit. Then only algorithms that play whole episodes are refused.
     :raises InvalidExperimentError: with a value of `checkpoint_every` that is long enough.
     """
     if ALGORITHMS[experiment.algo].family is Family.EPISODES:

@@ -11,8 +11,8 @@ from rl_lifecycle.experiment.algorithms import algorithm_names
 from rl_lifecycle.experiment.experiment import ENV_ID, Experiment
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-#: An integer with underscores. It is a number in YAML 1.1, which our reader uses, and a text in
-#: YAML 1.2, which editors use.
+#: An integer with underscores. Our reader uses YAML 1.1, where it is a number. Editors use YAML
+#: 1.2, where it is a text.
 SPACED_INTEGER = r"^[0-9]{1,3}(_[0-9]{3})+$"
 #: Descriptions that the models do not have, by model and key.
 DESCRIPTIONS = {

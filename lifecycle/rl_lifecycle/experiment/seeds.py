@@ -63,7 +63,7 @@ def first_seed(purpose: Purpose, experiment: str, run: str) -> int:
 def trial_seed(seed: int, run: str, trial: str, *, reseed: bool) -> int:
     """The seed of a trial.
 
-    :param reseed: False: the same seed in every run.
+    :param reseed: False means the same seed in every run.
     """
     parts = (seed, run, trial) if reseed else (seed, trial)
     return hashed_int(Purpose.TRAINING, *parts) % (SPAN - LONGEST)

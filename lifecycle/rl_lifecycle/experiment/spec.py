@@ -149,7 +149,7 @@ class Spec(Record):
 
     @property
     def due_at(self) -> datetime | None:
-        """When the result is needed; None: at no particular time."""
+        """When the result is needed. None means that there is no such time."""
         return needed_at(self.experiment.compute.needed_by, self.created_at)
 
     @property
@@ -177,7 +177,7 @@ def freeze_spec(
         false`.
     :param created_at: an aware UTC datetime.
     :param overrides: keys of the experiment that this run changes, for example `total_timesteps`
-        from a form; None: none.
+        from a form. None means that it changes nothing.
     :raises InvalidExperimentError: if an override or a hyper-parameter is not allowed.
     """
     if created_at.tzinfo is None:

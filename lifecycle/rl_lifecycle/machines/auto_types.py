@@ -1,4 +1,4 @@
-"""The types of `compute.instance_types: auto`: those on which a dollar buys the most steps. Pure.
+"""The types of `compute.instance_types: auto`: those on which a dollar buys the most steps.
 
 A trainer computes on one thread. Two vCPUs (one trains, one writes checkpoints) are enough for its
 full speed, and more vCPUs only make a step dearer. Speeds were measured on one processor with

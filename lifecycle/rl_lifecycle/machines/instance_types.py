@@ -1,6 +1,6 @@
 """The table of EC2 instance types: what we know of each type without a request to AWS.
 
-The rows are in `instance_types.json`, one line for each type. They are in a file of their own,
+The rows are in `instance_types.json`, one line for each type. They are in a separate file,
 because the local AWS reads them, too, and may not import this package. To add a type, add one row.
 Nothing else has to change.
 
@@ -10,7 +10,7 @@ Nothing else has to change.
 `memory_gib`      Its memory.
 `architecture`    EC2's word for the instruction set: `x86_64` or `arm64`.
 `processor`       The processor generation. Machines of one generation form one numeric class.
-                  A family with several processors is a class of its own: write the family's name.
+                  If a family has several processors, write the family's name: it is one class.
 `quota`           A name in :data:`rl_lifecycle.machines.quotas.QUOTA_CODES`.
                   Null: its quota is not read.
 `on_demand_usd`   List price for one hour in us-east-1, Linux, and what spot usually costs there.

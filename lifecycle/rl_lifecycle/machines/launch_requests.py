@@ -53,7 +53,7 @@ WAITABLE_CODES = frozenset(
         "InsufficientFreeAddressesInSubnet",
     }
 )
-#: Error codes that say that a quota is used up.
+#: EC2's error codes for a quota that is used up.
 QUOTA_CODES = frozenset(
     {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"}
 )
@@ -75,7 +75,7 @@ def instance_types_of(compute: Compute) -> tuple[str, ...]:
 def processor_of(instance_type: str) -> str:
     """The processor generation of an instance type.
 
-    A family that is not in the table counts as a generation of its own.
+    A family that is not in the table counts as a separate generation.
 
     >>> processor_of("m7i.large") == processor_of("c7i.xlarge"), processor_of("p5.48xlarge")
     (True, 'p5')
@@ -136,7 +136,7 @@ def plan_pools(
     """Combine instance types and subnets, with the experiment's preferred type first.
 
     :param subnets: zone → subnet id.
-    :param offered: type → zones that offer it; other zones are left out. None: use all zones.
+    :param offered: type → zones that offer it; other zones are left out. None means all zones.
     :raises LaunchRefusedError: if no pool is left.
     """
     names = tuple(dict.fromkeys(instance_types))
@@ -179,7 +179,7 @@ def back_off_s(attempts: Sequence[Attempt]) -> float:
     """The seconds to wait between the end of the last attempt and the next one.
 
     Only refused capacity makes a trial wait. The wait doubles with each refusal in a row. The token
-    spreads the waits, so that trials do not all send their requests at once.
+    makes the waits of trials different, so that they do not all send their requests at once.
     """
     refused = 0
     for attempt in reversed(attempts):
@@ -258,7 +258,7 @@ def build_fleet_request(
 
 
 def explain_refusals(codes: Iterable[str]) -> str:
-    """Describe in one clause what to do about refused pools; empty when only waiting helps."""
+    """Say in one clause what to do about refused pools. It is empty if only waiting helps."""
     seen = set(codes)
     if quota := seen & QUOTA_CODES:
         return (

@@ -1,9 +1,9 @@
-"""The ledger of a run: what it may still spend, and what it has spent.
+"""The ledger of a run: the money that it has spent, and the money that it may still spend.
 
 There is one record for each run, under the month in which the run began. The functions are pure: a
 caller reads the record, changes it here and writes it back under If-Match. So two launches at the
 same time cannot both take the last dollar. An entry belongs to (trial, attempt). To reserve or
-settle the same entry twice changes nothing.
+settle the same entry again changes nothing.
 """
 
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from rl_lifecycle.records.record import Record
 
 #: Amounts are sums of floats, so smaller differences than this are rounding errors.
 EPSILON_USD = 1e-9
-#: This long after its deadline a machine no longer counts as at work: it ends itself at the
-#: deadline, and the reaper runs every 15 minutes.
+#: If its deadline passed longer ago than this, a machine no longer counts as at work. It ends
+#: itself at the deadline, and the reaper runs every 15 minutes.
 PLACE_GRACE = timedelta(minutes=30)
 
 
@@ -41,7 +41,7 @@ class LedgerEntry(Record):
     def takes_place(self, now: datetime | None) -> bool:
         """Whether the machine may be at work: not settled, and not long after its deadline.
 
-        :param now: None: ignore the deadline.
+        :param now: the current time. None means: ignore the deadline.
         """
         gone = (
             now is not None
@@ -110,8 +110,8 @@ class Ledger(Record):
         Reservations that are not settled count until their deadline.
 
         :param trial: the trial that needs the machine; its own reservation does not count.
-        :param most: how many machines may work at the same time; None: any number.
-        :param now: None: ignore deadlines.
+        :param most: how many machines may work at the same time. None means any number.
+        :param now: the current time. None means: ignore deadlines.
         """
         return (
             most is None
@@ -130,9 +130,9 @@ class Ledger(Record):
     ) -> Self:
         """Set money aside for a machine before it is requested.
 
-        :param most: how many machines of the run may work at the same time; None: any number.
+        :param most: how many machines of the run may work at the same time. None means any number.
         :param deadline_at: when the machine must have ended.
-        :param now: None: ignore deadlines.
+        :param now: the current time. None means: ignore deadlines.
         :return: the unchanged ledger if the money is reserved already.
         :raises BudgetExceededError: if the amount is more than what is left.
         :raises NoPlaceError: if the run has as many machines at work as it may have.

@@ -21,7 +21,7 @@ class AttemptEnd(StrEnum):
     STOPPED_EARLY = "stopped_early"  # its target was reached or hopeless
     INTERRUPTED = "interrupted"  # AWS took the machine back
     NO_CAPACITY = "no_capacity"  # every pool refused
-    MACHINE_LOST = "machine_lost"  # it ended, and the reason is not known
+    MACHINE_LOST = "machine_lost"  # the machine ended, and the reason is not known
     STALLED = "stalled"  # alive, but its step did not move
     OTHER_HARDWARE = "other_hardware"  # the machine is of another numeric class than the checkpoint
     CODE_FAILED = "code_failed"  # the trainer, the environment, or the spec

@@ -1,8 +1,9 @@
 """The cost of a machine, and a table of prices for the case that AWS gives none.
 
-The table is :mod:`rl_lifecycle.machines.instance_types`. Its prices are approximate, and are only
-used where AWS's own prices could not be read: the on-demand price for reservations, because spot
-does not cost more, and the price of the market for settlements. Records say which price they used.
+The table is :mod:`rl_lifecycle.machines.instance_types`. Its prices are approximate. They are
+only used where AWS's own prices could not be read. A reservation uses the on-demand price, because
+spot does not cost more. A settlement uses the price of the market. Records say which price they
+used.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,8 @@ def highest_on_demand_usd(
 ) -> float:
     """The highest hourly price among types, which is reserved when any of them may be launched.
 
-    :param known: today's on-demand prices by type, which go before the table; None: only the table.
+    :param known: today's on-demand prices by type, which are used before the table. None means
+        that only the table is used.
     :raises LaunchRefusedError: if the price of a type is not known, so that its cost has no limit.
 
     >>> highest_on_demand_usd(["c6i.large", "m7i.large"])

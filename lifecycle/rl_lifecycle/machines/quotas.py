@@ -1,4 +1,4 @@
-"""The vCPU quotas of an account, and whether one more machine fits into them. Pure.
+"""The vCPU quotas of an account, and whether one more machine fits into them.
 
 AWS limits vCPUs by family and market. A launch that can never fit is refused, and the message says
 what to do. A launch that does not fit now waits, as for any other lack of capacity. Source:
@@ -21,13 +21,13 @@ QUOTA_CODES: Mapping[str, Mapping[Market, str]] = {
     "P": {"spot": "L-7212CCBC", "on-demand": "L-417A185B"},
 }
 #: First letters of a family → its quota, for types that the table does not have. P5 on spot has a
-#: quota of its own, which is not read.
+#: separate quota, which is not read.
 FAMILIES: Mapping[str, str] = {
     **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), "standard"),
     **dict.fromkeys(("g", "vt"), "G and VT"),
     "p": "P",
 }
-#: Families whose first letters mislead. They have quotas that are not read here.
+#: Families with other quotas than their first letters suggest. Their quotas are not read here.
 OTHERS = ("dl", "hpc", "inf", "mac", "trn", "u")
 #: What EC2 answers when a quota is used up, by market.
 FULL: Mapping[Market, str] = {
@@ -132,7 +132,7 @@ def _shortest(
 def refusals_of_full(
     pools: Iterable[tuple[str, str]], market: Market, usage: Mapping[str, Usage]
 ) -> tuple[Refusal, ...]:
-    """List the pools that have no room now; empty when one has room, because EC2 then chooses.
+    """List the pools that have no room now. If one has room, the list is empty: EC2 then chooses.
 
     :param pools: (type, zone) of the request.
     :param usage: usage by quota code. A quota that could not be read is left out.

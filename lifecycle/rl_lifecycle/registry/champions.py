@@ -64,8 +64,8 @@ def refresh_champion(store: ObjectStore, champion: LoadedChampion) -> LoadedCham
 
     If the pointer has not moved, this returns the same object after one read.
 
-    :raises LifecycleError: as :func:`load_champion`. The given champion stays usable, so a consumer
-        that must not stop can go on with it and try again.
+    :raises LifecycleError: as :func:`load_champion`. The given champion stays usable. A consumer
+        that must not stop can continue to use it, and try again later.
     """
     found = find_champion(store, champion.experiment)
     if found is not None and found[1] == champion.etag:

@@ -150,7 +150,7 @@ def get_manifest(
 ) -> VersionManifest:
     """Read the manifest of a version.
 
-    :param sha256: its digest, as the pointer records it; None: do not check it.
+    :param sha256: its digest, as the pointer records it. If it is None, it is not checked.
     :raises MissingObjectError: if the version is not complete.
     :raises CorruptArtifactError: if the manifest was changed.
     """
@@ -209,10 +209,10 @@ def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | No
 
 
 def explain_new_lineage(before: Experiment, now: Experiment) -> str:
-    """Explain why two policies cannot be compared; empty when they can.
+    """Explain why two policies cannot be compared. The text is empty if they can.
 
-    A new wheel of the environment is no reason, because both are evaluated with the candidate's
-    wheel.
+    Policies with different wheels of the environment can be compared, because both are evaluated
+    with the candidate's wheel.
     """
     if (before.env_id, before.env_kwargs) != (now.env_id, now.env_kwargs):
         return (
@@ -254,7 +254,7 @@ def read_entries(
 ) -> tuple[HistoryEntry, ...]:
     """Read every entry of the history that has a file, and add the newest one.
 
-    :param newest: the entry of the pointer; None: only the files.
+    :param newest: the entry of the pointer. None means that only the files are read.
     :raises InvalidRecordError: if an entry in the middle is missing.
     """
     prefix = history_prefix(experiment)

@@ -25,7 +25,7 @@ def render_model_card(
     """Write the model card.
 
     :param origin: where the policy comes from, in a sentence.
-    :param numeric_class: numeric class of the machine that trained it; empty: unknown.
+    :param numeric_class: numeric class of the machine that trained it. It is empty if unknown.
     :param rebuild: how to train it again, in a sentence or a command.
     """
     experiment = spec.experiment

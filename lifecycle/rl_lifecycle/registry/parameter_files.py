@@ -42,14 +42,14 @@ def digest_parameters(data: bytes, source: str) -> str:
             form = header[name]
             first, end = form["data_offsets"]
             if not 0 <= first <= end <= len(data) - start:
-                raise ValueError(f"{name} lies beyond the end")
+                raise ValueError(f"{name} is outside the file")
             digest.update(
                 f"{name}\x1f{TYPES[form['dtype']]}\x1f{tuple(form['shape'])}\x1f".encode()
             )
             digest.update(data[start + first : start + end])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidRecordError(
-            source, f"is no safetensors file: {str(error).partition(chr(10))[0]}"
+            source, f"is not a safetensors file: {str(error).partition(chr(10))[0]}"
         ) from None
     if not names:
         raise InvalidRecordError(source, f"holds no array of a policy ({', '.join(DIGESTED)}…)")

@@ -1,9 +1,10 @@
 """Promotion and rollback: the two ways to move the pointer, by compare-and-swap.
 
-A promotion writes in this order: claim, files, manifest (the version is now complete), and then the
-pointer, by If-Match on the ETag that was frozen before the evaluation. A crash between two of these
-writes leaves the old champion in service. A retry goes on where the crash happened: it writes the
-same bytes, and the claim finds the same folder.
+A promotion writes the claim, the files, the manifest and the pointer, in this order. With the
+manifest the version is complete. The pointer is written with If-Match on the ETag that was frozen
+before the evaluation. If a crash happens between two of these writes, the old champion stays in
+service. A retry continues where the crash happened. It writes the same bytes, and the claim leads
+it to the same folder.
 """
 
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class PromotionOutcome(StrEnum):
     SUPERSEDED = (
         "SUPERSEDED"  # the champion is no longer the one that the candidate was compared with
     )
-    REFUSED = "REFUSED"  # this policy was rolled back before; only a person puts it back
+    REFUSED = "REFUSED"  # this policy was rolled back before, so only a person may put it back
 
 
 class Promotion(Record):
@@ -118,7 +119,7 @@ def promote(
             version=None,
             reason=(
                 "the champion changed since the candidate was compared with it; the next night "
-                "compares anew"
+                "compares again"
             ),
         )
     if record.digest in rolled_back_digests(store, experiment):
@@ -163,8 +164,8 @@ def roll_back(
 ) -> Promotion:
     """Put an earlier version back into service, with a reason in the history.
 
-    Nothing moves unless the history is complete. A pointer that was edited is replaced; the history
-    then says what was in service.
+    Nothing moves unless the history is complete. A pointer that was edited is replaced. The
+    history then names the version that was in service.
 
     :param why: the reason; required.
     :param pointer_mark: the mark from :func:`rl_lifecycle.registry.contents.find_pointer_mark` when
@@ -212,7 +213,7 @@ def _standing(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, str, b
     found = store.find(champion_key(experiment))
     if found is None:
         raise InvalidRecordError(
-            f"rollback of {experiment}", "there is no champion, so nothing to roll back from"
+            f"rollback of {experiment}", "there is no champion to roll back from"
         )
     try:
         pointer = ChampionPointer.from_json(found.data, f"{store.uri}/{champion_key(experiment)}")
@@ -255,11 +256,11 @@ def _check_report(report: Report, spec: Spec, record: VersionSource) -> None:
     ):
         raise InvalidRecordError(
             "promotion",
-            "the policy names other wrappers than its run was to train in: do not use it",
+            "the policy names other wrappers than the spec of its run: do not use it",
         )
     if record.metadata.digest != record.digest:
         raise InvalidRecordError(
-            "promotion", "the candidate's record and its policy's own metadata name two digests"
+            "promotion", "the candidate's record and its policy's metadata name different digests"
         )
 
 

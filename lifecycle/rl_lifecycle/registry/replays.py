@@ -12,8 +12,8 @@ from rl_lifecycle.experiment.trial_plans import TrialPlan
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry.contents import VersionManifest
 
-#: The name of the experiment that all replays are runs of, so that they never mix with the runs of
-#: the version's experiment.
+#: All replays are runs of an experiment with this name, so that they never mix with the runs of the
+#: version's own experiment.
 EXPERIMENT = "replay"
 
 
@@ -26,7 +26,7 @@ class ReplayOutcome(StrEnum):
 
     SAME = "SAME"  # the digest is the same: the version can be rebuilt
     DRIFTED = "DRIFTED"  # the same kind of machine gives another digest
-    NOT_COMPARABLE = "NOT_COMPARABLE"  # the machine is of another numeric class, so nothing follows
+    NOT_COMPARABLE = "NOT_COMPARABLE"  # the machine has another numeric class: no conclusion
 
 
 class ReplayAnswer(Record):
@@ -55,8 +55,8 @@ def plan_replay(
 
     :param segments: after how many segments to compare. If the version has fewer digests, its last
         digest is compared.
-    :param instance_types: types of the machine that trained the version; empty: as in its
-        experiment.
+    :param instance_types: types of the machine that trained the version. If it is empty, the types
+        of its experiment are used.
     :raises InvalidRecordError: if the version was imported, so that it cannot be trained again.
     """
     if manifest.kind != "trained" or manifest.trial_seed is None:
@@ -82,7 +82,7 @@ def plan_replay(
 
 
 def why_path_removed(numeric_class: Mapping[str, Any]) -> str:
-    """Explain which release removed the path that trained a version; empty: the path exists.
+    """Explain which release removed the path that trained a version. It is empty if none did.
 
     >>> why_path_removed({"path": "graphs"})
     "release 0.2.0 removed the trainer's path graphs, so this training can be repeated only by the

@@ -1,7 +1,7 @@
-"""Writing a version into the registry, whole or not at all, and checking one.
+"""Write a version into the registry, whole or not at all, and check a version.
 
-The order of writes is claim, files, manifest. The manifest makes the version complete; until then
-nothing can name it.
+The order of writes is claim, files, manifest. The manifest makes the version complete. Before that
+no record can name the version.
 """
 
 from collections.abc import Mapping

@@ -5,8 +5,8 @@ The promises of a store:
 - A key is written whole or not at all.
 - When several writers race, `if_none_match` and `if_match` let exactly one of them win.
 - A writer whose answer was lost reads the key back and recognises its own bytes. So bytes that are
-  written under a condition must be unique to their writer (for example by a nonce), unless writing
-  the same bytes twice does no harm.
+  written under a condition must be unique to their writer, for example by a nonce. This is not
+  needed if it does no harm to write the same bytes twice.
 """
 
 import hashlib
@@ -91,7 +91,7 @@ class PartialReadStore(Protocol):
 def get(store: ObjectStore, key: str, sha256: str | None = None) -> StoredObject:
     """Read a key that must exist.
 
-    :param sha256: the digest that was recorded for the bytes; None: do not check it.
+    :param sha256: the digest that was recorded for the bytes. If it is None, it is not checked.
     :raises MissingObjectError: if the key does not exist.
     :raises CorruptArtifactError: if the bytes have another digest.
     """
@@ -119,7 +119,7 @@ def read_from(store: ObjectStore, key: str, offset: int) -> bytes:
 def put_once(store: ObjectStore, key: str, data: bytes) -> bool:
     """Write a key unless it exists.
 
-    :return: whether the key holds these bytes now. False: it holds other bytes.
+    :return: True if the key holds these bytes now, and False if it holds other bytes.
     """
     try:
         store.put(key, data, if_none_match=True)

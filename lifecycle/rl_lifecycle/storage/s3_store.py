@@ -72,9 +72,9 @@ class S3Store:
     ) -> str:
         """Write a key, whole or not at all.
 
-        S3 answers 409 when two conditional writes collide: the write is tried again. It answers 412
-        when the condition does not hold: the key is read back, because an earlier try of this same
-        write may have taken effect.
+        S3 answers 409 if two conditional writes collide. Then the write is tried again. It answers
+        412 if the condition does not hold. Then the key is read back, because an earlier try of
+        this write may have taken effect.
 
         Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """

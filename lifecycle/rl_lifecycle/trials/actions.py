@@ -28,11 +28,11 @@ class ActionKind(StrEnum):
     SETTLE = "settle"  # end the machine of the newest attempt, and record how it ended
     LAUNCH = "launch"  # write the next attempt and request its machine
     FINISH = "finish"  # the trial is trained
-    FAIL = "fail"  # the trial is over, untrained
+    FAIL = "fail"  # the trial is over, but it is not trained
 
 
 class Action(Record):
-    """One action, the finding that led to it, and the time before which it must not be done."""
+    """One action, the finding that led to it, and the earliest time at which it may be done."""
 
     kind: ActionKind
     finding: Finding
@@ -129,7 +129,7 @@ def _not_before(attempts: Sequence[Attempt]) -> datetime | None:
 
 
 def why_give_up(evidence: Evidence) -> str:
-    """Explain why another machine would not help; empty when it may help."""
+    """Explain why another machine would not help. The text is empty if it may help."""
     used, most = hours_used(evidence.attempts), evidence.compute.max_hours
     if used >= most:
         return f"compute.max_hours {most:g} are used up"

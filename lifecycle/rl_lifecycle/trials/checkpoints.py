@@ -66,5 +66,5 @@ class Head(Record):
     )
 
     def taken_over(self, attempt: int, nonce: str) -> Self:
-        """Let a later attempt go on from the same checkpoint."""
+        """Let a later attempt continue from the same checkpoint."""
         return self.model_copy(update={"attempt": attempt, "nonce": nonce})

@@ -27,11 +27,11 @@ def largest_error(largest_reward: float, gamma: float) -> float:
 def find_divergence(
     *, parameter: float, value_error: float | None, largest_reward: float, gamma: float
 ) -> str | None:
-    """Describe what has diverged; None if nothing has.
+    """Describe the divergence. The result is None if nothing has diverged.
 
     :param parameter: the largest absolute parameter of the policy.
-    :param value_error: the mean error of the estimated values in the last update; None: nothing
-        estimates values.
+    :param value_error: the mean error of the estimated values in the last update. It is None if
+        nothing estimates values.
 
     >>> find_divergence(parameter=3.0, value_error=40.0, largest_reward=1.0, gamma=0.99)
     >>> find_divergence(parameter=3.0, value_error=4e5, largest_reward=1.0, gamma=0.99)

@@ -82,8 +82,8 @@ class Patience(Record):
 class Evidence(Record):
     """Everything that is known of a trial at one moment.
 
-    `again`: a person requested one more attempt, so an end that would stop the trial does not stop
-    it.
+    `again` means that a person requested one more attempt. Then the end of the last attempt does
+    not stop the trial.
     """
 
     now: datetime

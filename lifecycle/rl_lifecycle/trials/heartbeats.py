@@ -17,7 +17,7 @@ class TrainerState(StrEnum):
     TRAINING = "training"
     WAITING = "waiting"  # for the store
     FINISHED = "finished"  # all steps done, final checkpoint and policy committed
-    INTERRUPTED = "interrupted"  # notice or SIGTERM: state written, exit
+    INTERRUPTED = "interrupted"  # after a notice or SIGTERM: the state is stored
     FENCED = "fenced"  # a later attempt took over the head
     FAILED = "failed"
 
@@ -37,9 +37,10 @@ class TrainerCause(StrEnum):
 
 
 class Heartbeat(Record):
-    """One heartbeat. A changed `step` is the sign of life: a beat alone may come from a thread.
+    """One heartbeat. Only a changed `step` shows that the training is alive.
 
-    `rebalance_at`: since when AWS recommends to leave the machine; None if it does not.
+    A thread writes the heartbeats, so a new heartbeat alone does not show it. `rebalance_at` is the
+    time since when AWS recommends to leave the machine. It is None if AWS does not.
     """
 
     schema_version: Literal[1] = 1

@@ -11,7 +11,7 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 
 
 class Recovery(Record):
-    """One machine that was lost, and the time until the next machine went on."""
+    """One machine that was lost, and the time until the next machine continued the training."""
 
     attempt: int
     end: AttemptEnd

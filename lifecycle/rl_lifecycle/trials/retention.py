@@ -1,8 +1,8 @@
 """Which data of older checkpoints a trial no longer needs.
 
-These are kept: the newest checkpoints, so that the trainer can fall back if one is damaged; every
-manifest, because policies and versions name them; and every replay-buffer chunk that a kept
-checkpoint lists. In a directory the trainer deletes the rest, in a bucket its lifecycle rules do.
+The newest checkpoints are kept, so that the trainer can fall back if one is damaged. Every manifest
+is kept, because policies and versions name it. Every replay-buffer chunk that a kept checkpoint
+lists is kept. The rest is deleted: in a directory by the trainer, in a bucket by lifecycle rules.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -275,7 +275,7 @@ def _silent(evidence: Evidence, newest: Attempt) -> Finding:
 
 
 def stall_limit_s(evidence: Evidence, beat: Heartbeat) -> float:
-    """How long a step may stay the same: several segments, at least the floor of the patience."""
+    """How long a step may stay the same: several segments, and at least the patience's floor."""
     patience = evidence.patience
     segment_s = evidence.segment_timesteps / beat.steps_per_s if beat.steps_per_s > 0 else 0.0
     floor_s = patience.waiting_s if beat.state is TrainerState.WAITING else patience.stall_s

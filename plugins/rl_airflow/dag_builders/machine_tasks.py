@@ -36,9 +36,9 @@ def add_machine_tasks(
     :param plan: the template of the run's plan.
     :param trials: the template of one trial's name, or the output with the names of several trials.
         Several trials give a task group that is mapped over them.
-    :param interrupt: a task between `launch` and `await`; only for one trial.
+    :param interrupt: a task between `launch` and `await`. It is possible only with one trial.
     :param proof: the task after `terminate`, if the DAG proves by itself that no machine is left.
-        None: add `prove_none_left`, which fails while a machine of the run is left.
+        If it is None, `prove_none_left` is added, which fails while a machine of the run is left.
     :return: what ends when the training has ended: the task `await`, or the task group.
     """
     training: BaseOperator | TaskGroup

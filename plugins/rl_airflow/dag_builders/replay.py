@@ -28,7 +28,7 @@ def build_replay_dags(
     """Build the DAG with the form, and one DAG for each experiment with a `replay_schedule`.
 
     :param folder: the folder of the experiment files.
-    :param only_dag_id: the one DAG that a worker needs; None builds all.
+    :param only_dag_id: the only DAG that a worker needs. If it is None, all DAGs are built.
     :param doc_md: the documentation that the UI shows.
     :return: DAG id → DAG.
     """
@@ -66,7 +66,7 @@ def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -
     try:
         dag = build_replay_dag(dag_id, file.experiment, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
-    except Exception as error:  # a raise here would silence the other DAGs
+    except Exception as error:  # an exception here would hide the other DAGs
         log.warning(
             "%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0]
         )
@@ -83,7 +83,7 @@ def build_replay_dag(
         the form asks for the experiment, and the DAG has no schedule.
     """
     # When Airflow parses the DAG, the experiment of the form is not known yet. So the DAG takes the
-    # pool slots of `auto`. With the slots of the largest machine, one experiment with a machine
+    # pool slots of `auto`. If it took those of the largest machine, one experiment with a machine
     # larger than the pool would block all replays. AWS's quota is checked before the launch anyway.
     compute = experiment.compute if experiment else Compute()
     with DAG(

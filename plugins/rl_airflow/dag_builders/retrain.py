@@ -39,7 +39,7 @@ def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
     try:
         dag = build_retraining_dag(file.experiment, file.path.parent, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
-    except Exception as error:  # a raise here would silence the other DAGs
+    except Exception as error:  # an exception here would hide the other DAGs
         problem = (
             f"{file.path.parent.name}/{file.path.name}: Airflow refuses it: {error}".splitlines()[0]
         )
@@ -110,8 +110,8 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         )
         chain(freeze, check)
         chain(training, candidate, judge, approve, promote, report, verdict)
-        # If a person marks a run as failed, Airflow skips all tasks that are no teardown. Without
-        # this line the run would then count as a success.
+        # If a person marks a run as failed, Airflow skips all tasks except teardowns. Without this
+        # line the run would then count as a success.
         verdict.as_teardown(on_failure_fail_dagrun=True)
     return dag
 

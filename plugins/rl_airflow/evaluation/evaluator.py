@@ -57,8 +57,8 @@ OTHER_VERSION = re.compile(
 )
 #: Episodes of one invocation while their speed is unknown.
 SHARD_EPISODES = 50
-#: The target duration of one invocation, seconds: much longer than a cold start, and far below
-#: Lambda's limit of 15 minutes.
+#: The target duration of one invocation, seconds. It is much longer than a cold start, and far
+#: below Lambda's limit of 15 minutes.
 SHARD_S = 60.0
 #: The most episodes of one invocation, so that fast environments run in parallel, too.
 MOST_SHARD_EPISODES = 250
@@ -126,8 +126,8 @@ class Gap(NamedTuple):
 class Missing(NamedTuple):
     """The missing episodes of some jobs.
 
-    `gaps` are all of them, `unasked` those that no invocation plays, and `in_flight` the requested
-    gaps that may still come.
+    `gaps` has all of them. `unasked` has the gaps that no invocation plays. `in_flight` has the
+    requested gaps that may still arrive.
     """
 
     gaps: list[Gap]
@@ -317,7 +317,7 @@ class Evaluator:
     def _invoke(
         self, kind: Literal["Event", "RequestResponse"], request: Record
     ) -> "InvocationResponseTypeDef":
-        """Call the function. Repeat a call that Lambda throttled after a pause: it did not run."""
+        """Call the function. A throttled call did not run, so it is repeated after a pause."""
         for pause in (*AGAIN_AFTER_S, None):
             try:
                 return self.client.invoke(

@@ -73,7 +73,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             return self._told(plan, unchanged, None)
         compared = champion if champion is not None and not champion.new_lineage else None
         if champion is not None and champion.new_lineage:
-            log.info("a new lineage: %s", champion.new_lineage)
+            log.info("a new lineage begins: %s", champion.new_lineage)
         look: int | None = int(
             (event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0]
         )
@@ -99,14 +99,14 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             if judged.verdict.next_look is None or judged.verdict.next_look <= look:
                 raise EvaluationFailedError(
                     "decision",
-                    f"the evaluator wants to go on after {look} pairs, and says not where to",
+                    f"the evaluator wants to continue after {look} pairs, but names no next look",
                 )
             log.info("look at %d: %s", look, judged.verdict.reason)
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
 
     def _size_of_shards(self, plan: RunPlan, spec: Spec, candidate: Candidate) -> int:
-        """Size the shards by how long the candidate's selection took; an imported one has none."""
+        """Size the shards by the time that the selection took. An import has no selection."""
         job = Job(
             name=selection_name(candidate.trial, candidate.step),
             policy=candidate.policy,
@@ -118,7 +118,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         return size
 
     def _draw(self, plan: RunPlan, request: DecideRequest, policy: Artifact) -> None:
-        """Request the report's page with films, else without. The verdict never changes."""
+        """Request the report's page with films, or else without. The verdict never changes."""
         for films in (FILMS, 0):
             try:
                 drawn = self._evaluator(plan).render_report(
@@ -126,7 +126,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                         **request.model_dump(exclude={"action"}), policy=policy, films=films
                     )
                 )
-            except Exception as error:  # the verdict stands, whatever becomes of the page
+            except Exception as error:  # the verdict is final, even if the page cannot be written
                 log.warning(
                     "the report's page was not written%s: %s",
                     " with films" * bool(films),
@@ -161,8 +161,8 @@ def jobs_of_look(
     """The episodes that a look needs: both policies, in the experiment's own environment and in
     each scenario.
 
-    :param champion: None for a first champion, which is judged by the bar in the experiment's own
-        environment alone.
+    :param champion: None for a first champion. It is judged by the bar, and only in the
+        experiment's own environment.
     """
     policies = {candidate_evaluation(candidate): candidate} | (
         {CHAMPION: champion.policy} if champion else {}
@@ -189,7 +189,7 @@ def jobs_of_look(
 
 
 def candidate_evaluation(policy: Artifact) -> str:
-    """The name of a candidate's evaluation. Another candidate of the same run, after a clear, has
-    shards of its own.
+    """The name of a candidate's evaluation. After a clear, another candidate of the same run has
+    its own shards.
     """
     return f"gate-candidate-{policy.sha256[:12]}"

@@ -42,7 +42,7 @@ from rl_lifecycle.trials.states import TrialState
 
 log = logging.getLogger(__name__)
 
-#: The worker waits this long before it defers: a small evaluation is done by then.
+#: The worker waits this long before it defers, because a small evaluation ends in this time.
 LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
 #: After this time without a new shard, one missing shard is requested synchronously, to get its
 #: error, seconds.
@@ -70,7 +70,7 @@ class LambdaRunOperator(RunOperator):
 
     :param environment: the report of `check_environment`. Its speed counts until episodes were
         played.
-    :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
+    :param deferrable: True waits in the triggerer. False waits in the worker and holds a slot.
     """
 
     template_fields: Sequence[str] = ("plan", "environment")
@@ -285,9 +285,8 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         ]:
             raise AirflowFailException(
                 f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was "
-                "not trained "
-                "as the run was frozen: do not use this run's policies; look at what its trainer "
-                "ran"
+                "not trained as the frozen spec says: do not use this run's policies; find out "
+                "what its trainer ran"
             )
         jobs = {
             place: Job(

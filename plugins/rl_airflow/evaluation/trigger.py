@@ -73,9 +73,9 @@ class LambdaEvaluationTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
-            except Exception as error:  # a trigger that raises fails the task; a look may fail
+            except Exception as error:  # an exception here would fail the task, but a look may fail
                 failures += 1
-                self.log.warning("this look failed (%s), the next comes", first_line(error))
+                self.log.warning("this look failed (%s); another follows", first_line(error))
                 if failures >= MOST_FAILURES:
                     break
                 continue

@@ -59,7 +59,9 @@ def read_overrides(
     for key in conf or {}:
         if key not in allowed:
             raise InvalidExperimentError(
-                source, str(key), f"is no field of this DAG's form; allowed: {', '.join(allowed)}"
+                source,
+                str(key),
+                f"is not a field of this DAG's form; allowed: {', '.join(allowed)}",
             )
     return {
         key: params[field] if params[field] != "" else None

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Role = Literal["launcher", "promoter", "reaper", "deployer"]
 
-#: Short limits: the code that polls repeats a failed call. The client must not retry for minutes.
+#: The limits are short, because the code that polls repeats a failed call. So the client must not
+#: retry for minutes.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 10, 60, 4
 #: A function may run for 900 s.
 LAMBDA_TIMEOUT_S = 910
@@ -32,9 +33,9 @@ LAMBDA_TIMEOUT_S = 910
 class RoleSession:
     """A session of one role in one environment, made when it is first used.
 
-    :param role: the role to act as. None: the Airflow worker's own credentials.
-    :param aws_conn_id: the connection to use. None: the default connection, if it is defined.
-    :param region_name: None: the connection's region, or AWS's usual default.
+    :param role: the role to use. None means the Airflow worker's own credentials.
+    :param aws_conn_id: the connection to use. None means the default connection, if it is defined.
+    :param region_name: the region. None means the connection's region, or AWS's usual default.
     """
 
     def __init__(

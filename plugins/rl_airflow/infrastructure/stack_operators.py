@@ -1,8 +1,8 @@
 """The operators of the infrastructure: build and upload artifacts, deploy and delete stacks.
 
-They use the connection `nightshift_deployer`, or else the credentials of the process: those of an
-administrator the first time, those of the Airflow worker afterwards. CloudFormation itself acts as
-the deployer.
+They use the connection `nightshift_deployer` if it is defined. Otherwise they use the credentials
+of the process. The first time these are an administrator's, and later the Airflow worker's.
+CloudFormation itself acts as the deployer.
 """
 
 import logging
@@ -74,7 +74,9 @@ class DeploymentOperator(BaseOperator):
 
 
 class StsCheckAccessOperator(DeploymentOperator):
-    """Log account, region and caller, and refuse a deployment that cannot work. Changes nothing.
+    """Log account, region and caller, and refuse a deployment that cannot work.
+
+    This changes nothing.
 
     Before a new stack is created, the account is checked like by `python -m infra_bootstrap
     preflight`. After a failure, apply the fix and clear the task.
@@ -168,7 +170,7 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
 
     :param concern: identity, network, storage, training or evaluation.
     :param artifacts: what `upload_artifacts` returned; needed for training and evaluation.
-    :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
+    :param deferrable: True waits in the triggerer. False waits in the worker and holds a slot.
     """
 
     template_fields: Sequence[str] = ("artifacts",)
@@ -280,7 +282,9 @@ class CloudFormationSummariseOperator(DeploymentOperator):
 
 
 class CloudFormationDestroyEnvironmentOperator(DeploymentOperator):
-    """Delete an environment's stacks and prove that none is left. Refused while machines run.
+    """Delete an environment's stacks and prove that none is left.
+
+    This is refused while machines run.
 
     The form must hold the environment's exact name. The bucket stays, because it holds all trained,
     judged and promoted policies; only an administrator can delete it, from a shell. A retry or a

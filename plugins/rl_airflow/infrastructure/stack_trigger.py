@@ -53,9 +53,9 @@ class CloudFormationStackTrigger(BaseTrigger):
                 failures = 0
             except StackFailedError:
                 break  # the worker looks again, and says why
-            except Exception as error:  # a trigger that raises fails the task; a look may fail
+            except Exception as error:  # an exception here would fail the task, but a look may fail
                 failures += 1
-                self.log.warning("this look failed (%s), the next comes", first_line(error))
+                self.log.warning("this look failed (%s); another follows", first_line(error))
                 if failures >= MOST_FAILURES:
                     break
             pause = min(self.waiter_delay, pause * 1.2)

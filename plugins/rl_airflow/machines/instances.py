@@ -70,11 +70,11 @@ class Machines:
         self.ec2, self.environment, self.zones, self.sleep = ec2, environment, zones or {}, sleep
 
     def request(self, attempt: Attempt) -> Granted:
-        """Ask EC2 Fleet for the machine of an attempt. Starts billing.
+        """Ask EC2 Fleet for the machine of an attempt. This starts billing.
 
-        A repetition is harmless: for the same token AWS returns the same machine.
+        The call can be repeated, because AWS returns the same machine for the same token.
         """
-        request: Any = attempt.request  # frozen JSON has no types of its own
+        request: Any = attempt.request  # the frozen JSON has no static types
         answer = self.ec2.create_fleet(**request, ClientToken=attempt.token)
         market = market_of(attempt)
         for group in answer.get("Instances", ()):
@@ -110,7 +110,7 @@ class Machines:
         )
 
     def find(self, trial: TrialId, attempt: int) -> Machine | None:
-        """Find the machine of an attempt by its tags: a living one before one that is gone."""
+        """Find the machine of an attempt by its tags. A living machine comes before others."""
         tags = {**_trial_filter(trial), "attempt": str(attempt)}
         found = [tagged.machine for tagged in self.list(tags, states=None)]
         return min(
@@ -123,7 +123,7 @@ class Machines:
         """List machines of the environment with the given tags.
 
         :param tags: names without our prefix → values.
-        :param states: EC2's names of states. None: all states, including terminated.
+        :param states: EC2's names of states. None means all states, also terminated.
         """
         for instance in find_machines(self.ec2, self.environment, tags, states):
             yield _tagged_machine(instance)
@@ -144,7 +144,7 @@ class Machines:
         """Describe machines, with one call for each 200. Machines unknown to EC2 are absent."""
         found: dict[str, Machine] = {}
         for some in batches(instance_ids, FILTERED_AT_ONCE):
-            # A filter, because one unknown id in InstanceIds would fail the whole call.
+            # This uses a filter, because one unknown id in InstanceIds would fail the whole call.
             found |= self._describe(Filters=[{"Name": "instance-id", "Values": some}])
         return found
 

@@ -1,7 +1,7 @@
 """Checks before a machine is requested: template, image and quotas.
 
-A launch that cannot work is refused here with the fix, before it costs money. A check without the
-permission for its call is skipped: then EC2 decides, and its refusals are explained as well.
+A launch that cannot work is refused here with the fix, before it costs money. If the permission for
+a check is missing, the check is skipped. Then EC2 decides, and its refusals are explained, too.
 """
 
 import logging
@@ -38,7 +38,7 @@ class LaunchChecks:
     """Checks template, image and quotas.
 
     :param ec2: a boto3 EC2 client of the launcher.
-    :param make_quotas: makes a client of Service Quotas. None: quotas are not checked.
+    :param make_quotas: makes a client of Service Quotas. If it is None, quotas are not checked.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LaunchChecks:
         return is_hopeless(names, market, self._read_limits(names, market))
 
     def find_full(self, attempt: Attempt, zones: Mapping[str, str]) -> tuple[Refusal, ...]:
-        """Return a refusal for every pool of a request if no quota has room now; else nothing.
+        """Return a refusal for every pool of a request if no quota has room now, else nothing.
 
         :param zones: subnet id → zone.
         """

@@ -26,9 +26,9 @@ PRICES_REGION = "us-east-1"
 class MarketPrices:
     """Optional look-ups for a launch. The result None means that there was no answer.
 
-    :param ec2: a boto3 EC2 client. None: never look up.
-    :param make_pricing: makes a client of the price list, which has endpoints in few regions. None:
-        the table is used.
+    :param ec2: a boto3 EC2 client. If it is None, nothing is looked up.
+    :param make_pricing: makes a client of the price list, which has endpoints in few regions. If it
+        is None, the table is used.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class MarketPrices:
         return {name: tuple(zones) for name, zones in found.items()}
 
     def on_demand(self, instance_types: Iterable[str]) -> dict[str, float] | None:
-        """Return current on-demand prices by type from the price list; None: use the table."""
+        """Return current on-demand prices by type from the price list. None means no answer."""
         if self.make_pricing is None or self.ec2 is None:
             return None
         try:
@@ -86,9 +86,9 @@ class MarketPrices:
     def paid(self, instance_type: str, market: str, zone: str, *, reserved: float) -> float:
         """Return the price of a machine that ran, US dollars per hour.
 
-        The first source that has the price counts. Spot: the newest spot price, the table, the
-        price list's on-demand price, which spot does not exceed. On-demand: the price list, the
-        table.
+        The first source that has the price counts. For spot they are the newest spot price, the
+        table, and the price list's on-demand price, which spot does not exceed. For on-demand they
+        are the price list and the table.
 
         :param reserved: the price that was reserved per hour. It is used if no source has a price.
         """

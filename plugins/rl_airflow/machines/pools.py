@@ -1,9 +1,9 @@
 """The Airflow pool that limits how many vCPUs the trials of one Airflow use at the same time.
 
-A task of a missing pool waits for ever, and no task may create a pool. So the scheduler creates the
-pool when it starts, unless the pool exists. You can change its size with `airflow pools set`. AWS's
-own quota is checked before each launch as well. That check also works in `airflow dags test`, which
-ignores pools.
+If its pool is missing, a task waits for ever. No task may create a pool. So the scheduler creates
+the pool when it starts, unless the pool exists. You can change its size with `airflow pools set`.
+AWS's own quota is checked before each launch as well. That check also works in `airflow dags test`,
+which ignores pools.
 """
 
 import logging
@@ -58,7 +58,7 @@ class PoolListener:
         try:
             if ensure_pool():
                 log.info("created the pool %s with %d slots", VCPU_POOL, FIRST_SLOTS)
-        except Exception as error:  # Airflow must start, whatever its database answers
+        except Exception as error:  # Airflow must start, even if its database does not answer
             log.warning(
                 "the pool %s could not be created (%s); run: airflow pools set %s %d '%s' "
                 "--include-deferred",

@@ -26,7 +26,7 @@ class Overdue(NamedTuple):
 
 
 class Ec2ReapInstancesOperator(BaseOperator):
-    """End the environment's machines whose deadline has passed, or that have none. As the reaper.
+    """End, as the reaper, the environment's machines without a deadline or after their deadline.
 
     The first run of a DAG only lists, and so does every run with `dry_run` in its form. A wrong
     setup then shows before a machine is ended. A retry or a clear looks again. The scheduled Lambda

@@ -63,7 +63,7 @@ class AskBeforePromotingOperator(HITLOperator):
         if not user:
             return {
                 "approved": False,
-                "by": f"nobody answered within {self._experiment().approval_hours:.3g} hours",
+                "by": f"no person answered within {self._experiment().approval_hours:.3g} hours",
             }
         name = name_of(user)
         return {"approved": APPROVE in answer["chosen_options"], "by": name, "person": name}
@@ -81,8 +81,8 @@ def name_of(user: dict[str, Any]) -> str:
 def _question(plan: RunPlan, verdict: dict[str, Any], hours: float, origin: str) -> str:
     """Return the question as Markdown: the verdict, the link to the report, and the time limit.
 
-    :param origin: the importer's text about an imported policy. It is quoted, so that nobody takes
-        it for Nightshift's own text.
+    :param origin: the importer's text about an imported policy. It is quoted, so that it
+        does not look like Nightshift's own text.
     """
     report = Artifact.model_validate(verdict["report"])
     page = page_of_report(report.key)

@@ -67,7 +67,7 @@ class S3PromoteCandidateOperator(RunOperator):
         if self.verdict["decision"] != Decision.PROMOTE:
             raise AirflowSkipException(f"{self.verdict['decision']}: {self.verdict['reason']}")
         if not (self.approval or {}).get("approved"):
-            by = (self.approval or {}).get("by", "nobody answered")
+            by = (self.approval or {}).get("by", "no person answered")
             log.info("not approved (%s): the champion stays", by)
             return {
                 "outcome": "NOT_APPROVED",
@@ -291,8 +291,8 @@ def describe_version(manifest: VersionManifest) -> str:
 def find_readable_champion(
     store: ObjectStore, experiment: str
 ) -> tuple[ChampionPointer, str] | None:
-    """Find the champion. Returns None, with a warning, if the pointer was edited and is unreadable:
-    a rollback replaces it.
+    """Find the champion. If the pointer was edited and is unreadable, log a warning and return
+    None, because a rollback replaces such a pointer.
     """
     try:
         return find_champion(store, experiment)
@@ -334,7 +334,7 @@ def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
     """Describe who moves the champion: the person who triggered the run if known, the run, and the
     person who answered.
 
-    :param person: the person who answered. None: no person was asked.
+    :param person: the person who answered. It is None if no person was asked.
     :param as_what: the meaning of the answer, such as "approved by".
     """
     run = context["dag_run"]

@@ -53,7 +53,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         super().execute(context)
         plan = self.plan
         if plan is None:
-            raise RuntimeError("freezing left no plan")
+            raise RuntimeError("the task wrote no plan when it froze the run")
         store = plan.store(plan.session("launcher", self.aws_conn_id))
         evaluator = Evaluator(plan.session(None).client("lambda"), plan.evaluator)
         try:
@@ -79,7 +79,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
             report = evaluator.check_policy(scene, bundle.policy)
             if report.problem or report.metadata is None:
                 raise AirflowFailException(
-                    f"{report.problem or 'the policy says nothing of itself'}; nothing is imported"
+                    f"{report.problem or 'the policy has no metadata'}; nothing is imported"
                 )
             _check_provenance(
                 scene,
@@ -108,7 +108,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         if (record.policy, record.parameters) != (bundle.policy, bundle.parameters):
             raise AirflowFailException(
                 f"{key} is of another bundle: this run's id was used before; trigger again with "
-                "another"
+                "another run id"
             )
         log.info("%s: digest %s, %s", plan.experiment, record.digest[:12], record.origin)
         return Candidate(

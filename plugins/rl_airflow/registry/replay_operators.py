@@ -101,7 +101,7 @@ class S3FreezeReplayOperator(BaseOperator):
         if frozen_id == deployed.launch_template_id:
             return spec
         log.warning(
-            "launch template %s is of an environment that was destroyed: going by today's",
+            "launch template %s is of an environment that was destroyed: today's is used",
             frozen_id,
         )
         return spec.with_launch_template(deployed.launch_template)
@@ -127,7 +127,7 @@ class S3CompareReplayOperator(RunOperator):
         store = plan.store(self._session(plan))
         spec = plan.get_spec(store)
         if spec.replay is None:
-            raise AirflowFailException(f"{plan.spec.key}: is the spec of no replay")
+            raise AirflowFailException(f"{plan.spec.key}: is not the spec of a replay")
         answer = self._compare(store, spec, spec.replay)
         if answer.outcome is ReplayOutcome.DRIFTED:
             send_notice(plan, "drifted", answer.reason)
@@ -149,7 +149,7 @@ class S3CompareReplayOperator(RunOperator):
 
 
 def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> None:
-    """Skip a scheduled replay that cannot work, instead of a failure at each run.
+    """Skip a scheduled replay that cannot work. Otherwise each run would fail.
 
     :raises AirflowSkipException: with the reason.
     """

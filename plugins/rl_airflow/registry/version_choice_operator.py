@@ -40,7 +40,7 @@ NONE_OF_THEM = "None of them"
 ANSWER_WITHIN = timedelta(hours=1)
 #: The number of newest versions in the question. The form can name an older one.
 MOST_OPTIONS = 12
-#: The end of an option: the mark of the pointer that the question showed.
+#: Each option ends with the mark of the pointer that the question showed.
 SHOWN = re.compile(r"\(pointer (\w+)\)$")
 
 
@@ -68,9 +68,9 @@ class AskForVersionOperator(HITLOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Any:
-        """Ask, unless it is known.
-        :return: `version`, and if somebody was asked `person` and `pointer`, the mark of what was
-            shown.
+        """Ask, if the version is not known yet.
+        :return: `version`. If a person was asked, also `person` and `pointer`, which is the mark
+            of the pointer that the question showed.
         """
         params = context["params"]
         if params.get("version") or params.get("only_list"):
@@ -90,8 +90,8 @@ class AskForVersionOperator(HITLOperator):
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take the answer. Airflow's API has compared it with the options that were written down;
-        this process has not seen them.
+        """Take the answer. Airflow's API has already compared it with the stored options, which
+        this process does not know.
         """
         self.options = [*self.options, *event.get("chosen_options", ())]
         answer = super().execute_complete(context, event)
@@ -99,7 +99,7 @@ class AskForVersionOperator(HITLOperator):
         if not user or chosen == NONE_OF_THEM:
             log.info(
                 "%s: nothing is moved",
-                "no version was chosen" if user else "nobody answered within an hour",
+                "no version was chosen" if user else "no person answered within an hour",
             )
             return {"version": None, "person": name_of(user) if user else None}
         shown = SHOWN.search(chosen)
@@ -111,10 +111,12 @@ class AskForVersionOperator(HITLOperator):
 
 
 def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
-    """What could be put back, newest first, each with what it would replace. The mark is read
-    first: what moves while the rest is read makes it old, and so no answer to it counts.
+    """The versions that can be put back, newest first, each with the version that it would replace.
 
-    :raises AirflowFailException: if there is nothing but what is in service.
+    The mark is read first. If the pointer moves while the rest is read, the mark is old, and no
+    answer with it counts.
+
+    :raises AirflowFailException: if there is no version except the one in service.
     """
     mark = find_pointer_mark(store, experiment)
     in_service = _find_version_in_service(store, experiment)
@@ -140,8 +142,8 @@ def _find_choices(
 
 
 def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
-    """Find the version in service; None if the pointer was edited, since a rollback may mend it to
-    any version.
+    """Find the version in service. If the pointer was edited, the result is None, because a
+    rollback may then choose any version.
     """
     champion = find_readable_champion(store, experiment)
     if champion is None:
@@ -161,8 +163,8 @@ def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
 
 
 def _question(history: str, reason: str) -> str:
-    """What the person reads, as Markdown: what moved when, why it is asked, what silence means.
-    Others' words are quoted.
+    """The question as Markdown: the history, the reason, and what happens without an answer. Text
+    that people wrote is quoted.
     """
     title, *moves = history.splitlines()
     listed = "\n".join(f"- `{move.strip().replace('`', chr(39))}`" for move in moves)

@@ -29,8 +29,8 @@ class ExperimentFile(NamedTuple):
 
     @property
     def dag_id(self) -> str:
-        """The id of the file's DAG. A wrong file name still gives a valid id, whose DAG shows the
-        problem.
+        """The id of the file's DAG. Even a wrong file name gives a valid id, so that a DAG can show
+        the problem.
         """
         return f"retrain_{slug(self.path.stem)}"
 
@@ -49,7 +49,8 @@ def list_experiment_files(folder: Path) -> list[Path]:
 def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Iterator[ExperimentFile]:
     """Read a folder's experiments.
 
-    :param only_dag_id: the only DAG that a worker needs. Other files are not opened. None: all.
+    :param only_dag_id: the only DAG that a worker needs. Other files are not opened. None means
+        all files.
     """
     seen: dict[str, Path] = {}
     for path in list_experiment_files(folder):
@@ -87,7 +88,7 @@ def read_experiment_file(path: Path) -> ExperimentFile:
         resolve_hyperparameters(experiment, source)
     except InvalidExperimentError as error:
         return ExperimentFile(path, None, " ".join(str(error).split()))
-    except Exception as error:  # a raise here would hide every experiment
+    except Exception as error:  # an exception here would hide every experiment
         return ExperimentFile(
             path, None, f"{source}: cannot be read: {type(error).__name__}: {error}".splitlines()[0]
         )

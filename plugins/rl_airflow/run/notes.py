@@ -31,7 +31,7 @@ def write_note(context: Context, text: str) -> bool:
     """
     try:
         connection = BaseHook.get_connection(CONNECTION)
-    except Exception:  # Airflow raises a type of its own for each place where it looked
+    except Exception:  # each place where Airflow looks raises another type
         log.info("no connection %s, so the run gets no note", CONNECTION)
         return False
     run = context["dag_run"]
@@ -55,7 +55,7 @@ def write_note(context: Context, text: str) -> bool:
 
 def _call(url: str, method: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{CONNECTION}: {url} is no HTTP address")
+        raise ValueError(f"{CONNECTION}: {url} is not an HTTP address")
     headers = {"Content-Type": "application/json"} | (
         {"Authorization": f"Bearer {token}"} if token else {}
     )

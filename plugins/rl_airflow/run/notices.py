@@ -79,7 +79,7 @@ def send_notice(plan: RunPlan, event: str, message: str, aws_conn_id: str | None
                 "experiment": {"DataType": "String", "StringValue": plan.experiment},
             },
         )
-    except Exception as error:  # the task's work is done: no notice may fail it
+    except Exception as error:  # the task's work is done, so a notice must not fail it
         log.warning("the notice %r was not sent to SNS: %s", event, first_line(error))
         return False
     return True
@@ -90,8 +90,8 @@ def _call_notifiers(plan: RunPlan, event: str, message: str) -> None:
     try:
         named = Variable.get(NOTIFIERS_VARIABLE, default=None, deserialize_json=True) or []
         if not isinstance(named, list) or not all(isinstance(one, dict) for one in named):
-            raise TypeError("it is no list of objects")
-    except Exception as error:  # secrets backends raise types of their own
+            raise TypeError("it is not a list of objects")
+    except Exception as error:  # secrets backends may raise any type
         log.warning(
             "the variable %s could not be read (%s); it must be a JSON list of objects",
             NOTIFIERS_VARIABLE,
@@ -108,9 +108,7 @@ def _call_notifiers(plan: RunPlan, event: str, message: str) -> None:
     for one in named:
         try:
             make_notifier(one["notifier"], one.get("arguments") or {})({"nightshift": told})
-        except (
-            Exception
-        ) as error:  # any notifier may be named here; log no arguments: they may be secret
+        except Exception as error:  # a notifier may raise any type; its arguments may be secret
             log.warning(
                 "the notifier %s of the variable %s did not work: %s",
                 one.get("notifier"),
@@ -124,7 +122,7 @@ def make_notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module), name)
     if not (isinstance(found, type) and issubclass(found, BaseNotifier)):
-        raise TypeError(f"{path} is no Airflow notifier")
+        raise TypeError(f"{path} is not an Airflow notifier")
     return found(**arguments)
 
 

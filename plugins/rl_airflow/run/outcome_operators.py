@@ -143,7 +143,7 @@ class ProveNoneLeftOperator(BaseOperator):
     """Fail the run unless its teardown proved that no machine is left.
 
     This task is needed because a failed teardown alone does not fail a run. A retry or a clear
-    reads the proof again; clear the teardown first.
+    reads the proof again. So clear the teardown first.
     """
 
     def __init__(self, *, terminating_task_id: str, **kwargs: Any) -> None:
@@ -157,7 +157,7 @@ class ProveNoneLeftOperator(BaseOperator):
 
 
 def what_is_left(context: Context, terminating_task_id: str) -> list[str]:
-    """Return the problems of the teardown's proof; empty if no machine is left."""
+    """Return the problems of the teardown's proof. There are none if no machine is left."""
     proof = context["ti"].xcom_pull(task_ids=terminating_task_id)
     if proof is None:
         return [f"it is not proved that no machine is left (see the task {terminating_task_id})"]

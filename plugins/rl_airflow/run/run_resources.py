@@ -35,7 +35,8 @@ class RunPlan(Record):
     def session(self, role: Role | None, aws_conn_id: str | None = None) -> RoleSession:
         """Return a session of a role in the run's environment and region.
 
-        :param role: None: the Airflow worker, which may read the bucket and call the evaluator.
+        :param role: the role. None means the Airflow worker, which may read the bucket and call the
+            evaluator.
         """
         return RoleSession(role, self.environment, aws_conn_id, self.region_name)
 

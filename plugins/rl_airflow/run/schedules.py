@@ -1,4 +1,4 @@
-"""The schedules of DAGs: cron in UTC. A DAG's first run is the next one due, not an earlier one."""
+"""The schedules of DAGs: cron in UTC. A DAG's first run is at its next time, not before."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,20 +8,21 @@ from croniter import CroniterError, croniter
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.experiment import Experiment
 
-#: How long after its time a DAG that never ran by schedule may still begin, as of when its file was
-#: read last. Airflow's own default is a tenth of the schedule's gap, which starts, and bills, a
-#: whole night when a nightly DAG is unpaused up to 2.4 hours after its time. None at all would lose
-#: a first night whose file was read again between its time and the scheduler's next look, or that
-#: came while Airflow was being restarted. A first night that a run by hand holds up for longer is
-#: left out.
+#: How late the first scheduled run of a DAG may begin, measured at the last read of its file.
+#: Airflow's own default is a tenth of the time between two runs. For a nightly DAG that is 2.4
+#: hours. If a person unpauses the DAG in that time, a whole night starts and costs money. With
+#: zero, a first night would be lost if its file was read again between its time and the scheduler's
+#: next look, or if Airflow was being restarted. A first night is left out if a run by hand delays
+#: it for longer.
 LATE = timedelta(minutes=15)
 
 
 def timetable_of(schedule: str | None) -> CronTriggerTimetable | None:
-    """Make a timetable whose every run is one of its own; the first is the next one due, or one
-    that is late by :data:`LATE` at most.
+    """Make a timetable with a separate run for each scheduled time. The first run is at the next
+    time, or at a time that was at most :data:`LATE` ago.
 
-    :param schedule: a cron expression or a preset such as `@daily`, in UTC; None: only by hand.
+    :param schedule: a cron expression or a preset such as `@daily`, in UTC. None means only by
+        hand.
     """
     return (
         None
@@ -31,7 +32,7 @@ def timetable_of(schedule: str | None) -> CronTriggerTimetable | None:
 
 
 def check_schedules(experiment: Experiment, source: str) -> None:
-    """Refuse a schedule that Airflow would refuse, or that never comes.
+    """Refuse a schedule that Airflow would refuse, or whose time never comes.
 
     Airflow would refuse the whole DAG, and the DAG could then not show what is wrong.
 
@@ -44,7 +45,8 @@ def check_schedules(experiment: Experiment, source: str) -> None:
             raise InvalidExperimentError(
                 source,
                 key,
-                f'{schedule!r} is no cron expression such as "0 2 * * *"; null means only by hand',
+                f'{schedule!r} is not a cron expression such as "0 2 * * *"; '
+                "null means only by hand",
             )
 
 

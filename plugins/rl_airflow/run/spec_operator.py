@@ -48,7 +48,7 @@ class S3FreezeSpecOperator(BaseOperator):
         the assumed role.
     """
 
-    #: Before the run's id, so that two DAGs of one experiment never share a run.
+    #: The beginning of the run's id. It differs between DAGs, so that they never share a run.
     run_prefix = ""
 
     def __init__(
@@ -158,7 +158,7 @@ class S3FreezeSpecOperator(BaseOperator):
 def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
     """Refuse a form that switches off an approval that the experiment's file requires.
 
-    A person who may trigger a run must not decide this alone.
+    The person who triggers a run must not switch off the approval alone.
     """
     if experiment.approval and overrides.get("approval") is False:
         raise InvalidExperimentError(

@@ -42,7 +42,7 @@ class LearningCurve:
         return self.spec is not None and self.spec.replay is not None
 
     def find_answer(self, shards: ShardKeys) -> str | None:
-        """Return the earlier answer for the same shards; None if there are new shards."""
+        """Return the earlier answer for the same shards. It is None if there are new shards."""
         return (
             self._judged[1]
             if self._judged is not None and self._judged[0] == shards and not self.is_replay
@@ -53,14 +53,14 @@ class LearningCurve:
         """Return why the training can stop; empty if it must go on, or there is no rule.
 
         If the experiment has a rule, this costs one GET for each new shard. A replay costs one GET.
-        If the curve cannot be read, the trial trains on.
+        If the curve cannot be read, the trial continues to train.
 
-        :param shards: the shards of the trial's selection episodes, from :func:`find_shards`. None:
-            this method lists them.
+        :param shards: the shards of the trial's selection episodes, from :func:`find_shards`. If it
+            is None, this method lists them.
         """
         try:
             return self._why_stop(store, plan, shards)
-        except Exception as error:  # whatever is wrong with a curve, the trial trains on
+        except Exception as error:  # the trial continues to train, even if its curve has any error
             self.log_unreadable(error)
             return ""
 
@@ -108,13 +108,13 @@ class LearningCurve:
         return self._shards[key]
 
     def _log_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
-        """Log each policy whose episodes are incomplete once. It is no point of the curve yet."""
+        """Log each policy with missing episodes once. It is not a point of the curve yet."""
         for step, shard in merged.items():
             if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._reported:
                 self._reported.add((step, len(shard.returns)))
                 log.info(
-                    "%s at step %s: %d of %d selection episodes are evaluated, so it is no point "
-                    "of the learning curve yet",
+                    "%s at step %s: %d of %d selection episodes are evaluated, so this is not "
+                    "a point of the learning curve yet",
                     self.trial,
                     f"{step:,}",
                     len(shard.returns),
@@ -125,7 +125,7 @@ class LearningCurve:
 def find_shards(store: ObjectStore, plan: RunPlan, trial: str = "") -> dict[str, ShardKeys]:
     """Find the shards of a run's selection episodes, with one LIST for each thousand shards.
 
-    :param trial: a prefix of the trials' names. Empty: all trials of the run.
+    :param trial: a prefix of the trials' names. An empty text means all trials of the run.
     :return: trial → step → keys.
     """
     stem = evaluation_prefix(plan.experiment, plan.run, SELECTION).removesuffix("/")

@@ -1,4 +1,4 @@
-"""Copy new lines of a machine's log into the task's log while the task waits. Each line comes once.
+"""Copy new lines of a machine's log into the task's log while the task waits, each line once.
 
 The trainer writes its log and its curve at the end of each segment. Then this module fetches the
 new bytes of the log, and the newest chunk of the curve. The segment's number gives their keys, so
@@ -54,7 +54,7 @@ async def relay(
                 )
             ),
         )
-    except Exception as error:  # the log is for people: an unreadable one stops no wait
+    except Exception as error:  # the log is only for people, so the wait continues without it
         return told, [f"{trial.trial}: its log could not be read ({first_line(error)})"]
     lines = [
         f"{trial.trial} | {readable_line(line)}"

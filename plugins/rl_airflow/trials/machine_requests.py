@@ -61,7 +61,7 @@ class MachineRequester:
     def ask(
         self, stored: StoredAttempt, seen: Machine | None = None, *, just_written: bool = False
     ) -> None:
-        """Adopt the attempt's machine, or request it. Starts billing.
+        """Adopt the attempt's machine, or request it. This starts billing.
 
         :param seen: the machine, if it is known already. Then no machine is requested.
         :param just_written: whether this worker has just written the attempt, so that its machine

@@ -52,7 +52,7 @@ class TrialOperator(RunOperator):
         """
         try:
             (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
-        except Exception as error:  # this process must exit, whatever failed
+        except Exception as error:  # this process must exit after any error
             log.warning(
                 "%s: its machine was not terminated (%s); the task terminate ends it",
                 trial,
@@ -68,13 +68,13 @@ class TrialOperator(RunOperator):
 
 
 class Ec2LaunchTrialOperator(TrialOperator):
-    """Request a trial's machine exactly once, and return without waiting for it. Starts billing.
+    """Request a trial's machine exactly once, and do not wait for it. This starts billing.
 
-    A retry, or a second run of the same task, adopts the existing machine. A clear means "try
-    again": a failed or cancelled trial gets another attempt, which resumes from the last
-    checkpoint. `on_kill` ends the machine, even one that EC2 has not returned or does not show yet.
-    If Airflow then retries the task, it requests another machine. Missing capacity is no failure
-    here: the task `await` waits for it.
+    A retry, or a second run of the same task, adopts the existing machine. After a clear, a failed
+    or cancelled trial gets another attempt, which resumes from the last checkpoint. `on_kill` ends
+    the machine, even one that EC2 has not returned or does not show yet. If Airflow then retries
+    the task, it requests another machine. Missing capacity is no failure here: the task `await`
+    waits for it.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -122,8 +122,8 @@ class Ec2AwaitTrialOperator(TrialOperator):
     resumes from them.
 
     :param trial: the trial's name.
-    :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
-    :param waiter_delay: longest pause between looks, seconds; shorter while the machine is young.
+    :param deferrable: True waits in the triggerer. False waits in the worker and holds a slot.
+    :param waiter_delay: longest pause between looks, seconds. It is shorter for a new machine.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -223,7 +223,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
 
     def on_kill(self) -> None:
         """End the machine that this worker watches or has launched. A machine that a later worker
-        launched is left alone.
+        launched is not ended.
         """
         self._drop_and_exit(self.trial, "the awaiting task was killed")
 

@@ -1,10 +1,11 @@
 """Looks at many trials with few calls, for the triggers that wait for them.
 
 All triggers of one triggerer that watch the same environment share one :class:`SharedWatch`. They
-wake up at the same times (:func:`until_next`), and the first one looks for all of them. A look is
-one DescribeInstances for each thousand running machines, one LIST of heartbeats if it is not known
-which are new, and a GET for each of a few heartbeats that are due and new. The other heartbeats are
-read at the next looks. A young training is read often, a long one rarely.
+wake up at the same times (:func:`until_next`), and the first one looks for all of them. A look
+makes one DescribeInstances call for each thousand running machines. It makes one LIST call if it is
+not known which heartbeats are new. It makes a GET call for each of a few heartbeats that are due
+and new. The other heartbeats are read at the next looks. The heartbeat of a new training is read
+often, that of a long training rarely.
 """
 
 import asyncio
@@ -119,8 +120,8 @@ class SharedReading:
         )
 
     def is_stale(self, now: float, every_s: float) -> bool:
-        """Whether to read again: not while it is running, soon after a failure, later after a slow
-        read.
+        """Whether to read again. The answer is no while a read is running. The wait is short
+        after a failure, and long after a slow read.
         """
         if self.answered_at is None:
             return False
@@ -181,8 +182,8 @@ class TrialWatch:
         return {trial: Sighting(machine, self._known(trial)) for trial, machine in seen.items()}
 
     def _must_list(self, due: Sequence[TrialId]) -> bool:
-        """Whether a LIST is needed to find new heartbeats: not if all due trials are known to have
-        one, nor if some are and the last LIST is recent.
+        """Whether a LIST is needed to find new heartbeats. It is not needed if all due trials are
+        known to have one. It is also not needed if some have one and the last LIST is recent.
         """
         unknown = sum(trial not in self._changed for trial in due)
         return unknown > 0 and (unknown == len(due) or self.clock() - self._listed_at >= LISTED_S)
@@ -241,7 +242,7 @@ class TrialWatch:
             )
         except InvalidRecordError as error:  # the other trials are still read
             if key not in self._unreadable:
-                log.warning("%s; going by what was known before", error)
+                log.warning("%s; the last known heartbeat is used", error)
             self._unreadable[key] = found.etag
 
     def _known(self, trial: TrialId) -> Heartbeat | None:
@@ -334,7 +335,7 @@ _SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[WatchKey, Sh
 def shared_watch(key: WatchKey, make: Callable[[], TrialWatch]) -> SharedWatch:
     """Return the running event loop's watch for a key, and make it at the first call.
 
-    :param key: what tells watches apart: environment, bucket, region, connection.
+    :param key: distinguishes watches: environment, bucket, region and connection.
     """
     watches = _SHARED.setdefault(asyncio.get_running_loop(), {})
     if key not in watches:

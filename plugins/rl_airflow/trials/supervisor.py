@@ -57,7 +57,7 @@ class TrialSupervisor:
     """Advances one trial of one run.
 
     :param now: the clock; returns aware UTC datetimes.
-    :param memory: the stored state of the task. None: no state.
+    :param memory: the stored state of the task, or None.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class TrialSupervisor:
         return Action(kind=ActionKind.WAIT, finding=finding), evidence.without_place()
 
     def cancel(self, reason: str) -> None:
-        """Terminate the trial's machines and close its open attempt. Safe to repeat.
+        """Terminate the trial's machines and close its open attempt. The call can be repeated.
 
         :raises Exception: if AWS does not answer. The attempt is then still open, and you can
             repeat the call.
@@ -194,8 +194,9 @@ class TrialSupervisor:
         This is for a killed task. A clear or a retry may already work on a later attempt, so a
         later attempt is not changed. A later look may launch another machine.
 
-        :param attempt: None: this worker's attempt. It is the newest attempt of its first look, or
-            an attempt that it wrote itself. Before the first look it is the newest attempt.
+        :param attempt: None means this worker's attempt. That is the newest attempt of its first
+            look, or an attempt that it wrote itself. Before the first look it is the newest
+            attempt.
         :raises Exception: as :meth:`cancel`.
         """
         last = attempt if attempt is not None else self._own_attempt()

@@ -25,8 +25,8 @@ def make_supervisor(
     """Make the supervisor of a trial.
 
     :param session: the launcher's session.
-    :param spec: the run's spec. None: read it from the bucket.
-    :param memory: the stored state of the task. None: no state.
+    :param spec: the run's spec. If it is None, it is read from the bucket.
+    :param memory: the stored state of the task, or None.
     """
     store, ec2 = plan.store(session), session.client("ec2")
     prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))

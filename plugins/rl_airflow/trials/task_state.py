@@ -1,9 +1,10 @@
-"""The state of a trial's task in Airflow's task state store. Retries keep it; a clear deletes it.
+"""The state of a trial's task in Airflow's task state store. Retries keep it. A clear deletes it.
 
-The facts that decide are in `attempts/`, in EC2's client token and in the machine's tags. They hold
-for other tasks, for other Airflows and after a clear. The store adds three facts: since when the
-step has not changed, how far the log was copied, and the machine that EC2 returned. The last fact
-matters if the worker dies before it writes to the bucket and before EC2 shows the tags.
+Decisions depend on facts in `attempts/`, in EC2's client token and in the machine's tags. Other
+tasks and other Airflows can also read them, and a clear does not delete them. The store adds three
+facts: since when the step has not changed, how far the log was copied, and the machine that EC2
+returned. The last fact matters if the worker dies before it writes to the bucket and before EC2
+shows the tags.
 """
 
 import logging
@@ -39,8 +40,8 @@ def recall(context: Context) -> TaskMemory:
 
 
 def remember(context: Context, memory: TaskMemory) -> None:
-    """Store the state for a later try. An error is only logged; a retry then starts the stall clock
-    again.
+    """Store the state for a later try. An error is only logged. After that, a retry starts the
+    stall clock again.
     """
     _set(context, MEMORY_KEY, memory.model_dump(mode="json"))
 
@@ -48,7 +49,7 @@ def remember(context: Context, memory: TaskMemory) -> None:
 class MachineMemory:
     """The machine that EC2 returned for an attempt, until the bucket has it.
 
-    :param context: the running task's context. None: nothing is stored.
+    :param context: the running task's context. If it is None, nothing is stored.
     """
 
     def __init__(self, context: Context | None = None) -> None:

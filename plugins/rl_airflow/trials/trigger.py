@@ -43,8 +43,8 @@ FIRST_LOOK_S = 2.0
 SHARE_OF_AGE = 0.05
 #: The longest time between two reads of a heartbeat, seconds.
 REFRESH_MOST_S = 300.0
-#: A trial that waits for a free place waits TURN_S for each trial before it, at most MOST_TURN_S:
-#: a ledger is read every few seconds.
+#: A trial that waits for a free place waits TURN_S for each trial before it, but at most
+#: MOST_TURN_S. So a ledger is read once in a few seconds.
 TURN_S, MOST_TURN_S = 6.0, 120.0
 #: The learning curve is read when a segment has ended, and at least this often (seconds), because
 #: evaluations end later.
@@ -62,10 +62,11 @@ class Ec2TrialTrigger(BaseTrigger):
 
     :param plan: the run's :class:`RunPlan` as JSON.
     :param evidence: the facts that were known when the task deferred, as JSON.
-    :param told: how far the machine's log was copied before, as JSON. None: not at all.
+    :param told: how far the machine's log was copied before, as JSON. None means that no line
+        was copied.
     :param waiter_delay: longest pause between looks, seconds.
-    :param turn: how many of the run's trials look for a free place before this one. None: the
-        number of trials before it in the plan.
+    :param turn: how many of the run's trials look for a free place before this one. None means
+        the number of trials before it in the plan.
     """
 
     def __init__(
@@ -112,9 +113,9 @@ class Ec2TrialTrigger(BaseTrigger):
     ) -> Self:
         """Make the trigger of a trial with as few data as it needs.
 
-        Airflow's triggerer reads its triggers with their arguments from its database every second
-        or more often. On SQLite, a thousand triggers that each named the thousand trials of their
-        run made such a read nearly twice as slow.
+        Airflow's triggerer reads its triggers with their arguments from its database at least once
+        a second. In a test on SQLite there were a thousand triggers. When each of them named the
+        thousand trials of the run, such a read was nearly twice as slow.
         """
         known = evidence.without_requests().model_dump(mode="json", exclude_none=True)
         return cls(
@@ -146,10 +147,10 @@ class Ec2TrialTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 evidence = await self._see(watch, plan, evidence)
-            except Exception as error:  # a trigger that raises fails the task; a look may fail
+            except Exception as error:  # an exception here would fail the task, but a look may fail
                 failures += 1
                 self.log.warning(
-                    "%s: this look failed (%s), the next comes", self.trial, first_line(error)
+                    "%s: this look failed (%s); another follows", self.trial, first_line(error)
                 )
                 if failures >= MOST_FAILURES:
                     break
@@ -221,7 +222,7 @@ class Ec2TrialTrigger(BaseTrigger):
                     every_s=min(CURVE_S, max(SHARED_S, every_s)),
                 )
             )
-        except Exception as error:  # whatever is wrong with a curve, the trial trains on
+        except Exception as error:  # the trial continues to train, even if its curve has any error
             self._curve.log_unreadable(error)
             return ""
         mine = shards.get(self.trial, {})

@@ -448,7 +448,7 @@ def test_a_card_claims_no_guard_that_was_not_asked(
     assert message in card
 
 
-@pytest.mark.parametrize(("named", "outcome"), [(False, "other wrappers than its run"), (True, "")])
+@pytest.mark.parametrize(("named", "outcome"), [(False, "than the spec of its run"), (True, "")])
 def test_a_policy_with_other_wrappers_than_its_run_is_not_promoted(
     night: Callable[[str], Night],
     experiment: Experiment,

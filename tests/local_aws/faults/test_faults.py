@@ -1,4 +1,4 @@
-"""Faults on demand: each strikes as described, counts its strikes, and repeats with its seed."""
+"""Faults on demand: each occurs as described, is counted, and repeats with its seed."""
 
 import json
 import time
@@ -43,7 +43,7 @@ def fault(aws: LocalAwsUnderTest) -> Iterator[Any]:
 
 
 def strikes(aws: LocalAwsUnderTest, fault: dict[str, Any]) -> int:
-    """Return how often a fault has struck."""
+    """Return how often a fault has occurred."""
     return next(
         int(f["strikes"]) for f in aws.cli("fault", "list")["faults"] if f["id"] == fault["id"]
     )
@@ -60,7 +60,7 @@ def decisions(seed: int, rate: float) -> list[bool]:
 
 
 def test_the_same_seed_decides_in_the_same_way() -> None:
-    """A rate strikes in about its share of the cases; the same seed strikes in the same ones."""
+    """A fault occurs in about its rate of the cases. The same seed gives the same cases."""
     assert decisions(7, 0.3) == decisions(7, 0.3)
     assert decisions(7, 0.3) != decisions(8, 0.3)
     assert 5 <= sum(decisions(7, 0.3)) <= 25
@@ -95,7 +95,7 @@ def test_a_script_replays_exactly_whatever_else_is_set(
 
 
 def test_a_count_is_a_limit() -> None:
-    """A fault with a count strikes that many times and no more."""
+    """A fault with a count occurs that many times and no more."""
     engine = FaultEngine()
     engine.add("late_visibility", catalog.read("late_visibility", {"count": 2}))
     assert [engine.strike("late_visibility", "x") is not None for _ in range(4)] == [
@@ -107,7 +107,7 @@ def test_a_count_is_a_limit() -> None:
 
 
 def test_a_fault_begins_and_ends_when_it_says() -> None:
-    """after_s and for_s limit the time in which a fault strikes."""
+    """after_s and for_s limit the time in which a fault occurs."""
     engine = FaultEngine()
     fault = engine.add(
         "late_visibility", catalog.read("late_visibility", {"after_s": 10, "for_s": 5})
@@ -341,7 +341,7 @@ def test_a_hanging_machine_is_alive_and_does_not_move(aws: LocalAwsUnderTest) ->
     )
     aws.await_console(machine, "tick 3")
     made = aws.cli("fault", "add", "hang", f"instance={machine}")["faults"][-1]
-    until(lambda: strikes(aws, made) == 1, "the fault strikes")
+    until(lambda: strikes(aws, made) == 1, "the fault occurs")
     time.sleep(0.3)
     before = aws.console(machine)
     time.sleep(0.6)

@@ -427,8 +427,8 @@ def test_no_question_is_asked_without_need(
     [
         ("Approve", ADA, {"approved": True, "by": "ada", "person": "ada"}),
         ("Reject", ADA, {"approved": False, "by": "ada", "person": "ada"}),
-        ("Reject", None, {"approved": False, "by": "nobody answered within 2 hours"}),
-        ("Approve", None, {"approved": False, "by": "nobody answered within 2 hours"}),
+        ("Reject", None, {"approved": False, "by": "no person answered within 2 hours"}),
+        ("Approve", None, {"approved": False, "by": "no person answered within 2 hours"}),
     ],
 )
 def test_only_a_persons_yes_is_a_yes(

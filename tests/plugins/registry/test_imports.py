@@ -304,7 +304,7 @@ def test_a_policy_that_the_evaluator_refuses_is_not_imported(importing: Importin
     [
         ("gone", "import.json does not exist"),
         ("changed", "do not use it"),
-        ("parameters", "is no safetensors file"),
+        ("parameters", "is not a safetensors file"),
     ],
 )
 def test_a_missing_or_changed_bundle_is_named(

@@ -161,7 +161,7 @@ def test_each_notifier_gets_what_sns_gets(
     )
     send_notice(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
     assert FakeNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
-    assert "os.path.join is no Airflow notifier" in caplog.text
+    assert "os.path.join is not an Airflow notifier" in caplog.text
     assert "No module named 'no'" in caplog.text
 
 

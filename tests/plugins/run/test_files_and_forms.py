@@ -52,17 +52,17 @@ GOOD = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
         (
             "a.yaml",
             GOOD.replace('schedule: "0 2 * * *"', "schedule: every night"),
-            "experiments/a.yaml: schedule: 'every night' is no cron expression such as",
+            "experiments/a.yaml: schedule: 'every night' is not a cron expression such as",
         ),
         (
             "a.yaml",
             GOOD + '\nreplay_schedule: "0 25 * * *"\n',
-            "experiments/a.yaml: replay_schedule: '0 25 * * *' is no cron expression such as",
+            "experiments/a.yaml: replay_schedule: '0 25 * * *' is not a cron expression such as",
         ),
         (
             "a.yaml",
             GOOD.replace('"0 2 * * *"', '"0 2 30 2 *"'),
-            "experiments/a.yaml: schedule: '0 2 30 2 *' is no cron expression such as",
+            "experiments/a.yaml: schedule: '0 2 30 2 *' is not a cron expression such as",
         ),
         ("a.yaml", "a: b: c", "experiments/a.yaml: line 1: is not YAML"),
         ("a.yaml", "- a", "experiments/a.yaml: must hold a mapping"),
@@ -140,7 +140,7 @@ def test_an_unknown_field_is_refused_and_not_ignored() -> None:
     """A typo in --conf is an error, because it would train the wrong thing."""
     with pytest.raises(
         InvalidExperimentError,
-        match="total_timestep: is no field of this DAG's form; allowed: total_timesteps",
+        match="total_timestep: is not a field of this DAG's form; allowed: total_timesteps",
     ):
         read_overrides({}, {"total_timestep": 5}, "run of e")
 

@@ -95,7 +95,7 @@ class CheckpointChain:
 
     @property
     def step(self) -> int:
-        """The step of the newest checkpoint; 0 without a checkpoint, or before the takeover."""
+        """The step of the newest checkpoint. It is 0 without one, or before the takeover."""
         return self._head.step if self._head is not None else 0
 
     def take_over(self) -> Head:
@@ -145,7 +145,7 @@ class CheckpointChain:
         return self._read_from(head.manifest_key, head.manifest_sha256)
 
     def read_before(self, damaged: Checkpoint, problem: Exception) -> Checkpoint | None:
-        """Read the newest good checkpoint before one whose replay buffer is damaged.
+        """Read the newest good checkpoint before a checkpoint with a damaged replay buffer.
 
         :return: None if there is none.
         """

@@ -111,7 +111,7 @@ def restore(model: Any, state: ModelState) -> None:
 
 
 def synchronise_weights(model: Any) -> None:
-    """Update the second copy of the policy's parameters that ARS keeps. No effect on others."""
+    """Update the second copy of the policy's parameters that ARS keeps, if there is one."""
     if hasattr(model, "weights"):
         model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 

@@ -1,4 +1,4 @@
-"""The numeric class: facts beside the seeds that decide the bits of a training.
+"""The numeric class: facts that, together with the seeds, decide the bits of a training.
 
 The facts are the processor, its instruction sets, the threads and the library versions. Two
 machines of one numeric class train to identical parameters. Machines of different classes add

@@ -1,8 +1,8 @@
 """Replay buffers in append-only chunks: a checkpoint stores only the transitions of its segment.
 
 A chunk is named by its content. The manifest lists the chunks that together hold the buffer, oldest
-first. Every episode is closed at the end of a segment. So a later step changes nothing in a chunk
-until it overwrites the chunk's rows.
+first. Every episode is closed at the end of a segment. So a chunk does not change until
+a later step overwrites its rows.
 """
 
 import dataclasses
@@ -132,8 +132,9 @@ def grow(before: ReplayMemory | None, buffer: Any, steps: int) -> ReplayMemory:
     """Cut the newest rows of a buffer into chunks, and drop chunks that were overwritten.
 
     The chunks share the buffer's memory, and they are stored while the next segment trains. That
-    segment must wait before it adds more than :attr:`ReplayMemory.free_rows`. HER drops at most one
-    episode, whose first row is overwritten. No episode crosses the end of a segment.
+    segment must wait before it adds more than :attr:`ReplayMemory.free_rows`. HER drops an episode
+    if its first row is overwritten. This is at most one, because no episode crosses a segment's
+    end.
 
     :param steps: how many rows the segment added.
     """
@@ -176,7 +177,7 @@ def fill(buffer: Any, memory: ReplayMemory) -> None:
 
 
 def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
-    """Exclude episodes from sampling whose beginning was overwritten, as HER does."""
+    """Exclude an episode from sampling if its beginning was overwritten, as HER does."""
     buffer._current_ep_start = np.full(buffer.n_envs, buffer.pos, np.int64)
     if not buffer.full:
         return

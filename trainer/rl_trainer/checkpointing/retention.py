@@ -63,7 +63,7 @@ class DirectoryRetention:
             try:
                 manifest = CheckpointManifest.from_json(get(self.store, key).data, key)
             except LifecycleError:
-                return  # damaged, or deleted by hand: keep all older files
+                return  # the manifest is damaged or deleted, so all older files stay
             if whole and walked >= KEPT and not self._has_files(key, manifest):
                 return
             yield key, manifest

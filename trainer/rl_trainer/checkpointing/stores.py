@@ -94,7 +94,7 @@ class PatientStore:
     """A store that repeats failed operations on another store, for a limited time.
 
     :param patience_s: how long one operation is repeated, in seconds after its first failure.
-    :param on_wait: called with a sentence after each failure; the trainer reports WAITING.
+    :param on_wait: called with a sentence after each failure. The trainer then reports WAITING.
     :param stop: once it is set, a failed operation is not repeated.
     """
 
@@ -154,7 +154,7 @@ class PatientStore:
             try:
                 return operation()
             except StoreUnavailableError as error:
-                # Count from the first failure: the transfer before it may have been long.
+                # The time counts from the first failure, because the transfer may have been long.
                 failing_since = failing_since or time.monotonic()
                 waited = time.monotonic() - failing_since
                 if waited >= _patience(error, self.patience_s) or self._stop.is_set():

@@ -33,7 +33,7 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
     """Train again to the step of a manifest, and compare the digests.
 
     :param manifest: path of the manifest of a version or a checkpoint, or of a policy's record.
-    :param spec: path of the spec.json; None: beside the manifest, or in the store.
+    :param spec: path of the spec.json. None means beside the manifest, or in the store.
     :return: both digests, and whether they are equal. If this release cannot train the version's
         path, nothing is trained: `digest` is empty, and `differences` says NOT_COMPARABLE and names
         the release that removed the path.
@@ -127,7 +127,8 @@ def _find_spec(
 ) -> Spec:
     """Find the spec, and check the digest of its stored bytes.
 
-    An old spec that is read and written again would gain new keys and so another digest.
+    The stored bytes are needed: a spec that is read and written again can get new keys, and so
+    another digest.
     """
     beside = manifest.parent / SPEC_FILE
     if spec is None and beside.is_file():

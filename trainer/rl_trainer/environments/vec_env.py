@@ -17,7 +17,7 @@ from rl_trainer.errors import EnvironmentFailedError, find_exhaustion
 class LeanVecEnv(DummyVecEnv):
     """Steps environments one after another in this process.
 
-    As with DummyVecEnv, arrays that it has returned never change: it returns copies. Each step's
+    It returns copies, so the returned arrays never change, as with DummyVecEnv. Each step's
     infos are new dictionaries. The values inside an info belong to the environment and are not
     copied.
 

@@ -27,8 +27,8 @@ class Rows(NamedTuple):
     actions: Floats
     old_values: Floats
     old_log_prob: Floats
-    #: In a rollout: the advantages. In a minibatch: the factors of the loss, which are minus the
-    #: advantages (normalized if the model asks for it), divided by the number of rows.
+    #: In a rollout these are the advantages. In a minibatch they are the factors of the loss: the
+    #: negative advantages (normalized if the model asks for it), divided by the number of rows.
     costs: Floats
     returns: Floats
 
@@ -236,10 +236,10 @@ class A2cUpdate(ActorCriticUpdate):
 
 
 def costs(advantages: Floats, batch_size: int, coefficients: Coefficients) -> Floats:
-    """Divide minus the advantages by the number of rows in their minibatch.
+    """Divide the negative advantages by the number of rows in their minibatch.
 
-    If the model asks for it, the advantages are first normalized in each minibatch of more than one
-    row to mean 0 and deviation 1, as in SB3, with torch's unbiased deviation.
+    If the model asks for it, the advantages are first normalized to mean 0 and deviation 1, as in
+    SB3. This is done in each minibatch of more than one row, with torch's unbiased deviation.
     """
     made = np.empty_like(advantages)
     whole = len(advantages) - len(advantages) % batch_size

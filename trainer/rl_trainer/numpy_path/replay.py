@@ -32,8 +32,8 @@ def draw(
 ) -> Transitions:
     """Draw rows with replacement.
 
-    Other buffers than SB3's plain one, for example with n-step returns, draw with their own
-    `sample`, and so does a buffer whose observations must be normalized.
+    Rows are drawn here only from SB3's plain buffer without normalization. Other buffers use their
+    own `sample`, for example buffers with n-step returns or with normalized observations.
 
     :param statistics: the statistics that normalize observations; None without VecNormalize.
     :param gamma: the discount of a buffer without n-step returns.

@@ -43,7 +43,7 @@ def compare(
 ) -> dict[str, JsonValue]:
     """Run the exported policy and the model on the same observations, and compare the actions.
 
-    Each observation is the first of an episode of its own.
+    Each observation is the first one of a separate episode.
 
     :param reference: makes the model's side for a number of rows.
     :param visited: observations from the training, as the environment gave them; None to use

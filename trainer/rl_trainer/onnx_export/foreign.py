@@ -68,7 +68,7 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     if algo not in ALGORITHMS:
         raise BadInputError(f"--algo {algo} is unknown; use one of {', '.join(algorithm_names())}")
 
-    # Imported late, because these modules take seconds to load and wrong options need none.
+    # These imports are late, because they take seconds. After wrong options they are not needed.
     from safetensors.numpy import save as save_safetensors
 
     from rl_trainer.checkpointing.digests import digest_arrays

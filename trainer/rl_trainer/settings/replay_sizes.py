@@ -18,8 +18,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.model_settings import ModelSettings
 
-#: Files in which Linux states a container's memory limit, for cgroup versions 2 and 1. "max" or a
-#: number larger than any machine means no limit.
+#: Files in which Linux states a container's memory limit, for cgroup versions 2 and 1. If there is
+#: no limit, they hold "max" or a number that is larger than any machine's memory.
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 #: Bytes of a transition's reward, done and timeout: 32 bits each.
 FLAGS = 12

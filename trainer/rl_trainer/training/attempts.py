@@ -229,7 +229,7 @@ class _Reporter:
         self.beats.close(self._heartbeat(state, cause, message[:500]))
 
     def give_up(self) -> NoReturn:
-        """End the process while the training loop still runs. Committed checkpoints stay good."""
+        """End the process while the training loop still runs. Committed checkpoints stay valid."""
         self.close(TrainerState.INTERRUPTED, message="the training loop did not stop in time")
         os._exit(InterruptedTrainingError.exit_code)
 

@@ -23,7 +23,7 @@ from rl_trainer.errors import InterruptedTrainingError
 
 POLL_S = 5.0
 TIMEOUT_S = 2.0
-#: How many seconds uploads may take after a notice; well within EC2's two minutes.
+#: How many seconds uploads may take after a notice. It is much less than EC2's two minutes.
 GRACE_S = 75.0
 #: After how many seconds the process ends even if the training loop still runs.
 DEADLINE_S = 90.0

@@ -27,8 +27,8 @@ from rl_trainer.settings.replay_sizes import buffer_size
 class ModelBuilder:
     """Builds the same untrained model every time.
 
-    :param fast: use the NumPy path if it covers the model. False means stock SB3.
-    :param why_not_fast: the reason that the log gives if `fast` is False.
+    :param fast: True uses the NumPy path if it covers the model. False means stock SB3.
+    :param why_not_fast: the reason in the log if `fast` is False.
     :param check: called once with environments, before the first model is built.
     """
 

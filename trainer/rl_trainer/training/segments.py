@@ -1,8 +1,8 @@
 """One segment of a training: a pure function of the state before it, the spec and its index.
 
-Environments and model are new. Every generator is seeded from the trial's seed and the segment's
-index. Schedules run over the whole training: SB3's `learn` is called as if it trained to the end,
-and is stopped at the end of the segment.
+The environments and the model are new. Every generator is seeded from the trial's seed and the
+segment's index. Schedules run over the whole training: SB3's `learn` is called as if it trained to
+the end, and is stopped at the end of the segment.
 """
 
 import dataclasses

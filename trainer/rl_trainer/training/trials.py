@@ -1,4 +1,4 @@
-"""The training of a trial: train its segments in order, and commit each one beside the next.
+"""Train the segments of a trial in order. Commit each segment while the next one trains.
 
 :mod:`rl_trainer.training.attempts` calls this module once per process.
 """

@@ -32,7 +32,8 @@ from rl_trainer.onnx_export.equality import UnequalPolicyError, compare
 from rl_trainer.onnx_export.export import raw_space
 from rl_trainer.onnx_export.reference import Reference
 
-#: Statistics that scale rewards in training. They affect no action, so they may start anew.
+#: Statistics that scale rewards in training. They affect no action, so they may start with new
+#: values.
 RETURNS = f"{NORMALISATION}returns/"
 WHAT_TO_DO = "set init_from: scratch, or undo the change of spaces, networks or normalize"
 
@@ -43,7 +44,7 @@ class WarmStart:
 
     :param arrays: a version's safetensors: parameters, statistics, and the optimizer's state if it
         was kept.
-    :param policy: the same policy as ONNX, for the comparison. Empty means no comparison.
+    :param policy: the same policy as ONNX, for the comparison. If it is empty, nothing is compared.
     :param optimizer: whether the training continues with the champion's optimizer.
     """
 

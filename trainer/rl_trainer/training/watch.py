@@ -18,10 +18,10 @@ INTERVAL_S = 1.0
 
 @dataclass(frozen=True)
 class Room:
-    """How far a segment may train before it must wait for the commit before it.
+    """How far a segment may train before it must wait for the commit of the segment before.
 
     :param steps: environment steps of this segment.
-    :param wait: called once, before the first step beyond them.
+    :param wait: called once, before the first step after these steps.
     """
 
     steps: int
