@@ -9,28 +9,40 @@ import sys
 from laptop.places import ROOT
 
 MEASUREMENTS = {
-    "local_aws_speed": (
+    "account.local_aws_speed": (
         "the local AWS: start, memory, small and large objects, machines and functions at once"
     ),
-    "recovery": "seconds from launch, notice and kill to the next training step, on the local AWS",
-    "triggerer_load": "calls, CPU and memory of 100 and 1,000 waiting trials, on the local AWS",
-    "bootstrap_speed": "a first bootstrap and one without a change, on the local AWS",
-    "trainer_speed": "steps per second of the trainer and of stock SB3, in turns",
-    "trainer_against_sbx": "steps per second of the trainer and of SBX, in turns",
-    "trainer_quality": (
+    "machines.recovery": (
+        "seconds from launch, notice and kill to the next training step, on the local AWS"
+    ),
+    "machines.triggerer_load": (
+        "calls, CPU and memory of 100 and 1,000 waiting trials, on the local AWS"
+    ),
+    "account.bootstrap_speed": "a first bootstrap and one without a change, on the local AWS",
+    "training.trainer_speed": "steps per second of the trainer and of stock SB3, in turns",
+    "training.trainer_against_sbx": "steps per second of the trainer and of SBX, in turns",
+    "training.trainer_quality": (
         "final returns of PPO against stock SB3, with and without resets, ten "
         "seeds a side: half an hour on two idle cores"
     ),
-    "off_policy_quality": (
+    "training.off_policy_quality": (
         "final returns of SAC, TD3, DDPG and DQN against stock SB3, ten seeds a side: about as long"
     ),
-    "sbx_quality": "final returns against SBX, ten seeds a side: about as long",
-    "trainer_costs": "checkpoints, resuming, exporting and memory, with full replay buffers",
-    "steps_per_dollar": "steps for a dollar, from the newest speeds and dated prices",
-    "evaluation_speed": "steps per second of the evaluator and of SB3's evaluate_policy, in turns",
-    "gate_speed": "the decision, a promotion, and 2,000 LunarLander pairs on the cores at hand",
-    "evaluation_fan_out": "2,000 LunarLander pairs through the evaluator's Lambda on the local AWS",
-    "gate_characteristics": (
+    "training.sbx_quality": "final returns against SBX, ten seeds a side: about as long",
+    "training.trainer_costs": (
+        "checkpoints, resuming, exporting and memory, with full replay buffers"
+    ),
+    "training.steps_per_dollar": "steps for a dollar, from the newest speeds and dated prices",
+    "judging.evaluation_speed": (
+        "steps per second of the evaluator and of SB3's evaluate_policy, in turns"
+    ),
+    "judging.gate_speed": (
+        "the decision, a promotion, and 2,000 LunarLander pairs on the cores at hand"
+    ),
+    "judging.evaluation_fan_out": (
+        "2,000 LunarLander pairs through the evaluator's Lambda on the local AWS"
+    ),
+    "judging.gate_characteristics": (
         "how often the gate promotes falsely, a year's worth of nights included"
     ),
 }

@@ -15,7 +15,7 @@ from laptop.places import ROOT
 
 
 def main(arguments: list[str]) -> int:
-    """Run every test marked `kills` with that many seeds, then `benchmarks.causes`.
+    """Run every test marked `kills` with that many seeds, then `benchmarks.machines.causes`.
 
     :return: the first exit code that is not 0, else 0.
     """
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         tests, cwd=ROOT, check=False, env=dict(os.environ) | {"NIGHTSHIFT_KILL_ROUNDS": rounds}
     ).returncode
     broken = subprocess.run(
-        [sys.executable, "-m", "benchmarks.causes"], cwd=ROOT, check=False
+        [sys.executable, "-m", "benchmarks.machines.causes"], cwd=ROOT, check=False
     ).returncode
     return killed or broken
 

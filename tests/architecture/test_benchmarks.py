@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 #: sbx_worker.py runs in an environment of its own, which has JAX.
 BENCHMARKS = sorted(
-    path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py") if path.stem != "sbx_worker"
+    ".".join(path.relative_to(ROOT / "benchmarks").with_suffix("").parts)
+    for path in (ROOT / "benchmarks").rglob("[!_]*.py")
+    if path.stem != "sbx_worker"
 )
 
 
@@ -47,7 +49,8 @@ def test_benchmarks_and_tests_do_not_import_each_other(folder: str, forbidden: s
 def test_every_benchmark_can_be_imported() -> None:
     """A benchmark runs rarely, so a moved module would be noticed late."""
     code = (
-        "import importlib, sys; [importlib.import_module(f'benchmarks.{n}') for n in sys.argv[1:]]"
+        "import importlib, sys; [importlib.import_module(f'benchmarks.{n}') for n in sys.argv[1:]];"
+        "from benchmarks.bench import MEASUREMENTS; assert MEASUREMENTS.keys() <= {*sys.argv[1:]}"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *BENCHMARKS],

@@ -1,3 +1,1 @@
-"""Paths of the trigger classes before they moved, which the databases of earlier releases still
-hold.
-"""
+"""The trigger classes under the paths that databases of earlier releases hold."""

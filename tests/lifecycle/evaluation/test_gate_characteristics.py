@@ -1,6 +1,6 @@
 """The gate's error rates on real returns stay below the promise.
 
-benchmarks/gate_characteristics.py runs more of the same simulations.
+benchmarks/judging/gate_characteristics.py runs more of the same simulations.
 """
 
 import itertools

@@ -1,6 +1,7 @@
 """Whether the fast path lowers the final return of SAC, TD3, DDPG or DQN.
 
-    python -m benchmarks.off_policy_quality [--seeds N] [--case NAME …] [--workers N] [--table]
+    python -m benchmarks.training.off_policy_quality [--seeds N] [--case NAME …] [--workers N]
+    [--table]
 
 Stock SB3 and the NumPy path train the same experiment with the same seeds; `trainer_quality`
 explains the test. Both draw the same numbers from the same generators, so two trainings begin alike
@@ -9,8 +10,8 @@ until rounding separates them.
 
 import sys
 
-from benchmarks.trainer_quality import measure
-from benchmarks.trainings import TrainingCase
+from benchmarks.training.trainer_quality import measure
+from benchmarks.training.trainings import TrainingCase
 from laptop.figures.final_returns import parse, record_cases
 from laptop.figures.tables import newest_table
 

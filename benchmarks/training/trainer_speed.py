@@ -1,6 +1,6 @@
 """How fast the trainer is compared with stock SB3, and what its checkpoints and exports cost.
 
-    python -m benchmarks.trainer_speed [--rounds N] [--table]
+    python -m benchmarks.training.trainer_speed [--rounds N] [--table]
 
 The two take turns in one process with one thread each, because on a shared machine only ratios of
 one run mean something. Both call `learn` with rl_zoo3's hyper-parameters. Stock SB3 gets the
@@ -23,7 +23,7 @@ import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from benchmarks.trainings import GSDE, TrainingCase
+from benchmarks.training.trainings import GSDE, TrainingCase
 from laptop.figures.records import earlier_runs, write_record
 from laptop.figures.tables import newest_table
 from rl_trainer.checkpointing.model_state import capture, final_parameters

@@ -1,6 +1,6 @@
 """How long a machine takes to its first training step, and how long its replacement takes.
 
-    python -m benchmarks.recovery [ROUNDS]      # interruptions of each kind; 4 by default
+    python -m benchmarks.machines.recovery [ROUNDS]      # interruptions of each kind; 4 by default
 
 On the local AWS, the pipeline's own operators launch and await trials of CartPole. They wait in
 this process (`deferrable=False`), so the figures do not include Airflow's scheduler. Half of the
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.local_aws_runs import INSIDE, local_aws, measure_inside, say
+from benchmarks.account.local_aws_runs import INSIDE, local_aws, measure_inside, say
 from laptop.figures.records import write_record
 
 #: What is promised beyond installs and imports, seconds.
@@ -221,7 +221,7 @@ def main(arguments: list[str]) -> int:
     if inside:
         print(json.dumps(measure(int(rounds))))
         return 0
-    result = measure_inside("benchmarks.recovery", rounds)
+    result = measure_inside("benchmarks.machines.recovery", rounds)
     print(json.dumps(result["summary"], indent=1), file=sys.stderr)
     print(write_record("recovery", result))
     return 0

@@ -1,13 +1,13 @@
 """How fast the local AWS is.
 
-    python -m benchmarks.local_aws_speed
+    python -m benchmarks.account.local_aws_speed
 
 It measures the start, the memory before any load, small and large objects, and 32 machines with 64
 functions at once, each with a separate state folder. A client that takes hardly any processor time
-(benchmarks/local_aws_client.py) measures small PUTs, over one connection and over four, in several
-short rounds. The record holds the median, the best, and the server's processor time for a round. On
-a machine with other work, run it with a negative niceness, which the record shows; otherwise the
-other processes change the result.
+(benchmarks/account/local_aws_client.py) measures small PUTs, over one connection and over four, in
+several short rounds. The record holds the median, the best, and the server's processor time for a
+round. On a machine with other work, run it with a negative niceness, which the record shows;
+otherwise the other processes change the result.
 """
 
 import io
@@ -128,7 +128,7 @@ def objects(account: Account) -> dict[str, Any]:
                 [
                     sys.executable,
                     "-m",
-                    "benchmarks.local_aws_client",
+                    "benchmarks.account.local_aws_client",
                     account.endpoint,
                     str(PUTS),
                     str(connections),

@@ -1,6 +1,6 @@
 """How fast the evaluator is compared with SB3's evaluate_policy, and how long it takes to start.
 
-    python -m benchmarks.evaluation_speed [--rounds N]
+    python -m benchmarks.judging.evaluation_speed [--rounds N]
 
 The two take turns in one process with one thread each, because on a shared machine only ratios of
 one run mean something. Both play the same seeds, and the returns must be equal. The environments

@@ -1,6 +1,6 @@
 """How long a bootstrap takes on the local AWS: a first one, and one with nothing to change.
 
-    python -m benchmarks.bootstrap_speed
+    python -m benchmarks.account.bootstrap_speed
 
 First it builds the artifacts into the cache and times that. Then, on a separate local AWS, it runs
 `python -m infra_bootstrap deploy` as a user does: once as an administrator, then as Airflow's role.

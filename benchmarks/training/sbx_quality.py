@@ -1,6 +1,6 @@
 """Whether trainings here reach the same final returns as SBX.
 
-    python -m benchmarks.sbx_quality [--seeds N] [--case NAME …] [--workers N] [--table]
+    python -m benchmarks.training.sbx_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
 The NumPy path and SBX train with the hyper-parameters of `trainer_against_sbx`; `trainer_quality`
 explains the test. SAC and TD3 have smaller networks here, so that twenty trainings take minutes.
@@ -9,9 +9,9 @@ Needs `.venv-sbx` (`make .venv-sbx/.ready`).
 
 import sys
 
-from benchmarks.trainer_against_sbx import PYTHON, sbx_worker
-from benchmarks.trainer_quality import final_return, measure
-from benchmarks.trainings import GSDE, TrainingCase
+from benchmarks.training.trainer_against_sbx import PYTHON, sbx_worker
+from benchmarks.training.trainer_quality import final_return, measure
+from benchmarks.training.trainings import GSDE, TrainingCase
 from laptop.figures.final_returns import EPISODES, parse, record_cases
 from laptop.figures.tables import newest_table
 

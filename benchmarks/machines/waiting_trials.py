@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.local_aws_runs import local_aws, say
+from benchmarks.account.local_aws_runs import local_aws, say
 
 REAL_MACHINES = 32
 #: Since when the trials train, how often each says something, and how long its segments are, in

@@ -1,7 +1,7 @@
 """Whether agents that others trained reach the returns that were published for them.
 
     git clone https://github.com/DLR-RM/rl-trained-agents
-    python -m benchmarks.published_agents rl-trained-agents [--episodes N] [--only TEXT]
+    python -m benchmarks.training.published_agents rl-trained-agents [--episodes N] [--only TEXT]
 
 `--table` and `--explain` measure nothing new. Loading a model.zip of that repository executes code,
 so clone it only where you trust it.

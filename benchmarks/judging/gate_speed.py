@@ -1,6 +1,6 @@
 """How long judging takes: a decision, 2,000 LunarLander pairs on all cores, and a promotion.
 
-    python -m benchmarks.gate_speed [--pairs N] [--rounds N]
+    python -m benchmarks.judging.gate_speed [--pairs N] [--rounds N]
 
 laptop/gate_study/judging_speed.py says what is timed of a decision and a promotion. The scaling
 over cores is a ratio within a round: one process and all cores play the same seeds, one after the

@@ -1,12 +1,12 @@
 """What waiting trials cost a triggerer on the local AWS: calls, CPU and memory of 100 and 1,000.
 
-    python -m benchmarks.triggerer_load [SECONDS] [--table]
+    python -m benchmarks.machines.triggerer_load [SECONDS] [--table]
 
 First the pipeline's own triggers run in one event loop, as in Airflow's triggerer, without and with
 a rule that reads their learning curves. Then Airflow's database holds the same triggers as deferred
 tasks, and `airflow triggerer` runs them. Its CPU time is that of both its processes, minus their
-CPU time without deferred tasks. The local AWS counts the calls. benchmarks/waiting_trials.py makes
-the trials.
+CPU time without deferred tasks. The local AWS counts the calls.
+benchmarks/machines/waiting_trials.py makes the trials.
 
 Each of the six measurements takes 60 s by default, so each heartbeat is due once. What a trigger
 reads only once (the spec, earlier evaluations) is read before the measurement begins.
@@ -24,9 +24,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.airflow_triggerer import deferred, running_triggerer
-from benchmarks.local_aws_runs import INSIDE, local_aws, measure_inside, say
-from benchmarks.waiting_trials import CURVE, Waiting, waiting_trials
+from benchmarks.account.local_aws_runs import INSIDE, local_aws, measure_inside, say
+from benchmarks.machines.airflow_triggerer import deferred, running_triggerer
+from benchmarks.machines.waiting_trials import CURVE, Waiting, waiting_trials
 from laptop.figures.records import write_record
 from laptop.figures.tables import newest_table
 
@@ -198,7 +198,7 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(measure(options.seconds)))
         return 0
     began = time.monotonic()
-    result = measure_inside("benchmarks.triggerer_load", str(options.seconds))
+    result = measure_inside("benchmarks.machines.triggerer_load", str(options.seconds))
     print(
         write_record("triggerer-load", result),
         f"after {time.monotonic() - began:.0f} s",

@@ -1,6 +1,6 @@
 """Every cause of a machine's end, with a real machine on the local AWS.
 
-    python -m benchmarks.causes [HOW …]
+    python -m benchmarks.machines.causes [HOW …]
 
 HOW is a name in EXPECTED; the default is all of them. The command compares the cause that the
 pipeline records with the expected one, and exits with 1 where they differ. Part of `make soak`.
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.local_aws_runs import INSIDE, local_aws, measure_inside, say
+from benchmarks.account.local_aws_runs import INSIDE, local_aws, measure_inside, say
 
 #: What breaks → how the trial must end, and words that its log or reason must hold.
 EXPECTED: dict[str, tuple[str, str]] = {
@@ -253,7 +253,7 @@ def main(arguments: list[str]) -> int:
         logging.disable(logging.WARNING)
         print(json.dumps(run_all(named or list(EXPECTED))))
         return 0
-    wrong = [one for one in measure_inside("benchmarks.causes", *named) if not one["good"]]
+    wrong = [one for one in measure_inside("benchmarks.machines.causes", *named) if not one["good"]]
     for one in wrong:
         print(
             f"error: {one['broken']} was taken for {one['end']}, not {one['expected']}: "

@@ -1,6 +1,6 @@
 """How many steps you get for a dollar: the newest measured speeds over dated prices.
 
-    python -m benchmarks.steps_per_dollar [--table]
+    python -m benchmarks.training.steps_per_dollar [--table]
 
 This command measures nothing. The speeds are those of one thread of the processor in the record
 that it reads. The types of `instance_types: auto` count as equally fast. Prices are those of

@@ -1,6 +1,6 @@
 """How the evaluation of 2,000 LunarLander pairs scales with the number of Lambda functions at once.
 
-    python -m benchmarks.evaluation_fan_out [--pairs N] [--rounds N]
+    python -m benchmarks.judging.evaluation_fan_out [--pairs N] [--rounds N]
 
 Real functions with their zip and layer run on the local AWS, and are called as the pipeline calls
 them. The local AWS uses the cores of this machine, so the result says nothing about AWS, where each
@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from benchmarks.gate_speed import ENV_ID, FIRST_SEED, ratios_to, take_turns, train_policies
-from benchmarks.local_aws_runs import INSIDE, measure_inside, say
+from benchmarks.account.local_aws_runs import INSIDE, measure_inside, say
+from benchmarks.judging.gate_speed import ENV_ID, FIRST_SEED, ratios_to, take_turns, train_policies
 from laptop.figures import gate_table
 from laptop.figures.records import write_record
 from laptop.gate_study.judging_speed import GATE
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(measure(options.pairs, options.rounds)))
     else:
         found = measure_inside(
-            "benchmarks.evaluation_fan_out",
+            "benchmarks.judging.evaluation_fan_out",
             "--pairs",
             str(options.pairs),
             "--rounds",

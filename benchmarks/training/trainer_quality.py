@@ -1,7 +1,7 @@
 """Whether the fast path and the resets between segments lower the final return of PPO.
 
-    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--keep ARM …] [--workers N]
-    [--table]
+    python -m benchmarks.training.trainer_quality [--seeds N] [--case NAME …] [--keep ARM …]
+    [--workers N] [--table]
 
 Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the
 fast path, one segment) and `segments` (the fast path, ten segments with their resets). Each final
@@ -22,7 +22,7 @@ import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from benchmarks.trainings import GSDE, TrainingCase
+from benchmarks.training.trainings import GSDE, TrainingCase
 from laptop.figures.final_returns import EPISODES, parse, record_cases
 from laptop.figures.tables import newest_table
 from rl_lifecycle.experiment.hyperparameters import rollout_timesteps, segment_timesteps

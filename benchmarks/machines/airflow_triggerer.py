@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.local_aws_runs import run_command
+from benchmarks.account.local_aws_runs import run_command
 from laptop.places import ROOT
 
 #: One mapped task, as the tasks that await trials are: for each trigger that it takes on, Airflow's
@@ -50,7 +50,7 @@ def deferred(triggers: list[Any]) -> Iterator[None]:
             [
                 sys.executable,
                 "-m",
-                "benchmarks.airflow_triggerer",
+                "benchmarks.machines.airflow_triggerer",
                 dag_id,
                 str(Path(folder, "triggers.json")),
             ],

@@ -1,9 +1,9 @@
 """A client that takes hardly any processor time: it signs its requests before it sends them.
 
-`python -m benchmarks.local_aws_client ENDPOINT REQUESTS CONNECTIONS` reads credentials from its
-environment, makes a bucket with versions, as the pipeline's bucket has, and prints one JSON object.
-boto3 takes more processor time for a small PUT than the local AWS does, so on two cores a benchmark
-with boto3 would measure boto3.
+`python -m benchmarks.account.local_aws_client ENDPOINT REQUESTS CONNECTIONS` reads credentials from
+its environment, makes a bucket with versions, as the pipeline's bucket has, and prints one JSON
+object. boto3 takes more processor time for a small PUT than the local AWS does, so on two cores a
+benchmark with boto3 would measure boto3.
 """
 
 import json

@@ -1,7 +1,7 @@
 """How fast the trainer is beside SBX, the JAX form of SB3, and beside stock SB3, all three
 interleaved in one run.
 
-    python -m benchmarks.trainer_against_sbx [--rounds N] [--case NAME …] [--table]
+    python -m benchmarks.training.trainer_against_sbx [--rounds N] [--case NAME …] [--table]
 
 SBX has an environment of its own (`make .venv-sbx/.ready`, which `make bench` does) and runs in a
 process of its own that waits while the others take their turns. One core each. A first turn of each
@@ -21,8 +21,8 @@ from typing import IO, Any, cast
 
 import torch
 
-from benchmarks.trainer_speed import spread, stock_environments
-from benchmarks.trainings import GSDE, TrainingCase
+from benchmarks.training.trainer_speed import spread, stock_environments
+from benchmarks.training.trainings import GSDE, TrainingCase
 from laptop.figures.records import (
     earlier_runs,
     taken,
@@ -175,7 +175,7 @@ def sbx_worker(
         if key not in ("policy", "n_envs", "noise_type", "noise_std")
     }
     worker = subprocess.Popen(
-        [str(PYTHON), "benchmarks/sbx_worker.py"],
+        [str(PYTHON), "benchmarks/training/sbx_worker.py"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """What the trainer's safety costs: checkpoints, resuming, exporting, and memory.
 
-    python -m benchmarks.trainer_costs [--rounds N] [--part NAME …] [--table]
+    python -m benchmarks.training.trainer_costs [--rounds N] [--part NAME …] [--table]
 
 Replay buffers hold a million transitions, and all rows are written.
 
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
 
 def _measure(part: str, folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Measure one part of all cases."""
-    from benchmarks.cost_cases import CASES
+    from benchmarks.training.cost_cases import CASES
 
     match part:
         case "checkpoints":
@@ -108,7 +108,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
     """CPU time of a segment, of its checkpoint and of its policy. What is written lies in a
     directory.
     """
-    from benchmarks.cost_cases import TRIAL, full_state
+    from benchmarks.training.cost_cases import TRIAL, full_state
     from rl_lifecycle.storage.directory_store import DirectoryStore
     from rl_trainer.checkpointing.chain import CheckpointChain, Contents
     from rl_trainer.checkpointing.digests import digest_arrays
@@ -183,7 +183,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
 
 def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
     """MiB of both, each in a process of its own; side by side, which changes no memory."""
-    from benchmarks.cost_cases import write_store
+    from benchmarks.training.cost_cases import write_store
 
     ours, theirs = [], []
     key = write_store(case, str(folder / "first"), 1)
@@ -203,7 +203,7 @@ def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
                 str(store),
                 "--json",
             ],
-            ["-m", "benchmarks.stock_memory", json.dumps(case.stock)],
+            ["-m", "benchmarks.training.stock_memory", json.dumps(case.stock)],
         )
         with ThreadPoolExecutor(2) as pool:
             mine, other = pool.map(_highest_mib, commands)
@@ -238,7 +238,7 @@ def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     try:
         local_account.call("up")
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.resume_time", str(rounds)],
+            [sys.executable, "-m", "benchmarks.training.resume_time", str(rounds)],
             cwd=ROOT,
             check=True,
             text=True,

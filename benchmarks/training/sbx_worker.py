@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 #: What XLA compiled once: every training in a process of its own would compile it again.
-CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "jax"
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """How often the gate errs, on returns of real agents.
 
-    python -m benchmarks.gate_characteristics [--repetitions N] [--years N]
+    python -m benchmarks.judging.gate_characteristics [--repetitions N] [--years N]
 
 It simulates candidates that are no better, worse or better, selection on the gate's seeds, and a
 year of nights. docs/gate.md quotes the record, and

@@ -1,0 +1,1 @@
+"""What the gate and the evaluator cost, and how often the gate is wrong."""

@@ -1,0 +1,1 @@
+"""How trials wait for machines, and how they recover from lost ones."""

@@ -1,0 +1,1 @@
+"""What training costs and gives: speed, memory, returns and steps per dollar."""
