@@ -240,7 +240,7 @@ def _write_curves(plan: Any) -> None:
 
 def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> Any:
     """What a task knows when it defers: a machine that has trained for a while."""
-    from rl_lifecycle.experiment.compute import Compute
+    from rl_lifecycle.experiment.compute_settings import Compute
     from rl_lifecycle.machines.machine_attempts import Attempt, AttemptOutcome, client_token
     from rl_lifecycle.trials.evidence import Evidence
 

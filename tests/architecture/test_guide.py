@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.evaluation_settings import EarlyStop, Evaluation, GateSettings
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.records.record import Record

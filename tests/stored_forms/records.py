@@ -33,7 +33,7 @@ from rl_lifecycle.evaluation import (
     selection,
 )
 from rl_lifecycle.experiment import (
-    compute,
+    compute_settings,
     evaluation_settings,
     experiment,
     seeds,
@@ -57,7 +57,7 @@ RECORDS: dict[str, type[Record]] = {
     "checkpoint_file": checkpoints.StoredFile,
     "checkpoint_manifest": checkpoints.CheckpointManifest,
     "experiment": experiment.Experiment,
-    "experiment_compute": compute.Compute,
+    "experiment_compute": compute_settings.Compute,
     "experiment_early_stop": evaluation_settings.EarlyStop,
     "experiment_evaluation": evaluation_settings.Evaluation,
     "experiment_gate": evaluation_settings.GateSettings,

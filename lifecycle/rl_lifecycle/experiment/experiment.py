@@ -21,7 +21,7 @@ from pydantic import (
 
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
-from rl_lifecycle.experiment.compute import GRAPHS_REMOVED_IN, Compute
+from rl_lifecycle.experiment.compute_settings import GRAPHS_REMOVED_IN, Compute
 from rl_lifecycle.experiment.evaluation_settings import (
     EarlyStop,
     Evaluation,

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd

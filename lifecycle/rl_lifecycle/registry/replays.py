@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.experiment.compute import GRAPHS_REMOVED_IN
+from rl_lifecycle.experiment.compute_settings import GRAPHS_REMOVED_IN
 from rl_lifecycle.experiment.spec import Replay, Spec
 from rl_lifecycle.experiment.trial_plans import TrialPlan
 from rl_lifecycle.records.record import Record

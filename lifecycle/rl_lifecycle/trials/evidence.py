@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field
 
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.launch_requests import hours_used
 from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.records.record import Record

@@ -9,7 +9,7 @@ from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_airflow.trials.drill_experiment import drill_experiment
 from rl_airflow.trials.drill_operators import Ec2InterruptTrialOperator, S3MeasureRecoveryOperator
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 
 TRIAL = "seed-0"
 COMPUTE = Compute.model_validate(drill_experiment()["compute"])

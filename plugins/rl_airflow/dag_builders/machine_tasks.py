@@ -15,7 +15,7 @@ from rl_airflow.trials.operators import (
     Ec2LaunchTrialOperator,
     Ec2TerminateRunOperator,
 )
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 
 #: The tasks that other tasks read or clear by their ids.
 AWAIT, TERMINATE = "await", "terminate"

@@ -6,7 +6,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from rl_airflow.infrastructure.form_values import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.evaluation_settings import Evaluation, GateSettings
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.seeds import LONGEST, SPAN

@@ -11,7 +11,7 @@ from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.run.experiment_files import ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.experiment import Experiment
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.listeners import hookimpl
 
 from rl_airflow.errors import first_line
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.launch_requests import instance_types_of
 from rl_lifecycle.machines.quotas import vcpus_of
 

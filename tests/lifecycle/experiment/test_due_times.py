@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.due_times import SPARE_S, SPARE_SHARE, needed_at, spot_leaves_time
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import freeze_spec

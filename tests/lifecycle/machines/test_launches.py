@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.machines.launch_requests import (
     BACK_OFF_MOST_S,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, AttemptOutcome
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import (

@@ -12,7 +12,7 @@ from rl_airflow.machines.pools import (
     PoolListener,
     pool_arguments,
 )
-from rl_lifecycle.experiment.compute import Compute
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.prices import FALL_BACK
 from rl_lifecycle.machines.quotas import vcpus_of
 

@@ -3,7 +3,7 @@
 import functools
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiment.compute import why_removed
+from rl_lifecycle.experiment.compute_settings import why_removed
 from rl_lifecycle.experiment.hyperparameters import check_segment
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.object_store import ObjectStore
