@@ -25,7 +25,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 PAGES = (ROOT / "docs" / "machines.md", ROOT / "docs" / "trainer.md")
 _SHOWN = re.compile(
-    r"(?P<begin><!-- measured: benchmarks\.(?P<name>\w+) -->\n)"
+    r"(?P<begin><!-- measured: benchmarks\.\w+\.(?P<name>\w+) -->\n)"
     r"(?P<table>.*?)"
     r"(?P<end>\n<!-- end of )",
     re.DOTALL,

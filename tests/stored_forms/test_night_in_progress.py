@@ -261,7 +261,7 @@ def test_the_night_succeeds_without_a_retry_of_the_waiting_task(finished: Resume
     run = finished.api.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{NIGHT}")
     assert run["state"] == "success", {name: one["state"] for name, one in tasks.items()}
     assert tasks["await"]["try_number"] == 1
-    assert finished.waiting == [("await", 1, "rl_airflow.trials.trigger.Ec2TrialTrigger")]
+    assert finished.waiting == [("await", 1, "rl_airflow.triggers.trials.Ec2TrialTrigger")]
 
 
 def test_another_machine_continues_from_the_stored_checkpoint(finished: Resumed) -> None:

@@ -83,7 +83,7 @@ def test_a_changed_wheel_is_refused(store: DirectoryStore, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [("a.tar.gz", b"x", "takes .whl files"), ("a.whl", b"x", "is not a wheel")],
 )
 def test_what_is_no_wheel_is_refused(

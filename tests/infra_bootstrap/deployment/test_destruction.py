@@ -16,7 +16,7 @@ from tests.infra_bootstrap.accounts import Deployment
 def test_nothing_is_deleted_without_the_exact_name(dev: Deployment, confirm: str | None) -> None:
     """Another name than the environment's is no confirmation."""
     with pytest.raises(NotConfirmedError, match=r"nothing was deleted: add `--confirm dev`"):
-        destroy(dev.as_role("administrator"), dev.settings, confirm, dev.said.append)
+        destroy(dev.as_role("administrator"), dev.settings, confirm, dev.printed.append)
     assert find_stack(dev.as_role("administrator"), "nightshift-dev-training") is not None
 
 
@@ -82,7 +82,7 @@ def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
     first = destroy(administrator, fresh.settings, name, fresh.printed.append)
     assert first.deleted == (stack_name(name, Concern.NETWORK),)
     assert first.kept == (stack_name(name, Concern.IDENTITY), stack_name(name, Concern.STORAGE))
-    assert "identity the role that can delete it" in first.why_kept
+    assert "identity holds the role that can delete storage" in first.why_kept
     assert any(first.why_kept in line for line in fresh.printed)
     assert first.leftovers == ()
     second = destroy(administrator, fresh.settings, name, fresh.printed.append, delete_bucket=True)

@@ -58,7 +58,7 @@ def test_a_deleted_template_is_refused(dev: Deployment) -> None:
 def test_a_missing_image_is_refused(dev: Deployment) -> None:
     """A template whose image EC2 does not know is refused."""
     with pytest.raises(
-        LaunchRefusedError, match="is gone, or not available: trigger bootstrap_infrastructure"
+        LaunchRefusedError, match="is gone or not available: trigger bootstrap_infrastructure"
     ):
         checks(dev).check(template(dev, "ami-0dead0dead0dead00"), "1", AUTO_TYPES, "spot")
 

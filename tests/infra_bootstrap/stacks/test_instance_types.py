@@ -117,7 +117,7 @@ print(json.dumps({
 def table_with_new_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the contract into its own folder and add rows to its table."""
     room = tmp_path_factory.mktemp("lifecycle")
-    shutil.copytree(Path(machines.__file__).parents[2], room / "rl_lifecycle")
+    shutil.copytree(Path(machines.__file__).parents[1], room / "rl_lifecycle")
     table = room / "rl_lifecycle/machines/instance_types.json"
     document = json.loads(table.read_text())
     table.write_text(json.dumps({**document, "types": [*document["types"], *NEW_ROWS]}))
