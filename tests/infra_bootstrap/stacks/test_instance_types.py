@@ -81,7 +81,7 @@ experiment = {
     "evaluation": {"return_range": [0, 500], "crash_below": 50},
 }
 compute = read_experiment(experiment, 'new').compute
-graphs = {"instance_types": names[1:], "gpu_updates": "cuda_graphs"}
+with_a_gpu = {"instance_types": names[1:]}
 account = Account(Path(sys.argv[1]))
 with account.reachable():
     dev = Deployment(account)
@@ -97,7 +97,7 @@ print(json.dumps({
     "auto": AUTO_TYPES,
     "form": [instance_types_of(compute), slots_of(compute)],
     "form with a GPU": read_experiment(
-        experiment | {"compute": graphs}, "new"
+        experiment | {"compute": with_a_gpu}, "new"
     ).compute.instance_types,
     "dearest": highest_on_demand_usd(names),
     "types": {

@@ -98,7 +98,7 @@ def test_an_evaluation_that_is_not_complete_stops_nothing(caplog: pytest.LogCapt
     evaluated(world, 40_960, 480.0, n_episodes=99)
     with caplog.at_level("INFO"):
         assert world.look()[0].kind is ActionKind.WAIT
-    assert "seed-0 at step 40,960: 99 of 100 selection episodes are there" in caplog.text
+    assert "seed-0 at step 40,960: 99 of 100 selection episodes are evaluated" in caplog.text
 
 
 def test_a_curve_that_cannot_be_read_costs_no_training(caplog: pytest.LogCaptureFixture) -> None:
