@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rl_airflow.machines.instances import Machines
-from rl_airflow.trials import trigger as triggers
 from rl_airflow.trials import shared_watch as watching
+from rl_airflow.trials import trigger as triggers
 from rl_airflow.trials.learning_curves import find_shards
 from rl_airflow.trials.progress_reports import end_of_trial
 from rl_airflow.trials.shared_watch import SharedReading, SharedWatch, TrialWatch

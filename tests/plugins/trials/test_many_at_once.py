@@ -14,8 +14,8 @@ from airflow.serialization.decoders import smart_decode_trigger_kwargs
 
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.run_resources import RunPlan
-from rl_airflow.trials import trigger as triggers
 from rl_airflow.trials import shared_watch as watching
+from rl_airflow.trials import trigger as triggers
 from rl_airflow.trials.shared_watch import TrialWatch
 from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.machines.machine_attempts import Attempt
