@@ -50,7 +50,7 @@ def test_a_deadline_is_a_moment_whatever_its_offset(deadline: str, late: bool) -
 
 @pytest.mark.parametrize("deadline", [None, "", "tomorrow"])
 def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None) -> None:
-    """It was not launched by us, or somebody changed its tag."""
+    """A machine without a readable deadline gets an hour."""
     assert not is_overdue(machine(deadline, NOW - timedelta(minutes=59)), NOW)
     assert is_overdue(machine(deadline, NOW - timedelta(minutes=61)), NOW)
     assert read_deadline(deadline or "") is None
