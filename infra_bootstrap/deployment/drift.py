@@ -112,7 +112,7 @@ def _drifted_resources(clients: Clients, name: str) -> Iterator[Mapping[str, Any
 
 def _compared(stage: Stage) -> Iterator[Drift]:
     """Read what security depends on through its own service, and compare it with the template."""
-    for logical_id, resource in resources_made(stage.concern, stage.stack.parameters).items():
+    for logical_id, resource in resources_made(stage.concern, stage.values).items():
         reader = READERS.get(resource["Type"])
         if reader is None:
             continue
@@ -268,7 +268,7 @@ def _security_group(stage: Stage, logical_id: str) -> Iterator[str]:
 
 def _rules_beside(stage: Stage, group: str, kind: str) -> Iterator[Mapping[str, Any]]:
     """Yield the rules of a group that the template declares as resources of their own."""
-    for logical_id, resource in resources_made(stage.concern, stage.stack.parameters).items():
+    for logical_id, resource in resources_made(stage.concern, stage.values).items():
         if resource["Type"] == kind and resource["Properties"]["GroupId"] == {"Ref": group}:
             yield stage.properties(logical_id)
 

@@ -63,7 +63,7 @@ def plan(
     values = plan_parameters(
         clients, settings, concern, living.parameters if living else None, artifacts
     )
-    made = resources_made(concern, values)
+    made = resources_made(concern, values | {"AWS::Region": clients.region})
     found = StackPlan(
         stack_name=name,
         status=stack.status if stack else "",
@@ -93,4 +93,4 @@ def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dic
     body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
     ]
-    return resources_of(parse(str(body)), stack.parameters)
+    return resources_of(parse(str(body)), {**stack.parameters, "AWS::Region": clients.region})

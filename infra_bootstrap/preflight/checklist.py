@@ -27,6 +27,7 @@ CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
     "VPCs": environment.check_vpcs,
     "free addresses": environment.check_addresses,
     "machine image": environment.check_image,
+    "budget": environment.check_budget,
     "bucket": environment.check_bucket,
     "Lambda": account.check_lambda,
     "service-linked roles": account.check_service_roles,

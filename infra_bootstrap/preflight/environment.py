@@ -11,7 +11,7 @@ from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, sta
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.parameters import WANTED_TYPES, zones_by_type
-from infra_bootstrap.stacks.template_files import parameters_of
+from infra_bootstrap.stacks.template_files import condition_holds, parameters_of
 
 VPC_QUOTA = "L-F678F1CE"
 #: A subnet with fewer free addresses counts as full. Each machine takes one address.
@@ -147,6 +147,27 @@ def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
         found=found,
         fix=f"no room in {', '.join(full)}: end machines or network interfaces that hold "
         "addresses there",
+    )
+
+
+def check_budget(at: Situation) -> Iterator[Check]:
+    """Check that the region can have the budget that was asked for."""
+    name = "MonthlyBudgetUsd"
+    evaluation = find_stack(at.clients, stack_name(at.settings.environment, Concern.EVALUATION))
+    deployed = evaluation.parameters if evaluation else {}
+    asked = at.settings.parameters.get(name) or deployed.get(name, "0")
+    values = {name: asked, "AWS::Region": at.clients.region}
+    if asked == "0":
+        return
+    if condition_holds(Concern.EVALUATION, "HasBudget", values):
+        yield Check(name="budget", verdict=CheckResult.GOOD, found=f"{asked} USD a month")
+        return
+    yield Check(
+        name="budget",
+        verdict=CheckResult.WARNING,
+        found=f"{at.clients.region} has no AWS::Budgets::Budget, so none is made",
+        fix="make the budget in the Billing console, which covers all regions, for the tag "
+        f"nightshift:environment={at.settings.environment}",
     )
 
 

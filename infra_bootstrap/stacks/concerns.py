@@ -8,8 +8,8 @@ from pathlib import Path
 from infra_bootstrap.errors import BadInputError
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
-#: A line that has only a comment.
-COMMENT = re.compile(r"(?m)^[ ]*#.*\n")
+#: A comment: a line of its own, or the end of a line after two spaces.
+COMMENT = re.compile(r"(?m)^[ ]*#.*\n|[ ]{2}# .*$")
 ENVIRONMENT = re.compile(r"[a-z][a-z0-9-]{0,19}")
 #: CloudFormation takes at most this much template in a request.
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html

@@ -17,6 +17,9 @@ from infra_bootstrap.stacks.template_files import condition_holds, template
 
 #: Stands for `AWS::NoValue` until the entry is dropped.
 NOTHING = object()
+#: The value of `AWS::URLSuffix` where it is not `amazonaws.com`, by partition.
+#: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/pseudo-parameter-reference.html
+URL_SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 SUBSTITUTION = re.compile(r"\$\{([^!}][^}]*)\}")
 
 
@@ -43,7 +46,13 @@ class Stage:
             "AWS::Region": self.clients.region,
             "AWS::Partition": self.clients.partition,
             "AWS::StackName": self.stack.name,
+            "AWS::URLSuffix": URL_SUFFIXES.get(self.clients.partition, "amazonaws.com"),
         }
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The parameters of the stack and the pseudo parameters, for conditions."""
+        return {**self.stack.parameters, **self.pseudo}
 
     @property
     def resources(self) -> dict[str, Any]:
@@ -132,7 +141,7 @@ class Stage:
     def _if(self, operand: Any) -> Any:
         condition, then, otherwise = operand
         return self.resolve(
-            then if condition_holds(self.concern, condition, self.stack.parameters) else otherwise
+            then if condition_holds(self.concern, condition, self.values) else otherwise
         )
 
 

@@ -126,7 +126,8 @@ def _check_number(name: str, value: str, declared: Mapping[str, Any]) -> None:
 def resources_made(concern: Concern, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the resources of a stack whose condition holds with these parameters.
 
-    :param values: parameters by name. A parameter that is missing has its default.
+    :param values: parameters by name, and `AWS::Region`. A parameter that is missing has its
+        default.
     """
     return resources_of(template(concern), values)
 
@@ -152,10 +153,13 @@ def condition_holds(concern: Concern, name: str, values: Mapping[str, str]) -> b
 
 
 def _holds(expression: Any, conditions: Mapping[str, Any], values: Mapping[str, str]) -> bool:
-    """Evaluate a condition. Our templates use Not, Equals, Condition and Ref."""
+    """Evaluate a condition. Our templates use Not, And, Or, Equals, Condition and Ref."""
     ((function, operand),) = expression.items()
     if function == "Fn::Not":
         return not _holds(operand[0], conditions, values)
+    if function in ("Fn::And", "Fn::Or"):
+        parts = [_holds(item, conditions, values) for item in operand]
+        return all(parts) if function == "Fn::And" else any(parts)
     if function == "Fn::Equals":
         left, right = (_text(item, values) for item in operand)
         return left == right

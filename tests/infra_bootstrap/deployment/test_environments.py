@@ -102,7 +102,6 @@ def test_every_option_has_its_resources(both: tuple[Deployment, Deployment]) -> 
         "s3",
         "ssm",
         "ssmmessages",
-        "ec2messages",
     }
     named = [{"Name": "tag:Name", "Values": ["nightshift-prod-endpoints"]}]
     rules = ec2.describe_security_groups(Filters=named)["SecurityGroups"][0]["IpPermissions"]

@@ -75,7 +75,7 @@ def test_every_property_of_every_resource_is_what_its_service_reports(
 ) -> None:
     """The service reports every property of every resource as the template sets it."""
     stage, lost = stages[concern], []
-    for logical_id, resource in resources_made(concern, stage.stack.parameters).items():
+    for logical_id, resource in resources_made(concern, stage.values).items():
         wanted = with_stack_tags(stage.properties(logical_id), "every")
         reported = READERS[resource["Type"]](stage, stage.physical[logical_id], wanted)
         lost += list(differences(wanted, reported, logical_id))
@@ -88,8 +88,7 @@ def test_what_no_switch_makes_is_known(stages: dict[Concern, Resolver], account:
     left = {
         name
         for concern, stage in stages.items()
-        for name in set(template(concern)["Resources"])
-        - set(resources_made(concern, stage.stack.parameters))
+        for name in set(template(concern)["Resources"]) - set(resources_made(concern, stage.values))
     }
     assert left == NEEDS_MORE_ZONES
 
