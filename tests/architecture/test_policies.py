@@ -234,7 +234,7 @@ LEAST_ROOM_BYTES = 2_048
 
 
 def test_templates_and_user_data_fit_into_what_aws_takes() -> None:
-    """Templates stay below CloudFormation's 51,200 bytes with room, user data below EC2's 16 KiB."""
+    """Templates leave room below CloudFormation's 51,200 bytes; user data fits EC2's 16 KiB."""
     for concern in Concern:
         free = MOST_TEMPLATE_BYTES - len(template_body(concern).encode())
         assert free >= LEAST_ROOM_BYTES, (
