@@ -13,7 +13,18 @@ from local_aws.emulator.wire import Ec2ApiError
 
 Choice = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The reference of a launch template, and one override."""
-OVERRIDABLE = ("InstanceType", "SubnetId", "ImageId", "Placement", "BlockDeviceMappings")
+OVERRIDABLE = (
+    "InstanceType",
+    "SubnetId",
+    "ImageId",
+    "Placement",
+    "BlockDeviceMappings",
+    "IamInstanceProfile",
+    "KeyName",
+    "MetadataOptions",
+)
+"""What an override of an instant fleet changes in a launch:
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_FleetLaunchTemplateOverridesRequest.html"""
 UNKNOWN_PRICE = 1e9
 
 

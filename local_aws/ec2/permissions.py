@@ -87,11 +87,8 @@ class Permissions:
     def require_launch(self, spec: LaunchSpec) -> None:
         """Authorize every resource that a launch uses or creates."""
         common = self._launch_keys(spec)
-        profile = {"ec2:InstanceProfile": spec.profile["Arn"]} if spec.profile else {}
         self.require(
-            "ec2:RunInstances",
-            self.arn("instance", "*"),
-            {**common, **profile, **tag_keys(spec.tags("instance"))},
+            "ec2:RunInstances", self.arn("instance", "*"), {**common, **_instance_keys(spec)}
         )
         for kind, name, keys in self._launch_resources(spec):
             self.require("ec2:RunInstances", self.arn(kind, name), {**common, **keys})
@@ -107,23 +104,9 @@ class Permissions:
 
     def _launch_keys(self, spec: LaunchSpec) -> Keys:
         """Return the condition keys that every resource of a launch has."""
-        keys: Keys = {
-            "ec2:InstanceType": spec.instance_type,
-            "ec2:InstanceMarketType": spec.market,
-            "ec2:AvailabilityZone": spec.zone,
-            "ec2:EbsOptimized": str(spec.ebs_optimized).lower(),
-            "ec2:MetadataHttpTokens": spec.metadata_options["HttpTokens"],
-            "ec2:MetadataHttpEndpoint": spec.metadata_options["HttpEndpoint"],
-            "ec2:MetadataHttpPutResponseHopLimit": str(
-                spec.metadata_options["HttpPutResponseHopLimit"]
-            ),
-            "ec2:RootDeviceType": "ebs",
-            "ec2:Tenancy": spec.placement.get("Tenancy") or "default",
-            "ec2:IsLaunchTemplateResource": "false",
-        }
-        if spec.template_id:
-            keys |= {"ec2:LaunchTemplate": self.arn("launch-template", spec.template_id)}
-        return keys
+        if not spec.template_id:
+            return {"ec2:IsLaunchTemplateResource": "false"}
+        return {"ec2:LaunchTemplate": self.arn("launch-template", spec.template_id)}
 
     def _launch_resources(self, spec: LaunchSpec) -> list[tuple[str, str, Keys]]:
         """List the resources of a launch except the instance, as kind, name and condition keys.
@@ -142,6 +125,7 @@ class Permissions:
         network = {
             "ec2:Vpc": vpc,
             "ec2:Subnet": subnet,
+            "ec2:AvailabilityZone": spec.zone,
             "ec2:AssociatePublicIpAddress": str(spec.public_address).lower(),
         }
         resources: list[tuple[str, str, Keys]] = [
@@ -169,6 +153,7 @@ class Permissions:
                 "volume",
                 "*",
                 volume_keys(v)
+                | {"ec2:AvailabilityZone": spec.zone}
                 | tag_keys(spec.tags("volume"))
                 | spec.from_template("BlockDeviceMappings"),
             )
@@ -208,6 +193,33 @@ class Permissions:
                 ("spot-instances-request", "*", tag_keys(spec.tags("spot-instances-request")))
             )
         return resources
+
+
+def _instance_keys(spec: LaunchSpec) -> Keys:
+    """Return the condition keys of the instance that a launch makes.
+
+    Decoded messages of AWS show these keys. With a launch template the instance counts as a
+    resource of the template: tests/infra_bootstrap/stacks/authorization_contexts.json.
+    """
+    options = spec.metadata_options
+    keys: Keys = {
+        "ec2:InstanceID": "*",
+        "ec2:InstanceType": spec.instance_type,
+        "ec2:InstanceMarketType": spec.market,
+        "ec2:AvailabilityZone": spec.zone,
+        "ec2:AvailabilityZoneId": spec.subnet.get("AvailabilityZoneId", ""),
+        "ec2:EbsOptimized": str(spec.ebs_optimized).lower(),
+        "ec2:InstanceBandwidthWeighting": "default",
+        "ec2:InstanceMetadataTags": options["InstanceMetadataTags"],
+        "ec2:MetadataHttpTokens": options["HttpTokens"],
+        "ec2:MetadataHttpEndpoint": options["HttpEndpoint"],
+        "ec2:MetadataHttpPutResponseHopLimit": str(options["HttpPutResponseHopLimit"]),
+        "ec2:RootDeviceType": "ebs",
+        "ec2:Tenancy": spec.placement.get("Tenancy") or "default",
+        "ec2:IsLaunchTemplateResource": str(bool(spec.template_id)).lower(),
+        **tag_keys(spec.tags("instance")),
+    }
+    return keys | ({"ec2:InstanceProfile": spec.profile["Arn"]} if spec.profile else {})
 
 
 def _tags_of(record: Mapping[str, Any]) -> dict[str, str]:

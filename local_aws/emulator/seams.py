@@ -43,6 +43,9 @@ SEAMS = {
         "our EC2, prices and quotas; our checks in front of the other services"
     ),
     ("services.tagging", "_COLLECTORS"): ("the tagging service finds the resources of our EC2"),
+    ("services.iam", "_IAM_HANDLERS"): (
+        "a simulation takes condition keys, boundaries and several resources"
+    ),
     ("services.s3", "_atomic_write"): ("a crash leaves an object old or new, never half-written"),
     ("services.ssm", "_PUBLIC_AMI_PARAMETERS"): ("AWS's public parameters name our images"),
     ("services.lambda_svc", "_execute_function_warm"): (

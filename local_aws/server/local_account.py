@@ -27,7 +27,7 @@ from local_aws.functions.delivery import Delivery, remembering_rule, reserved_co
 from local_aws.functions.front import LambdaFront
 from local_aws.functions.runner import Runner
 from local_aws.functions.runtimes import Runtimes
-from local_aws.iam import least_privilege
+from local_aws.iam import least_privilege, simulation
 from local_aws.iam.authorization import Authorizer
 from local_aws.iam.sessions import Issuer
 from local_aws.iam.trust import IamFront
@@ -67,6 +67,7 @@ class LocalAccount:
         self.pace, self.seed = pace, seed
         self.authorizer = Authorizer(running.region)
         self.authorizer.install()
+        simulation.install(running.account_id, running.region)
         self.saver = Saver(state.emulator, state.path / "sessions.json")
         self.saver.install()
         self.issuer = Issuer(running.account_id, running.region)

@@ -131,6 +131,12 @@ def foreign(dev: Deployment, what: str) -> str:
                 ]
             ]
         return str(found[0]["LaunchTemplateId"])
+    if what == "profile":
+        iam, name = dev.as_role("administrator").iam, "somebodys-profile"
+        if name not in str(iam.list_instance_profiles()["InstanceProfiles"]):
+            iam.create_instance_profile(InstanceProfileName=name)
+            iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName="administrator")
+        return name
     vpc = ec2.describe_subnets(SubnetIds=list(dev.outputs.subnet_ids.values()))["Subnets"][0][
         "VpcId"
     ]
@@ -157,6 +163,23 @@ LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
     "on a dedicated host": lambda dev: fleet(dev, Placement={"Tenancy": "host"}),
     "in a placement group": lambda dev: fleet(dev, Placement={"GroupName": "somebodys"}),
     "in a subnet that is not ours": lambda dev: fleet(dev, SubnetId=foreign(dev, "subnet")),
+    "with IMDSv1": lambda dev: fleet(dev, MetadataOptions={"HttpTokens": "optional"}),
+    "with metadata that leaves the machine": lambda dev: fleet(
+        dev, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 3}
+    ),
+    "with another profile": lambda dev: fleet(
+        dev, IamInstanceProfile={"Name": foreign(dev, "profile")}
+    ),
+    "with a key pair": lambda dev: fleet(dev, KeyName="somebody"),
+}
+#: What an override can change without harm. The machine is ours whatever the value is.
+HARMLESS = {
+    "AvailabilityZone": "the subnet has one, and only our subnets are allowed",
+    "AvailabilityZoneId": "the subnet has one, and only our subnets are allowed",
+    "MaxPrice": "it can only be lower than the on-demand price, which the budget counts with",
+    "Priority": "the order of types that are allowed",
+    "WeightedCapacity": "the number of machines, which the tag of the attempt and the reaper limit",
+    "InstanceRequirements": "EC2 chooses types, and each is compared with AllowedInstanceTypes",
 }
 DIRECT: dict[str, Callable[[Deployment], Request]] = {
     "without our template": lambda dev: without_template(
@@ -167,7 +190,7 @@ DIRECT: dict[str, Callable[[Deployment], Request]] = {
     ),
     "with IMDSv1": lambda dev: instance(dev, MetadataOptions={"HttpTokens": "optional"}),
     "with metadata that leaves the machine": lambda dev: instance(
-        dev, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+        dev, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 3}
     ),
     "from another image": lambda dev: instance(dev, ImageId=dev.outputs.image_id),
     "with a key pair": lambda dev: instance(dev, KeyName="somebody"),
@@ -201,6 +224,7 @@ REFUSED_ON = {
     "from a template that is not ours": "launch-template/",
     "with IMDSv1": "instance/*",
     "with metadata that leaves the machine": "instance/*",
+    "with another profile": "instance/*",
     "with a key pair": "key-pair/somebody",
     "with another group": "security-group/",
 }
@@ -222,6 +246,19 @@ def test_a_fleet_is_refused(dev: Deployment, change: str) -> None:
         dry_run(dev.as_role("launcher").ec2.create_fleet, LAUNCHES[change](dev), REFUSED_ON[change])
         == "UnauthorizedOperation"
     )
+
+
+def test_each_override_of_a_fleet_has_a_test_or_does_no_harm(dev: Deployment) -> None:
+    """Each member of an override that the API has is refused by a test, or cannot do harm."""
+    model = dev.as_role("launcher").ec2.meta.service_model
+    shape = model.shape_for("FleetLaunchTemplateOverridesRequest")
+    tried = {
+        name
+        for build in LAUNCHES.values()
+        for name in build(dev)["LaunchTemplateConfigs"][0]["Overrides"][0]
+    }
+    assert set(shape.members) == tried | set(HARMLESS)
+    assert not tried & set(HARMLESS)
 
 
 @pytest.mark.parametrize("change", DIRECT)
