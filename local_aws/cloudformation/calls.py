@@ -2,8 +2,8 @@
 
 They are the calls of the types' own handlers, as their schemas list them:
 https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-schema.html. The table
-contains the calls that create, change and delete, with the properties that cause them. Calls that
-only read are not in the table.
+contains the calls that create, change and delete, with the properties that cause them, but not the
+calls that only read. tests/architecture/test_local_rights.py compares it with the schemas.
 """
 
 from __future__ import annotations
@@ -76,6 +76,17 @@ def _bucket(properties: Properties, physical_id: str, _account: str, _region: st
     return f"arn:aws:s3:::{properties.get('BucketName') or properties.get('Bucket') or physical_id}"
 
 
+def _listed(name: str, service: str) -> Callable[[Properties, str, str, str], str]:
+    """Return the function that makes the ARN of the first queue or topic in a property."""
+
+    def arn(properties: Properties, _id: str, account: str, region: str) -> str:
+        given = str((properties.get(name) or ["*"])[0])
+        last = given.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        return f"arn:aws:{service}:{region}:{account}:{last}"
+
+    return arn
+
+
 def _r(*actions: str) -> tuple[Right, ...]:
     """Return rights from texts.
 
@@ -113,6 +124,7 @@ _BUCKET_PARTS = (
     "s3:PutBucketOwnershipControls if OwnershipControls",
     "s3:PutBucketNotification if NotificationConfiguration",
     "s3:PutBucketTagging if Tags",
+    "s3:TagResource if Tags",
 )
 _ROLE_PARTS = (
     "iam:PutRolePolicy if Policies",
@@ -135,8 +147,13 @@ TABLE: dict[str, Rights] = {
     ),
     "AWS::EC2::Subnet": Rights(
         _ec2("subnet"),
-        _r("ec2:CreateSubnet", "ec2:CreateSubnet on vpc VpcId", _TAGS),
-        _r("ec2:ModifySubnetAttribute"),
+        _r(
+            "ec2:CreateSubnet",
+            "ec2:CreateSubnet on vpc VpcId",
+            _TAGS,
+            "ec2:ModifySubnetAttribute if MapPublicIpOnLaunch",
+        ),
+        _r("ec2:ModifySubnetAttribute", _TAGS),
         _r("ec2:DeleteSubnet"),
     ),
     "AWS::EC2::RouteTable": Rights(
@@ -242,9 +259,14 @@ TABLE: dict[str, Rights] = {
     ),
     "AWS::EC2::FlowLog": Rights(
         _ec2("vpc-flow-log"),
-        _r("ec2:CreateFlowLogs", "ec2:CreateFlowLogs on vpc ResourceId", _TAGS),
+        _r(
+            "ec2:CreateFlowLogs",
+            "ec2:CreateFlowLogs on vpc ResourceId",
+            "logs:CreateLogDelivery",
+            _TAGS,
+        ),
         _r(_TAGS),
-        _r("ec2:DeleteFlowLogs"),
+        _r("ec2:DeleteFlowLogs", "logs:DeleteLogDelivery"),
     ),
     "AWS::EC2::LaunchTemplate": Rights(
         _ec2("launch-template"),
@@ -283,7 +305,12 @@ TABLE: dict[str, Rights] = {
             "lambda:PutFunctionConcurrency if ReservedConcurrentExecutions",
             "lambda:TagResource if Tags",
         ),
-        _r("lambda:UpdateFunctionConfiguration", "lambda:UpdateFunctionCode if Code"),
+        _r(
+            "lambda:UpdateFunctionConfiguration",
+            "lambda:UpdateFunctionCode if Code",
+            "lambda:PutFunctionConcurrency if ReservedConcurrentExecutions",
+            "lambda:TagResource if Tags",
+        ),
         _r("lambda:DeleteFunction"),
     ),
     "AWS::Lambda::Version": Rights(
@@ -320,31 +347,48 @@ TABLE: dict[str, Rights] = {
             "logs:PutRetentionPolicy if RetentionInDays",
             "logs:TagResource if Tags",
         ),
-        _r("logs:PutRetentionPolicy if RetentionInDays"),
+        _r("logs:PutRetentionPolicy if RetentionInDays", "logs:TagResource if Tags"),
         _r("logs:DeleteLogGroup"),
     ),
     "AWS::Events::Rule": Rights(
         _named("events", "rule/", "Name"),
-        _r("events:PutRule", "events:PutTargets if Targets"),
-        _r("events:PutRule", "events:PutTargets if Targets"),
+        _r("events:PutRule", "events:PutTargets if Targets", "events:TagResource if Tags"),
+        _r("events:PutRule", "events:PutTargets if Targets", "events:TagResource if Tags"),
         _r("events:RemoveTargets if Targets", "events:DeleteRule"),
     ),
     "AWS::SQS::Queue": Rights(
         _named("sqs", "", "QueueName"),
         _r("sqs:CreateQueue", "sqs:TagQueue if Tags"),
-        _r("sqs:SetQueueAttributes"),
+        _r("sqs:SetQueueAttributes", "sqs:TagQueue if Tags"),
         _r("sqs:DeleteQueue"),
     ),
+    "AWS::SQS::QueuePolicy": Rights(_listed("Queues", "sqs"), *3 * (_r("sqs:SetQueueAttributes"),)),
     "AWS::SNS::Topic": Rights(
         _named("sns", "", "TopicName"),
         _r("sns:CreateTopic", "sns:TagResource if Tags"),
-        _r("sns:SetTopicAttributes"),
+        _r("sns:SetTopicAttributes", "sns:TagResource if Tags"),
         _r("sns:DeleteTopic"),
+    ),
+    "AWS::SNS::TopicPolicy": Rights(_listed("Topics", "sns"), *3 * (_r("sns:SetTopicAttributes"),)),
+    "AWS::SNS::Subscription": Rights(
+        lambda properties, _id, _account, _region: str(properties.get("TopicArn") or "*"),
+        _r("sns:Subscribe"),
+        _r("sns:GetSubscriptionAttributes"),
+        _r("sns:Unsubscribe"),
+    ),
+    "AWS::Budgets::Budget": Rights(
+        lambda properties, physical_id, account, _region: (
+            f"arn:aws:budgets::{account}:budget/"
+            f"{(properties.get('Budget') or {}).get('BudgetName') or physical_id}"
+        ),
+        _r("budgets:ModifyBudget", "budgets:ViewBudget"),
+        _r("budgets:ModifyBudget", "budgets:ViewBudget"),
+        _r("budgets:ModifyBudget"),
     ),
     "AWS::CloudWatch::Alarm": Rights(
         _named("cloudwatch", "alarm:", "AlarmName"),
-        _r("cloudwatch:PutMetricAlarm"),
-        _r("cloudwatch:PutMetricAlarm"),
+        _r("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource if Tags"),
+        _r("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource if Tags"),
         _r("cloudwatch:DeleteAlarms"),
     ),
 }

@@ -10,6 +10,16 @@ from typing import Any
 
 from local_aws.cloudformation.calls import TABLE, Properties, Right
 
+ON_EVERYTHING = frozenset(
+    {
+        "logs:CreateLogDelivery",
+        "logs:DeleteLogDelivery",
+        "sns:GetSubscriptionAttributes",
+        "sns:Unsubscribe",
+    }
+)
+"""Calls for which IAM knows no resource, so that only a statement with `*` allows them:
+https://docs.aws.amazon.com/service-authorization/latest/reference/"""
 PASSED = {
     "AWS::Lambda::Function": ("Role", "lambda.amazonaws.com"),
     "AWS::EC2::FlowLog": ("DeliverLogsPermissionArn", "vpc-flow-logs.amazonaws.com"),
@@ -61,7 +71,7 @@ def needed(
             if right.on is None:
                 yield (
                     right.action,
-                    arn,
+                    "*" if right.action in ON_EVERYTHING else arn,
                     _keys(kind, right.action, verb, properties)
                     | _resource_keys(tags_on(physical_id)),
                 )

@@ -465,6 +465,48 @@ def test_the_service_roles_permissions_count(aws: LocalAwsUnderTest) -> None:
         )
 
 
+def test_a_bucket_is_not_made_without_the_right_to_tag_it(aws: LocalAwsUnderTest) -> None:
+    """CloudFormation tags a bucket with s3:TagResource; without the right the stack fails."""
+    bucket = unique("bucket")
+    tags = [{"Key": "team", "Value": "rl"}]
+    made = ["s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketTagging"]
+    for actions, expected in (
+        (made, "ROLLBACK_COMPLETE"),
+        ([*made, "s3:TagResource"], "CREATE_COMPLETE"),
+    ):
+        deployer = aws.service_role(
+            "cloudformation.amazonaws.com", allow(actions, f"arn:aws:s3:::{bucket}")
+        )
+        stack, status = deploy(
+            aws,
+            resource("AWS::S3::Bucket", BucketName=bucket, Tags=tags),
+            RoleARN=f"arn:aws:iam::{ACCOUNT}:role/{deployer}",
+        )
+        assert status == expected, why(aws, stack)
+        if expected == "ROLLBACK_COMPLETE":
+            assert "is not authorized to perform: s3:TagResource" in why(aws, stack)
+
+
+def test_a_flow_log_is_not_made_without_the_right_to_deliver_logs(aws: LocalAwsUnderTest) -> None:
+    """A flow log is a delivery of logs, for which IAM knows no resource."""
+    vpc = aws.client("ec2").create_vpc(CidrBlock="10.77.0.0/24")["Vpc"]["VpcId"]
+    flow_log = resource(
+        "AWS::EC2::FlowLog",
+        ResourceType="VPC",
+        ResourceId=vpc,
+        TrafficType="REJECT",
+        LogGroupName=unique("flow"),
+    )
+    deployer = aws.service_role(
+        "cloudformation.amazonaws.com",
+        allow("ec2:*"),
+        allow("logs:*", "arn:aws:logs:*:*:log-group:*"),
+    )
+    stack, status = deploy(aws, flow_log, RoleARN=f"arn:aws:iam::{ACCOUNT}:role/{deployer}")
+    assert status == "ROLLBACK_COMPLETE"
+    assert "is not authorized to perform: logs:CreateLogDelivery on resource: *" in why(aws, stack)
+
+
 def test_the_role_can_be_a_condition(aws: LocalAwsUnderTest) -> None:
     """With a condition on cloudformation:RoleArn, a call without that role is denied."""
     deployer = aws.service_role("cloudformation.amazonaws.com", allow("sqs:*"))
