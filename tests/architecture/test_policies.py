@@ -252,6 +252,25 @@ def test_a_template_means_the_same_without_its_comments() -> None:
         assert parse(sent) == parse(written)
 
 
+def test_no_alarm_rings_before_the_first_number_comes() -> None:
+    """A new stack has no numbers yet, so an alarm that takes their absence for bad would ring.
+
+    The silence of the reaper rings as a change: from numbers to none. A reaper that the schedule
+    could never start has an alarm of its own.
+    """
+    alarms = {
+        name: resource["Properties"]
+        for concern in Concern
+        for name, resource in template(concern)["Resources"].items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+    assert [n for n, alarm in alarms.items() if alarm["TreatMissingData"] == "breaching"] == []
+    silent, missed = alarms["ReaperIsSilent"], alarms["ReaperIsNotReached"]
+    assert silent["InsufficientDataActions"] == silent["AlarmActions"] == missed["AlarmActions"]
+    assert missed["MetricName"] == "FailedInvocations"
+    assert missed["Dimensions"] == [{"Name": "RuleName", "Value": {"Ref": "ReaperSchedule"}}]
+
+
 def test_templates_name_no_account_partition_or_region() -> None:
     """Templates use pseudo parameters instead of account ids, partitions and regions.
 
