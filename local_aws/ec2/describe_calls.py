@@ -49,7 +49,7 @@ class DescribeCalls:
         chosen = (
             self._store.get(request["InstanceIds"])
             if request.get("InstanceIds")
-            else self._store.visible()
+            else self._store.listed()
         )
         kept = filters.select(
             [i.described() for i in chosen], request.get("Filters", []), filters.INSTANCE
@@ -86,7 +86,7 @@ class DescribeCalls:
         chosen = (
             list(self._store.get(request["InstanceIds"]))
             if request.get("InstanceIds")
-            else self._store.visible()
+            else self._store.listed()
         )
         shown = [
             _status(i) for i in chosen if request.get("IncludeAllInstances") or i.state == "running"
@@ -139,16 +139,14 @@ class DescribeCalls:
 
     def describe_volumes(self, request: Request) -> Response:
         """List the disks of instances and those of the emulator."""
-        ours = [volume for instance in self._store.visible() for volume in instance.volumes]
+        ours = [volume for instance in self._store.listed() for volume in instance.volumes]
         return self._described(
             request, ours, self._network.describe_volumes()["Volumes"], "Volume", filters.VOLUME
         )
 
     def describe_network_interfaces(self, request: Request) -> Response:
         """List the interfaces of instances and those of the emulator."""
-        ours = [
-            interface for instance in self._store.visible() for interface in instance.interfaces
-        ]
+        ours = [interface for instance in self._store.listed() for interface in instance.interfaces]
         theirs = [
             {**i, "Tags": i.get("TagSet", [])}
             for i in self._network.describe_network_interfaces()["NetworkInterfaces"]
@@ -157,7 +155,7 @@ class DescribeCalls:
 
     def all_tags(self) -> list[dict[str, str]]:
         """Return the tags of instances, disks, interfaces and the emulator's resources."""
-        known = self._store.visible()
+        known = self._store.listed()
         ours = [(i.id, "instance", i.record["Tags"]) for i in known]
         ours += [(v["VolumeId"], "volume", v["Tags"]) for i in known for v in i.volumes]
         ours += [

@@ -137,7 +137,7 @@ class Launching:
             return None
         used = sum(
             CATALOG[i.record["InstanceType"]].vcpus
-            for i in self.store.visible()
+            for i in self.store.known()
             if i.state in ("pending", "running") and _quota(i) == code
         )
         needed = used + (already + 1) * CATALOG[spec.instance_type].vcpus

@@ -17,7 +17,7 @@ from local_aws.ec2.store import Instance, Store, new_id, now, strip_after_end
 from local_aws.iam.sessions import Issuer
 from local_aws.machines.imds import Metadata
 from local_aws.machines.machine import Host, MachineProcess
-from local_aws.pace import Lateness, Pace
+from local_aws.pace import Lag, Lags, Pace
 
 log = logging.getLogger("local_aws")
 USER_INITIATED = (
@@ -47,8 +47,7 @@ Reason = tuple[str, str, str]
 class Life:
     """Starts and ends instances.
 
-    :ivar invisible_s: called at each launch; returns how long the new instance is not found, in
-        seconds.
+    :ivar lag: called at each launch; returns for how long calls do not find the new instance.
     :ivar on_change: called after each change of an instance's state.
     """
 
@@ -59,14 +58,14 @@ class Life:
         issuer: Issuer,
         account_id: str,
         pace: Pace,
-        lateness: Lateness,
+        lags: Lags,
     ) -> None:
         self._store = store
         self._host = host
         self._issuer = issuer
         self._account_id = account_id
         self._pace = pace
-        self.invisible_s: Callable[[], float] = lateness.next_s
+        self.lag: Callable[[], Lag] = lags.draw
         self.on_change: Callable[[Instance], None] = lambda _instance: None
 
     @property
@@ -102,6 +101,7 @@ class Life:
     ) -> Instance:
         """Create the record of an instance, with its disks and its network interface."""
         address = self._store.free_address(spec.subnet["CidrBlock"])
+        lag, at = self.lag(), time.time()
         record = _record(
             spec, address, {**spec.tags("instance"), **extra_tags}, client_token, index
         )
@@ -113,7 +113,8 @@ class Life:
             spec.profile["Roles"][0]["RoleName"] if spec.profile else None,
             volumes=[],
             interfaces=[],
-            visible_at=time.time() + self.invisible_s(),
+            found_by_id_at=at + lag.by_id_s,
+            listed_at=at + lag.by_filter_s,
         )
         made.volumes = [_volume(volume, spec, made.id) for volume in spec.volumes]
         made.interfaces = [_interface(spec, made.id, address, self._account_id)]

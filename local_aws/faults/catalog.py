@@ -133,7 +133,8 @@ KINDS: dict[str, FaultKind] = {
     "duplicate_event": FaultKind("an asynchronous event is delivered twice", FUNCTION),
     "lost_event": FaultKind("an asynchronous event is never delivered", FUNCTION),
     "late_visibility": FaultKind(
-        "a new instance is not found for a while", {"seconds": Parameter(float, 1.0, "how long")}
+        "a new instance is not found for as long as you say",
+        {"seconds": Parameter(float, 1.0, "how long")},
     ),
 }
 

@@ -15,6 +15,7 @@ from local_aws.functions.environment import exit_error
 from local_aws.functions.runner import Runner
 from local_aws.iam.authorization import Authorizer
 from local_aws.iam.sessions import LIFETIME_S, Issuer
+from local_aws.pace import Lag
 
 
 class Wiring:
@@ -33,8 +34,8 @@ class Wiring:
         self._issuer = issuer
         self.machines = MachineFaults(engine, ec2.store, ec2.life)
         ec2.launching.refuse = self._refuse
-        self._usual_invisible_s = ec2.life.invisible_s
-        ec2.life.invisible_s = self._invisible_s
+        self._usual_lag = ec2.life.lag
+        ec2.life.lag = self._lag
         issuer.lifetime_s = self._lifetime_s
         authorizer.denied_by_fault = self._is_denied
         runner.spoil = self._spoil
@@ -55,10 +56,13 @@ class Wiring:
         refusal.code = fault.values["code"]
         return refusal
 
-    def _invisible_s(self) -> float:
-        """Return for how many seconds a new instance is not found."""
-        fault = self._engine.strike("late_visibility", "a new instance")
-        return float(fault.values["seconds"]) if fault else self._usual_invisible_s()
+    def _lag(self) -> Lag:
+        """Return for how long calls do not find a new instance.
+
+        A fault changes no draw, so that the other launches have the same lags as without it.
+        """
+        usual, fault = self._usual_lag(), self._engine.strike("late_visibility", "a new instance")
+        return Lag(*[float(fault.values["seconds"])] * 2) if fault else usual
 
     def _lifetime_s(self) -> float:
         """Return the lifetime of new credentials in seconds."""
