@@ -28,6 +28,8 @@ class DescribeCalls:
 
     :param network: a client of the emulator's EC2.
     :param images: returns the images of the account, by id.
+    :ivar foreign_key: returns the ARN of the customer-managed key that encrypts every new disk by
+        default, or None.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class DescribeCalls:
         self._network = network
         self._region = region
         self._images = images
+        self.foreign_key: Callable[[], str | None] = lambda: None
 
     # --- Instances ---
 
@@ -282,6 +285,14 @@ class DescribeCalls:
             )
             raise Ec2ApiError("InvalidLaunchTemplateId.VersionNotFound", text)
         return dict(answer)
+
+    def get_ebs_default_kms_key_id(self, _request: Request) -> Response:
+        """Return the key that encrypts a new disk if its request names no key."""
+        return {"KmsKeyId": self.foreign_key() or "alias/aws/ebs"}
+
+    def get_ebs_encryption_by_default(self, _request: Request) -> Response:
+        """Say whether every new disk is encrypted, whatever its request says."""
+        return {"EbsEncryptionByDefault": self.foreign_key() is not None}
 
     # --- Images, types and prices ---
 

@@ -40,6 +40,12 @@ KILLED = (
     "Server.InternalError: Internal error on launch",
     "Server.InternalError",
 )
+KEY_REFUSALS = {
+    "Client.InternalError": "Client error on launch",
+    "Client.InvalidKMSKey.InvalidState": "The KMS key provided is in an incorrect state",
+}
+"""How an instance ends whose disks are encrypted with a key that EC2 may not use, by code:
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-instancelaunchfailure.html"""
 Reason = tuple[str, str, str]
 """The code and message of StateReason, and the text of StateTransitionReason."""
 
@@ -48,6 +54,8 @@ class Life:
     """Starts and ends instances.
 
     :ivar lag: called at each launch; returns for how long calls do not find the new instance.
+    :ivar key_refusal: called at each launch; returns why EC2 may not use the key of the instance's
+        disks, or None.
     :ivar on_change: called after each change of an instance's state.
     """
 
@@ -66,6 +74,7 @@ class Life:
         self._account_id = account_id
         self._pace = pace
         self.lag: Callable[[], Lag] = lags.draw
+        self.key_refusal: Callable[[Instance], Reason | None] = lambda _instance: None
         self.on_change: Callable[[Instance], None] = lambda _instance: None
 
     @property
@@ -88,7 +97,12 @@ class Life:
             instance = self._create(spec, extra_tags, client_token, index, reservation_id)
             instance.machine = self._make_machine(instance)
             self._store.instances[instance.id] = instance
-        self._later(instance, self._pace.pending_s, self._boot)
+        refusal = self.key_refusal(instance)
+        self._later(
+            instance,
+            self._pace.pending_s,
+            self._boot if refusal is None else lambda refused: self.end(refused, refusal),
+        )
         return instance
 
     def _create(

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,6 @@ from tests.local_aws.conftest import (
 from tests.local_aws.imds import IMDS
 
 SLEEPS = "#!/bin/sh\nsleep 300\n"
-
-
-@pytest.fixture
-def fault(aws: LocalAwsUnderTest) -> Iterator[Any]:
-    """Set a fault for one test: `fault("throttle", "service=ec2")`."""
-    made: list[str] = []
-
-    def add(*words: str) -> dict[str, Any]:
-        answer = aws.cli("fault", "add", *words)["faults"][-1]
-        made.append(answer["id"])
-        return dict(answer)
-
-    yield add
-    for fault_id in made:
-        aws.cli("fault", "clear", fault_id)
 
 
 def strikes(aws: LocalAwsUnderTest, fault: dict[str, Any]) -> int:
