@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +42,8 @@ from local_aws.pricing.price_list import PriceList
 from local_aws.pricing.quotas import Quotas
 from local_aws.s3.endpoints import Endpoints
 from local_aws.s3.front import S3Front
-from local_aws.server import account
+from local_aws.server import account, answers
+from local_aws.server.answers import Answers
 from local_aws.server.front import Committing, Front
 from local_aws.server.persistence import Saver, fail_interrupted_stacks
 from local_aws.server.tag_memory import TagMemory
@@ -96,6 +98,7 @@ class LocalAccount:
         self._install_functions()
         self._install_cloudformation()
         self._install_prices()
+        self.answers = Answers() if os.environ.get(answers.VARIABLE) else None
         self.engine = FaultEngine()
         self.faults = Wiring(
             self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery
@@ -206,6 +209,7 @@ class LocalAccount:
                 self.engine,
                 self.tag_memory,
                 self.faults.machines.saw_write,
+                self.answers,
             )
 
     def images(self) -> Mapping[str, Mapping[str, Any]]:
@@ -296,6 +300,7 @@ class LocalAccount:
             "pace": self.pace,
             "seed": self.seed,
             "usage": self.authorizer.usage.as_list(),
+            **({"answers": self.answers.as_dict()} if self.answers else {}),
         }
 
     def _out_of_bounds(self) -> list[dict[str, str]]:
