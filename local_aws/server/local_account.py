@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from local_aws.ec2.life import Life
 from local_aws.ec2.networks import Networks
 from local_aws.ec2.permissions import Permissions
 from local_aws.ec2.service import Ec2
-from local_aws.ec2.store import LIVE, Store
+from local_aws.ec2.store import LIVE, Instance, Store
 from local_aws.emulator import inproc, seams
 from local_aws.faults.engine import FaultEngine
 from local_aws.faults.wiring import Wiring
@@ -93,6 +94,7 @@ class LocalAccount:
             running.endpoint_url,
             running.process_mark,
         )
+        self.runner.on_start = self.watch.wake
         self.delivery = Delivery(self.issuer, self.authorizer, PACES[pace])
         self._install_fronts()
         self._install_functions()
@@ -134,7 +136,7 @@ class LocalAccount:
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
-        life.on_change = lambda _instance: store.save()
+        life.on_change = self._note_change
         self.authorizer.authorizes_itself = lambda service, action: (
             service in TARGET_PREFIXES or ec2.authorizes(service, action)
         )
@@ -145,6 +147,11 @@ class LocalAccount:
         self.tag_memory = TagMemory(pace.still_named_s)
         self.tag_memory.install(collectors)
         return ec2
+
+    def _note_change(self, _instance: Instance) -> None:
+        """Save the instances, and watch the connections of a machine that starts."""
+        self.ec2.store.save()
+        self.watch.wake()
 
     def _install_fronts(self) -> None:
         """Put checks in front of IAM and S3 where the emulator is less strict than AWS."""
@@ -241,8 +248,9 @@ class LocalAccount:
         """Save the changes of background work, such as a stack that continues after its request's
         answer.
         """
-        pause = threading.Event()
-        while not pause.wait(COMMIT_EVERY_S):
+        while True:
+            self.saver.await_work()
+            time.sleep(COMMIT_EVERY_S)
             try:
                 self.saver.save_while_busy()
             except Exception:  # one failed round must not end the thread
@@ -258,8 +266,8 @@ class LocalAccount:
         self.reaper.close()
 
     def _has_processes(self) -> bool:
-        """Say whether a machine or a function may be running."""
-        return self.runner.running() > 0 or any(
+        """Say whether a machine or a function may be running. A frozen function does not run."""
+        return self.runner.active() > 0 or any(
             instance.state in LIVE for instance in self.ec2.store.known()
         )
 
