@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-EXPLAINED: dict[str, str] = {}
+EXPLAINED = {
+    f"ec2:CreateVpc .vpc.{name} is not in the model": "the emulator's own; every client skips it"
+    for name in ("defaultNetworkAclId", "defaultSecurityGroupId", "mainRouteTableId")
+}
 """Why a difference is right, by its beginning."""
 
 
