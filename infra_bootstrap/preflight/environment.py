@@ -9,7 +9,6 @@ from infra_bootstrap.clients import code_of, role_of_arn
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
-from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.parameters import WANTED_TYPES, zones_by_type
 from infra_bootstrap.stacks.template_files import parameters_of
 
@@ -147,28 +146,6 @@ def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
         found=found,
         fix=f"no room in {', '.join(full)}: end machines or network interfaces that hold "
         "addresses there",
-    )
-
-
-def check_image(at: Situation) -> Iterator[Check]:
-    """Check that the machine image exists in the region, and fits on the volume."""
-    clients, settings = at
-    training = find_stack(clients, stack_name(settings.environment, Concern.TRAINING))
-    name = settings.parameters.get("ImageId") or (
-        training.parameters.get("ImageId") if training else None
-    )
-    image = find_image(clients, name)
-    wanted = int(
-        settings.parameters.get(
-            "VolumeGib", parameters_of(Concern.TRAINING)["VolumeGib"]["Default"]
-        )
-    )
-    small = wanted < image.volume_gib
-    yield Check(
-        name="machine image",
-        verdict=CheckResult.FAILED if small else CheckResult.GOOD,
-        found=f"{image.image_id}, Python {image.target.python}, {image.volume_gib} GiB",
-        fix=f"--parameter VolumeGib={image.volume_gib}" if small else "",
     )
 
 
