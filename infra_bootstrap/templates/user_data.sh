@@ -157,12 +157,27 @@ def save(name, sha256):
     (work / "wheels" / name).write_bytes(fetch(f"artifacts/{sha256}/{name}", sha256))
 
 
+def find_installed(sha256):
+    """Use the wheels that preinstall.py has put into the image, if they are this very set."""
+    there = Path(sys.prefix, "nightshift", sha256)
+    try:
+        same = hashlib.sha256((there / "wheels.json").read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+    if same:
+        (work / "site").symlink_to(there / "site")
+        print("the wheels are in the image", flush=True)
+    return same
+
+
 def install():
     digest = env["NIGHTSHIFT_SPEC"]
     spec = json.loads(fetch(spec_key, digest if len(digest) == 64 else None))
     (work / "total").write_text(str(spec["experiment"]["total_timesteps"]))
     if not spec.get("trainer"):
         raise BootError("spec", f"{spec_key} names no wheel set (trainer)")
+    if find_installed(spec["trainer"]["sha256"]):
+        return
     wheels = json.loads(fetch(spec["trainer"]["key"], spec["trainer"]["sha256"]))
     here = "%d.%d" % sys.version_info[:2]
     if wheels["python"] != here:
