@@ -54,7 +54,7 @@ def main(bucket: str, key: str, sha256: str) -> None:
     target.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, digest in wheels["wheels"].items():
-            data = fetch(s3, bucket, f"artifacts/{digest}/{name}", digest)
+            data = fetch(s3, bucket, f"{key.partition('/')[0]}/{digest}/{name}", digest)
             Path(folder, name).write_bytes(data)
         count = install(Path(folder), target / "site")
     (target / "wheels.json").write_bytes(record)

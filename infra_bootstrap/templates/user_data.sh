@@ -133,9 +133,8 @@ def code_of(error):
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
-def fetch(key, sha256=None):
+def fetch(key, sha256=None, tries=8):
     """Read a key. Try again after a failure, but not if the key is missing or forbidden."""
-    tries = int(env.get("NIGHTSHIFT_TRIES", 8))
     for n in range(tries):
         try:
             data = s3.get_object(Bucket=bucket, Key=key)["Body"].read()

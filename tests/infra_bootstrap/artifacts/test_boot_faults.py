@@ -36,11 +36,11 @@ NO_TORCH = (
     'chmod +x "$HOME/first/python3"\n'
     'export PATH="$HOME/first:$PATH"\n'
 )
-NO_ROUTE = "export AWS_ENDPOINT_URL=http://127.0.0.1:9 NIGHTSHIFT_TRIES=1\n"
+NO_ROUTE = "export AWS_ENDPOINT_URL=http://127.0.0.1:9\n"
 
 
 def break_template(dev: Deployment, before: str, metadata_tags: str) -> str:
-    """Make a version of the launch template whose machines cannot start.
+    """Make a version of the launch template whose machines cannot start, and try only once.
 
     :param before: shell lines that run before the user data.
     :return: the version's number.
@@ -49,7 +49,9 @@ def break_template(dev: Deployment, before: str, metadata_tags: str) -> str:
     found = ec2.describe_launch_template_versions(
         LaunchTemplateId=template_id, Versions=[dev.outputs.launch_template_version]
     )["LaunchTemplateVersions"][0]["LaunchTemplateData"]
-    first, _, rest = base64.b64decode(found["UserData"]).decode().partition("\n")
+    script = base64.b64decode(found["UserData"]).decode()
+    assert "tries=8" in script
+    first, _, rest = script.replace("tries=8", "tries=1").partition("\n")
     data: Any = {
         **found,
         "UserData": base64.b64encode(f"{first}\n{before}{rest}".encode()).decode(),
