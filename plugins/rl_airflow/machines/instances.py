@@ -26,7 +26,7 @@ END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 NEW_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
 #: EC2 posts a machine's console "shortly after" its end. See
 #: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
-CONSOLE_PAUSES_S = (0.0, 5.0, 10.0, 15.0, 30.0)
+CONSOLE_PAUSES_S = (0.0, 2.0, 5.0, 8.0, 15.0, 30.0)
 NO_LONGER_ALIVE = tuple(state.value for state in InstanceState if not state.alive)
 
 

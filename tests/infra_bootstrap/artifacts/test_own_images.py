@@ -103,7 +103,8 @@ def preinstall(
 
 def console_of(own: Deployment, instance_id: str) -> str:
     """Return what a machine said."""
-    return str(own.as_role("launcher").ec2.get_console_output(InstanceId=instance_id)["Output"])
+    ec2 = own.as_role("launcher").ec2
+    return str(ec2.get_console_output(InstanceId=instance_id, Latest=True)["Output"])
 
 
 def test_an_image_with_the_wheels_inside_installs_nothing(own: Deployment, image: Path) -> None:
