@@ -92,6 +92,7 @@ check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, p
 	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop benchmarks
 	@$(RUN) -m mypy dags
 	@.venv/bin/lint-imports
+	@$(RUN) -m infra_bootstrap.stacks.deep_learning_images # warns if the table of images is old
 	@.venv/bin/cfn-lint infra_bootstrap/templates/*.yaml
 	@.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --quiet --directory infra_bootstrap/templates
 	@$(RUN) -m pytest -q tests/architecture tests/architecture/check_service_authorization.py

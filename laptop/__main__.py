@@ -11,7 +11,7 @@ import sys
 from infra_bootstrap.artifacts.locks import Target
 from infra_bootstrap.artifacts.sets import build
 from infra_bootstrap.errors import BootstrapError
-from laptop import clean, demo, licences, local_account, suite, ui
+from laptop import clean, demo, licences, local_account, locked_wheels, suite, ui
 from laptop.errors import LaptopError
 from laptop.places import ROOT
 
@@ -57,6 +57,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         case "artifacts":
             laptop_python = f"{sys.version_info.major}.{sys.version_info.minor}"
             build(Target(laptop_python), f"python{laptop_python}")
+        case "locked-wheels":
+            locked_wheels.write_record()
         case "licences":
             licences.write_page()
         case "figures":
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         ("soak", "run the long tests that kill"),
         ("env", "print exports for a shell"),
         ("artifacts", "build the wheels and zips that machines and functions run"),
+        ("locked-wheels", "write locks/trainer-wheels.json: the trainer's wheels for each Python"),
         ("licences", "write docs/third-party-licences.md"),
         ("figures", "write the measured tables of docs/ from the newest records"),
         ("clean", "stop all processes and remove all state"),

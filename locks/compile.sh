@@ -26,3 +26,4 @@ compile local-aws.in -o local-aws.txt
 compile uv.in -o uv.txt
 compile checkov.in -o checkov.txt
 compile --no-deps compose.in -o compose.txt
+echo "now write which wheels the trainer's lock gives: .venv/bin/python -m laptop locked-wheels"

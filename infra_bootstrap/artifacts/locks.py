@@ -56,6 +56,8 @@ PLATFORMS = {
     )
 }
 LINUX = PLATFORMS["linux-x86_64"]
+#: The Pythons that locks/trainer.txt has wheels for. `locks/trainer-wheels.json` proves it.
+PYTHONS = ("3.11", "3.12", "3.13")
 
 
 class Target(NamedTuple):

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, code_of, is_refusal
 from infra_bootstrap.errors import BadInputError, PreflightFailedError
-from infra_bootstrap.preflight import account, environment
+from infra_bootstrap.preflight import account, environment, images
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
@@ -26,8 +26,8 @@ CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
     "vCPUs": account.check_quotas,
     "VPCs": environment.check_vpcs,
     "free addresses": environment.check_addresses,
-    "machine image": environment.check_image,
     "budget": environment.check_budget,
+    "machine image": images.check_image,
     "bucket": environment.check_bucket,
     "Lambda": account.check_lambda,
     "service-linked roles": account.check_service_roles,

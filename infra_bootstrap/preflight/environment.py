@@ -9,7 +9,6 @@ from infra_bootstrap.clients import code_of, role_of_arn
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
-from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.parameters import WANTED_TYPES, zones_by_type
 from infra_bootstrap.stacks.template_files import condition_holds, parameters_of
 
@@ -168,28 +167,6 @@ def check_budget(at: Situation) -> Iterator[Check]:
         found=f"{at.clients.region} has no AWS::Budgets::Budget, so none is made",
         fix="make the budget in the Billing console, which covers all regions, for the tag "
         f"nightshift:environment={at.settings.environment}",
-    )
-
-
-def check_image(at: Situation) -> Iterator[Check]:
-    """Check that the machine image exists in the region, and fits on the volume."""
-    clients, settings = at
-    training = find_stack(clients, stack_name(settings.environment, Concern.TRAINING))
-    name = settings.parameters.get("ImageId") or (
-        training.parameters.get("ImageId") if training else None
-    )
-    image = find_image(clients, name)
-    wanted = int(
-        settings.parameters.get(
-            "VolumeGib", parameters_of(Concern.TRAINING)["VolumeGib"]["Default"]
-        )
-    )
-    small = wanted < image.volume_gib
-    yield Check(
-        name="machine image",
-        verdict=CheckResult.FAILED if small else CheckResult.GOOD,
-        found=f"{image.image_id}, Python {image.target.python}, {image.volume_gib} GiB",
-        fix=f"--parameter VolumeGib={image.volume_gib}" if small else "",
     )
 
 

@@ -11,6 +11,7 @@ exec > >(tee -a boot.log) 2>&1
 # Times of the boot's steps, in seconds. The trainer writes them into its log, to show how long a start took.
 moment() { local at="${EPOCHREALTIME:-$(date +%s)}"; printf %s "${at/,/.}"; }
 export NIGHTSHIFT_BOOT_AT="$(moment)"
+# All output goes to the console, too. Airflow reads the words "cannot start (KIND): MESSAGE" there, if no heartbeat was written.
 say() { printf '%s nightshift: %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 
 # 1. Set a timer that ends the machine, before anything that can hang. It is an hour until the deadline is known.
@@ -34,6 +35,7 @@ finish() {
   trap - EXIT
   say "ends with exit status $code after $SECONDS s"
   [ -f boot.py ] && "$python" boot.py report "$code"
+  [ "$code" = 0 ] || sleep 1 # the lines above pass through other programs on their way to the console
   power_off
 }
 trap finish EXIT
@@ -44,7 +46,7 @@ for python in /opt/pytorch/bin/python3 python3 ''; do
   [ -n "$python" ] && command -v "$python" > /dev/null &&
     "$python" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("boto3", "torch"))))' && break
 done
-[ -n "$python" ] || { say "this image has no Python with torch and boto3"; exit 3; }
+[ -n "$python" ] || { say "cannot start (no_python): this image has no Python with torch and boto3"; exit 3; }
 say "$("$python" --version) at $(command -v "$python")"
 
 # 4. Read the machine's id and the tags that the launch gave it, from the instance metadata, version 2.
@@ -73,7 +75,8 @@ def ask(path, method="GET", tries=6, **headers):
         except OSError as error:
             why = error
         time.sleep(min(2**n, 8) if n + 1 < tries else 0)
-    sys.exit(f"the instance metadata has no {path}: {why}")
+    kind = "no_tags" if why == 404 else "no_metadata"
+    sys.exit(f"nightshift: cannot start ({kind}): the instance metadata has no {path}: {why}")
 
 
 token = {"X-aws-ec2-metadata-token": ask("api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "21600"})}
@@ -104,7 +107,7 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 env = os.environ
 work, bucket = Path(env["NIGHTSHIFT_WORK"]), env["NIGHTSHIFT_BUCKET"]
@@ -112,16 +115,18 @@ trial = "/".join(env["NIGHTSHIFT_" + name] for name in ("EXPERIMENT", "RUN", "TR
 attempt = int(env["NIGHTSHIFT_ATTEMPT"])
 spec_key = f"specs/{env['NIGHTSHIFT_EXPERIMENT']}/{env['NIGHTSHIFT_RUN']}/spec.json"
 heartbeat_key = f"heartbeats/{trial}.json"
-s3 = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16))
+# Without a way to S3 nothing answers. These limits end the tries after three minutes.
+s3 = boto3.client("s3", config=Config(
+    retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, max_pool_connections=16))
 FINAL = ("finished", "interrupted", "fenced", "failed")
 
 
 class BootError(Exception):
-    """The machine cannot start. `cause` is one of the causes of a heartbeat."""
+    """The machine cannot start. `cause` is one of the causes of a heartbeat, `kind` is for the console."""
 
-    def __init__(self, cause, message):
+    def __init__(self, cause, message, kind=None):
         super().__init__(message)
-        self.cause = cause
+        self.cause, self.kind = cause, kind or cause
 
 
 def code_of(error):
@@ -138,7 +143,8 @@ def fetch(key, sha256=None, tries=8):
             if code_of(error) in ("NoSuchKey", "404", "AccessDenied", "403"):
                 raise BootError("code", f"{key}: {code_of(error)}") from None
             if n == tries - 1:
-                raise BootError("store", f"{key}: {code_of(error)}") from None
+                silent = isinstance(error, (ConnectionError, HTTPClientError))
+                raise BootError("store", f"{key}: {code_of(error)}", "no_route" if silent else None) from None
             print(f"{key}: {code_of(error)}, trying again", flush=True)
             time.sleep(min(2**n, 30))
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
@@ -150,12 +156,27 @@ def save(name, sha256):
     (work / "wheels" / name).write_bytes(fetch(f"artifacts/{sha256}/{name}", sha256))
 
 
+def find_installed(sha256):
+    """Use the wheels that preinstall.py has put into the image, if they are this very set."""
+    there = Path(sys.prefix, "nightshift", sha256)
+    try:
+        same = hashlib.sha256((there / "wheels.json").read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+    if same:
+        (work / "site").symlink_to(there / "site")
+        print("the wheels are in the image", flush=True)
+    return same
+
+
 def install():
     digest = env["NIGHTSHIFT_SPEC"]
     spec = json.loads(fetch(spec_key, digest if len(digest) == 64 else None))
     (work / "total").write_text(str(spec["experiment"]["total_timesteps"]))
     if not spec.get("trainer"):
         raise BootError("spec", f"{spec_key} names no wheel set (trainer)")
+    if find_installed(spec["trainer"]["sha256"]):
+        return
     wheels = json.loads(fetch(spec["trainer"]["key"], spec["trainer"]["sha256"]))
     here = "%d.%d" % sys.version_info[:2]
     if wheels["python"] != here:
@@ -206,9 +227,10 @@ try:
     install() if sys.argv[1] == "install" else report(int(sys.argv[2]))
 except Exception as error:  # of any kind: each one is reported as the reason
     why = {"cause": getattr(error, "cause", "code"), "message": f"machine could not start: {error}"[:900]}
-    if sys.argv[1] == "install":
-        (work / "why").write_text(json.dumps(why))
-    sys.exit(why["message"])
+    if sys.argv[1] != "install":
+        sys.exit(why["message"])
+    (work / "why").write_text(json.dumps(why))
+    sys.exit(f"nightshift: cannot start ({getattr(error, 'kind', 'code')}): {error}"[:900])
 PY
 export NIGHTSHIFT_INSTALL_AT="$(moment)"
 "$python" boot.py install || exit 4

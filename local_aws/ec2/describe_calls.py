@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Request = Mapping[str, Any]
 Response = dict[str, Any]
 CONSOLE_LIMIT = 65536
+WITHOUT_NITRO = ("p2", "p3", "g3", "t2", "m4", "c4", "r4")
+"""The families of before the Nitro hypervisor, as far as the catalogue may have them:
+https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html"""
 SPOT_HISTORY_H = (0, 6, 12, 24, 48)
 """The age of each price of the spot history, in hours."""
 
@@ -125,18 +128,27 @@ class DescribeCalls:
         return {"InstanceId": instance.id, **dict([values[attribute]])}
 
     def get_console_output(self, request: Request) -> Response:
-        """Return the end of an instance's console, in base64."""
+        """Return the end of an instance's console, in base64.
+
+        EC2 posts it after a change of state, so a living instance has none yet. `Latest` reads it
+        at any time, on Nitro alone.
+
+        Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
+        :raises Ec2ApiError: UnsupportedOperation for `Latest` of an older type.
+        """
         instance = self._store.get([request["InstanceId"]])[0]
-        text = (
-            instance.machine.console.read_bytes()[-CONSOLE_LIMIT:]
-            if instance.machine and instance.machine.console.exists()
-            else b""
-        )
-        return {
-            "InstanceId": instance.id,
-            "Timestamp": now(),
-            "Output": base64.b64encode(text).decode(),
-        }
+        latest = request.get("Latest", False)
+        if latest and instance.record["InstanceType"].partition(".")[0] in WITHOUT_NITRO:
+            raise Ec2ApiError(
+                "UnsupportedOperation",
+                "This instance type does not support retrieving the latest console logs.",
+            )
+        answer = {"InstanceId": instance.id, "Timestamp": now()}
+        posted = latest or instance.state in ("terminated", "stopped")
+        if posted and instance.machine and instance.machine.console.exists():
+            text = instance.machine.console.read_bytes()[-CONSOLE_LIMIT:]
+            answer["Output"] = base64.b64encode(text).decode()
+        return answer
 
     # --- Disks, interfaces, tags and networks ---
 

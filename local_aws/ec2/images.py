@@ -1,47 +1,82 @@
-"""The account's machine images: two that stand for AWS's deep-learning AMIs.
+"""The account's machine images: some that stand for AWS's deep-learning AMIs.
 
-SSM parameters lead to them.
+SSM parameters lead to them. A machine runs with the Python of its environment here, whatever its
+image, so each image has a tag that says so. On AWS these images have no tags.
 
-Source: https://docs.aws.amazon.com/dlami/latest/devguide/find-dlami-id.html
+Source: https://docs.aws.amazon.com/dlami/latest/devguide/find-dlami-id.html and
+https://docs.aws.amazon.com/dlami/latest/devguide/appendix-ami-release-notes.html
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 OWNER = "898082745236"
 """The account that publishes the deep-learning AMIs."""
-_SSM = "/aws/service/deeplearning/ami/x86_64/{}/latest/ami-id"
-FLAVOURS = {
-    "oss-nvidia-driver-gpu-pytorch-2.13-ubuntu-24.04": (
-        "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.13 (Ubuntu 24.04) 20261101"
-    ),
-    "base-oss-nvidia-driver-gpu-ubuntu-24.04": (
-        "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261101"
-    ),
-}
 PYTHON_TAG = "nightshift:python"
 """The tag with the Python version of an image. The images of a team can have this tag, too."""
 
 
-def image_id(flavour: str, region: str) -> str:
+class Flavour(NamedTuple):
+    """One line of AWS's images.
+
+    :param slug: its part of the SSM parameter.
+    :param name: the image's name; AWS adds the date of the build.
+    """
+
+    slug: str
+    name: str
+    architecture: str = "x86_64"
+    root_device_name: str = "/dev/sda1"
+
+
+FLAVOURS = (
+    Flavour(
+        "oss-nvidia-driver-gpu-pytorch-2.13-ubuntu-26.04",
+        "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.13 (Ubuntu 26.04)",
+    ),
+    Flavour(
+        "oss-nvidia-driver-gpu-pytorch-2.13-amazon-linux-2023",
+        "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.13 (Amazon Linux 2023)",
+        root_device_name="/dev/xvda",
+    ),
+    Flavour(
+        "oss-nvidia-driver-gpu-pytorch-2.12-ubuntu-24.04",
+        "Deep Learning ARM64 AMI OSS Nvidia Driver GPU PyTorch 2.12 (Ubuntu 24.04)",
+        architecture="arm64",
+    ),
+    Flavour(
+        "base-oss-nvidia-driver-gpu-ubuntu-24.04",
+        "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04)",
+    ),
+)
+
+
+def image_id(flavour: Flavour, region: str) -> str:
     """Return the id of an image. It is the same in every local account of a region, as on AWS."""
-    return f"ami-0{hashlib.sha256(f'{region}/{flavour}'.encode()).hexdigest()[:16]}"
+    made_of = f"{region}/{flavour.architecture}/{flavour.slug}"
+    return f"ami-0{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
 
 
 def parameters(region: str) -> dict[str, str]:
     """Return the ids of the images by the names of their public SSM parameters."""
-    return {_SSM.format(flavour): image_id(flavour, region) for flavour in FLAVOURS}
+    return {
+        f"/aws/service/deeplearning/ami/{flavour.architecture}/{flavour.slug}/latest/ami-id": (
+            image_id(flavour, region)
+        )
+        for flavour in FLAVOURS
+    }
 
 
 def describe(region: str, python_version: str) -> list[dict[str, Any]]:
     """Describe the images as DescribeImages does."""
-    return [_describe(flavour, name, region, python_version) for flavour, name in FLAVOURS.items()]
+    return [_describe(flavour, region, python_version) for flavour in FLAVOURS]
 
 
-def _describe(flavour: str, name: str, region: str, python_version: str) -> dict[str, Any]:
+def _describe(flavour: Flavour, region: str, python_version: str) -> dict[str, Any]:
     """Describe one image."""
+    name = f"{flavour.name} 20261003"
     ebs = {
         "DeleteOnTermination": True,
         "SnapshotId": "snap-0" + image_id(flavour, region)[5:],
@@ -51,11 +86,11 @@ def _describe(flavour: str, name: str, region: str, python_version: str) -> dict
         "Throughput": 125,
         "Encrypted": False,
     }
-    created = "2026-11-01T08:00:00.000Z"
+    created = "2026-10-03T08:00:00.000Z"
     return {
-        "Architecture": "x86_64",
+        "Architecture": flavour.architecture,
         "CreationDate": created,
-        "DeprecationTime": "2028-11-01T08:00:00.000Z",
+        "DeprecationTime": "2028-10-03T08:00:00.000Z",
         "ImageId": image_id(flavour, region),
         "ImageLocation": f"amazon/{name}",
         "ImageType": "machine",
@@ -65,12 +100,12 @@ def _describe(flavour: str, name: str, region: str, python_version: str) -> dict
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
         "State": "available",
-        "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": ebs}],
+        "BlockDeviceMappings": [{"DeviceName": flavour.root_device_name, "Ebs": ebs}],
         "Description": name,
         "EnaSupport": True,
         "Hypervisor": "xen",
         "Name": name,
-        "RootDeviceName": "/dev/sda1",
+        "RootDeviceName": flavour.root_device_name,
         "RootDeviceType": "ebs",
         "SriovNetSupport": "simple",
         "VirtualizationType": "hvm",

@@ -222,7 +222,8 @@ class LocalAwsUnderTest:
 
     def console(self, instance_id: str) -> str:
         """Return an instance's console."""
-        return str(self.client("ec2").get_console_output(InstanceId=instance_id)["Output"])
+        found = self.client("ec2").get_console_output(InstanceId=instance_id, Latest=True)
+        return str(found["Output"])
 
     def await_state(self, instance_id: str, state: str) -> dict[str, Any]:
         """Wait until an instance is in a state; return its description."""

@@ -34,6 +34,8 @@ class FakeMachine:
     reason_code: str = ""
     reason: str = ""
     hidden: bool = False
+    console: str = ""
+    console_after: int = 0
 
     @property
     def alive(self) -> bool:
@@ -254,6 +256,15 @@ class FakeEc2:
         """Return one price."""
         self._check("DescribeSpotPriceHistory", request)
         return {"SpotPriceHistory": [{"SpotPrice": "0.036"}]}
+
+    def get_console_output(self, **request: Any) -> dict[str, Any]:
+        """Return what a machine said on its console, once EC2 has it, as botocore decodes it."""
+        self._check("GetConsoleOutput", request)
+        machine = self.machines[request["InstanceId"]]
+        if machine.console_after:
+            machine.console_after -= 1
+            return {"InstanceId": machine.instance_id}
+        return {"InstanceId": machine.instance_id, "Output": machine.console}
 
     def get_paginator(self, name: str) -> "FakePaginator":
         """Return a paginator with one page."""

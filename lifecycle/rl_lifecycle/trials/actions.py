@@ -13,6 +13,7 @@ from rl_lifecycle.errors import DEPLOY
 from rl_lifecycle.machines.launch_requests import back_off_s, hours_used
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
+from rl_lifecycle.trials.boot_faults import FIXES
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.heartbeats import TrainerState
 from rl_lifecycle.trials.states import LAST_WORDS, Finding, TrialState, diagnose
@@ -177,6 +178,6 @@ def _advised(finding: Finding) -> Finding:
             "it refused its arguments or its spec, as one of another version does: read the "
             f"machine's log, and if you upgraded Nightshift, {DEPLOY}"
         )
-    if not advice or finding.reason.endswith(DEPLOY):
+    if not advice or finding.reason.endswith((DEPLOY, *FIXES.values())):
         return finding
     return finding.with_reason(f"{finding.reason}; {advice}")

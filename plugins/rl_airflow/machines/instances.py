@@ -24,6 +24,9 @@ DESCRIBED_AT_ONCE, FILTERED_AT_ONCE = 1000, 200
 END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 #: EC2 shows a new machine after a few seconds. `on_kill` has about five seconds in all.
 NEW_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
+#: EC2 posts a machine's console "shortly after" its end. See
+#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
+CONSOLE_PAUSES_S = (0.0, 2.0, 5.0, 8.0, 15.0, 30.0)
 NO_LONGER_ALIVE = tuple(state.value for state in InstanceState if not state.alive)
 
 
@@ -183,6 +186,18 @@ class Machines:
     def terminate_unseen(self, instance_id: str) -> None:
         """Terminate an older machine that EC2 does not show. It is no error if it is gone."""
         terminate(self.ec2, [instance_id])
+
+    def read_console(self, instance_id: str) -> Iterator[str]:
+        """Read the console of a machine that has ended, again and again for a minute.
+
+        EC2 posts it in parts, so the last lines may be missing at first. botocore decodes it.
+
+        :return: the last 64 KiB at each time.
+        """
+        for pause_s in CONSOLE_PAUSES_S:
+            self.sleep(pause_s)
+            answer = self.ec2.get_console_output(InstanceId=instance_id)
+            yield answer.get("Output", "")
 
     def terminate_run(
         self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]

@@ -13,6 +13,7 @@ from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.machines.architectures import refuse_other_architectures
 from rl_lifecycle.machines.launch_requests import Market, market_of
 from rl_lifecycle.machines.machine_attempts import Attempt, Refusal
 from rl_lifecycle.machines.quotas import (
@@ -54,13 +55,14 @@ class LaunchChecks:
     def check(
         self, template_id: str, version: str, instance_types: Iterable[str], market: Market
     ) -> None:
-        """Check the template, its image and the quotas of a launch.
+        """Check the types, the template, its image and the quotas of a launch.
 
-        :raises LaunchRefusedError: if the template or its image is gone, or a quota can never hold
-            such a machine.
+        :raises LaunchRefusedError: if a type is of another architecture than the images, the
+            template or its image is gone, or a quota can never hold such a machine.
         """
-        self._check_template(template_id, version)
         names = tuple(instance_types)
+        refuse_other_architectures(names)
+        self._check_template(template_id, version)
         refuse_hopeless(names, market, self._read_limits(names, market))
 
     def is_hopeless(self, instance_types: Iterable[str], market: Market) -> bool:

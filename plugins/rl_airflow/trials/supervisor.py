@@ -24,6 +24,7 @@ from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.learning_curves import LearningCurve
 from rl_airflow.trials.machine_requests import MachineRequester
+from rl_airflow.trials.silent_ends import explain_silence
 from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.experiment.due_times import spot_leaves_time
@@ -158,7 +159,8 @@ class TrialSupervisor:
                 )
                 self.requester.ask(stored[-1], evidence.machine, just_written=just_written)
             elif action.kind is ActionKind.SETTLE:
-                self._settle(stored[-1], action.finding, evidence)
+                finding = explain_silence(self.machines, action.finding, evidence, self.log)
+                self._settle(stored[-1], finding, evidence)
             else:
                 if action.kind is not ActionKind.WAIT:
                     self.settle_ledger(evidence.attempts)

@@ -478,6 +478,14 @@ def test_rights_that_are_scoped_to_our_names_suffice(dev: Deployment) -> None:
             ["--parameter", "ImageId=/no/image"],
             "machine image: the SSM parameter /no/image does not exist in eu-west-1",
         ),
+        (
+            [
+                "--parameter",
+                "ImageId=/aws/service/deeplearning/ami/arm64/"
+                "oss-nvidia-driver-gpu-pytorch-2.12-ubuntu-24.04/latest/ami-id",
+            ],
+            "machine image: the image ami-",
+        ),
         (["--airflow-role", "nobody"], "Airflow's role: nobody does not exist → name the role"),
         (["--parameter", "ReservedConcurrency=950"], "Lambda's concurrency: "),
     ],

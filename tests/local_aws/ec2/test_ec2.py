@@ -109,6 +109,24 @@ def test_a_launch_inherits_all_that_its_template_sets(
     assert behaviour["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
 
 
+def test_a_console_is_posted_after_the_end_and_read_before_on_nitro(
+    aws: LocalAwsUnderTest,
+) -> None:
+    """A living instance's console is shown to `Latest` alone, and a terminated one's to everyone.
+
+    Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
+    """
+    ec2 = aws.client("ec2")
+    machine = aws.launch("#!/bin/sh\necho hello\nsleep 300\n")
+    aws.await_console(machine, "hello")
+    assert "Output" not in ec2.get_console_output(InstanceId=machine)
+    ec2.terminate_instances(InstanceIds=[machine])
+    aws.await_state(machine, "terminated")
+    assert "hello\n" in ec2.get_console_output(InstanceId=machine)["Output"]
+    old = aws.launch(InstanceType="p3.2xlarge", Placement={"AvailabilityZone": f"{aws.region}a"})
+    assert code_of(ec2.get_console_output, InstanceId=old, Latest=True) == "UnsupportedOperation"
+
+
 def test_an_instance_goes_through_its_states_and_leaves_nothing(aws: LocalAwsUnderTest) -> None:
     """An instance is pending, running, shutting-down and terminated; its disk and interface go."""
     ec2, seen = aws.client("ec2"), []

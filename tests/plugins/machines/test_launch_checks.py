@@ -40,6 +40,14 @@ def test_a_missing_image_is_refused_with_the_fix() -> None:
     refused(world, "the machine image ami-0123456789abcdef0 of the launch template .* is gone")
 
 
+def test_an_arm64_type_is_refused_by_name() -> None:
+    """A type that no machine image runs on is refused, also beside types that could be launched."""
+    world = World(compute={"instance_types": ["c7i.large", "c7g.large"]})
+    refused(
+        world, r"c7g\.large: arm64, and training machines are x86_64 only: choose other compute"
+    )
+
+
 def test_no_quota_is_refused_with_the_fix() -> None:
     """A quota of zero, as new accounts have for GPUs, is refused with the fix."""
     world = World(compute={"instance_types": ["g5.xlarge"]})
