@@ -47,9 +47,12 @@ class Clients:
     def __init__(self, session: boto3.Session) -> None:
         self.session = session
 
-    def client(self, service: str) -> Any:
-        """Make a client of any service, by boto3's name of the service."""
-        made = self.session.client(service, config=CONFIG)  # type: ignore[call-overload]
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Make a client of any service, by boto3's name of the service.
+
+        :param region: None means the session's region.
+        """
+        made = self.session.client(service, region_name=region, config=CONFIG)  # type: ignore[call-overload]
         keep_connections_alive(made)
         return made
 
