@@ -17,7 +17,7 @@ PREFIX = "EU"
 """The prefix of usage types in eu-west-1."""
 
 
-class Product(NamedTuple):
+class ListedProduct(NamedTuple):
     """A product of the list.
 
     :param family: the product's family; empty for products that have none.
@@ -35,12 +35,12 @@ class Product(NamedTuple):
     region: bool = True
 
 
-def _lambda(group: str, usage: str, unit: str, *steps: tuple[str, float]) -> Product:
-    return Product("AWSLambda", "Serverless", usage, unit, steps, {"group": group})
+def _lambda(group: str, usage: str, unit: str, *steps: tuple[str, float]) -> ListedProduct:
+    return ListedProduct("AWSLambda", "Serverless", usage, unit, steps, {"group": group})
 
 
-PRODUCTS: tuple[Product, ...] = (
-    Product(
+PRODUCTS: tuple[ListedProduct, ...] = (
+    ListedProduct(
         "AmazonEC2",
         "Storage",
         "EBS:VolumeUsage.gp3",
@@ -48,7 +48,7 @@ PRODUCTS: tuple[Product, ...] = (
         (("0", 0.088),),
         {"volumeApiName": "gp3", "volumeType": "General Purpose", "storageMedia": "SSD-backed"},
     ),
-    Product(
+    ListedProduct(
         "AmazonEC2",
         "Storage",
         "EBS:VolumeUsage.gp2",
@@ -56,7 +56,7 @@ PRODUCTS: tuple[Product, ...] = (
         (("0", 0.11),),
         {"volumeApiName": "gp2", "volumeType": "General Purpose", "storageMedia": "SSD-backed"},
     ),
-    Product(
+    ListedProduct(
         "AmazonEC2",
         "System Operation",
         "EBS:VolumeP-IOPS.gp3",
@@ -64,7 +64,7 @@ PRODUCTS: tuple[Product, ...] = (
         (("0", 0.0055),),
         {"volumeApiName": "gp3", "group": "EBS IOPS"},
     ),
-    Product(
+    ListedProduct(
         "AmazonVPC",
         "",
         "PublicIPv4:InUseAddress",
@@ -72,7 +72,7 @@ PRODUCTS: tuple[Product, ...] = (
         (("0", 0.005),),
         {"group": "VPCPublicIPv4Address"},
     ),
-    Product("AmazonVPC", "VpcEndpoint", "VpcEndpoint-Hours", "Hrs", (("0", 0.011),)),
+    ListedProduct("AmazonVPC", "VpcEndpoint", "VpcEndpoint-Hours", "Hrs", (("0", 0.011),)),
     _lambda(
         "AWS-Lambda-Duration",
         "Lambda-GB-Second",
@@ -92,7 +92,7 @@ PRODUCTS: tuple[Product, ...] = (
         "GB-Seconds",
         ("0", 0.000000034),
     ),
-    Product(
+    ListedProduct(
         "AWSLambda",
         "Serverless",
         "Request",
@@ -101,7 +101,7 @@ PRODUCTS: tuple[Product, ...] = (
         {"group": "AWS-Lambda-Requests"},
         region=False,
     ),
-    Product(
+    ListedProduct(
         "AmazonS3",
         "API Request",
         "Requests-Tier1",
@@ -109,7 +109,7 @@ PRODUCTS: tuple[Product, ...] = (
         (("0", 0.000005),),
         {"group": "S3-API-Tier1", "groupDescription": "PUT/COPY/POST or LIST requests"},
     ),
-    Product(
+    ListedProduct(
         "AmazonS3",
         "API Request",
         "Requests-Tier2",
@@ -117,7 +117,7 @@ PRODUCTS: tuple[Product, ...] = (
         (("0", 0.0000004),),
         {"group": "S3-API-Tier2", "groupDescription": "GET and all other requests"},
     ),
-    Product(
+    ListedProduct(
         "AmazonS3",
         "API Request",
         "Requests-SIA-Tier1",
@@ -125,7 +125,7 @@ PRODUCTS: tuple[Product, ...] = (
         (("0", 0.00001),),
         {"group": "S3-API-SIA-Tier1"},
     ),
-    Product(
+    ListedProduct(
         "AmazonCloudWatch",
         "Data Payload",
         "DataProcessing-Bytes",
@@ -136,7 +136,7 @@ PRODUCTS: tuple[Product, ...] = (
 )
 
 
-def describe(product: Product, region: str, location: str) -> Data:
+def describe(product: ListedProduct, region: str, location: str) -> Data:
     """Return a product as the price list shows it."""
     sku = hashlib.sha256(f"{product.service}/{product.usage}".encode()).hexdigest()[:16].upper()
     prefix = f"{PREFIX}-" if product.region else "Global-"

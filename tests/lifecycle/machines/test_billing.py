@@ -15,7 +15,7 @@ from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.template_files import template
 from rl_airflow.evaluation import evaluator
 from rl_airflow.trials import trigger
-from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Spec, freeze_spec
 from rl_lifecycle.machines import billing
@@ -29,6 +29,7 @@ from rl_lifecycle.machines.billing import (
     total,
     volumes_gib,
 )
+from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.machines.prices import BILLED_AT_LEAST_S
 from rl_lifecycle.machines.service_prices import PAGES, TABLE, ServicePrices, read_table
 from rl_trainer.reporting.heartbeat import interval_s
@@ -272,3 +273,65 @@ def test_the_table_is_dated_and_every_price_has_a_page() -> None:
         assert re.fullmatch(r"https://aws\.amazon\.com/[a-z0-9]+/pricing/", page)
     assert read_table(TABLE.to_json(PAGES)) == TABLE
     assert all(price > 0 and math.isfinite(price) for price in vars(PRICES).values())
+
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
+#: README's word for each part of a bill.
+WORDS = {
+    "instance": "machines",
+    "volumes": "volumes",
+    "addresses": "machines",
+    "s3": "S3 requests",
+    "duration": "evaluations in Lambda",
+    "storage": "evaluations in Lambda",
+    "requests": "evaluations in Lambda",
+    "logs": "logs",
+}
+
+
+def test_readme_names_what_counts_against_the_budget() -> None:
+    """README's sentence lists the parts of the two bills, and no other part."""
+    (sentence,) = re.findall(r"A run costs at most its `compute\.budget_usd`: (.*?)\.", README)
+    bills = bill_machine(MachineUse(1, 1, 1, 1), PRICES) | bill_functions(FunctionUse(1, 1), PRICES)
+    assert bills.keys() == WORDS.keys()
+    assert set(re.split(r", | and (?=logs)", sentence)) == set(WORDS.values())
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.floats(0.01, 1.0), st.floats(0.1, 1.0), st.booleans()),
+        max_size=30,
+    ),
+    st.floats(0.0, 1.0),
+    st.floats(0.5, 3.0),
+)
+def test_no_run_costs_more_than_its_budget(
+    attempts: list[tuple[int, float, float, bool]], played: float, budget_usd: float
+) -> None:
+    """Machines end at any time, on any market; evaluations use any part of what was estimated."""
+    spec = spec_of(compute={"budget_usd": budget_usd, "max_hours": 2})
+    estimate = estimate_evaluations(spec, episode_s=0.05)
+    books = Ledger(experiment="e", run="r", month="2026-11", budget_usd=budget_usd)
+    left_s = dict.fromkeys(range(len(spec.trials)), 7200.0)
+    for trial, share, price, is_settled in attempts:
+        number = 1 + sum(entry.trial == str(trial) for entry in books.entries)
+        most = MachineUse(left_s[trial], 0.1, 100, spec.n_segments)
+        try:
+            if not books.entries:
+                books = books.reserve_evaluation(total(bill_functions(estimate, PRICES)))
+            books = books.reserve(str(trial), number, total(bill_machine(most, PRICES)))
+        except BudgetExceededError:
+            continue
+        seconds = left_s[trial] * share
+        left_s[trial] = max(1.0, left_s[trial] - seconds)
+        used = MachineUse(seconds, 0.1 * price, 100, math.ceil(spec.n_segments * share))
+        if is_settled:
+            usd = total(bill_machine(used, PRICES))
+            books = books.settle(str(trial), number, usd=usd, seconds=seconds)
+        assert books.committed_usd <= budget_usd + 1e-6
+    if books.entries:
+        use = estimate._replace(
+            seconds=estimate.seconds * played, invocations=int(estimate.invocations * played)
+        )
+        books = books.settle_evaluation(total(bill_functions(use, PRICES)), 1, 1.0)
+    assert books.spent_usd <= books.committed_usd + 1e-9 <= budget_usd + 1e-6
