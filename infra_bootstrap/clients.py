@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 REFUSED = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"}
 )
+#: A NAT gateway forgets a connection that was idle for 350 s, and a call of a function waits for up
+#: to 900 s. So TCP sends a probe after every minute. Three probes in a row may stay unanswered.
+#: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html
+KEEP_ALIVE_S, MOST_UNANSWERED = 60, 3
 CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 6},
     max_pool_connections=16,
@@ -42,9 +47,14 @@ class Clients:
     def __init__(self, session: boto3.Session) -> None:
         self.session = session
 
-    def client(self, service: str) -> Any:
-        """Make a client of any service, by boto3's name of the service."""
-        return self.session.client(service, config=CONFIG)  # type: ignore[call-overload]
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Make a client of any service, by boto3's name of the service.
+
+        :param region: None means the session's region.
+        """
+        made = self.session.client(service, region_name=region, config=CONFIG)  # type: ignore[call-overload]
+        keep_connections_alive(made)
+        return made
 
     @cached_property
     def cloudformation(self) -> CloudFormationClient:
@@ -140,6 +150,26 @@ class Clients:
                 region_name=self.region,
             )
         )
+
+
+def keep_connections_alive(client: Any, every_s: int = KEEP_ALIVE_S) -> None:
+    """Let TCP probe the idle connections of a client, so that NAT gateways remember them.
+
+    botocore's own `tcp_keepalive` leaves the time to the kernel, whose default is two hours.
+    Source: https://github.com/boto/botocore/issues/2916
+
+    :param client: a boto3 client that has made no call yet.
+    :param every_s: seconds without traffic before a probe, and between two probes.
+    """
+    # The name of the option in macOS is that of the switch elsewhere.
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    options += [(socket.IPPROTO_TCP, idle, every_s)] if idle else []
+    options += [
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every_s),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, MOST_UNANSWERED),
+    ]
+    client._endpoint.http_session._socket_options.extend(options)  # botocore has no public way
 
 
 def as_clients(session_or_clients: boto3.Session | Clients) -> Clients:

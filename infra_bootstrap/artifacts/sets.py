@@ -8,7 +8,7 @@ from infra_bootstrap.artifacts.functions import FunctionFiles, build_functions
 from infra_bootstrap.artifacts.locks import LINUX, ROOT, Platform, Target
 from infra_bootstrap.artifacts.wheel_sets import TrainerWheels, build_trainer_wheels
 from rl_lifecycle.experiment.spec import Artifact
-from rl_lifecycle.records.record import Record, sha256_hex
+from rl_lifecycle.records.record import Record
 
 
 class ArtifactSet(Record):
@@ -21,18 +21,6 @@ class ArtifactSet(Record):
     reaper_code: Artifact
     lambda_runtime: str
     unzipped_bytes: int
-
-    @property
-    def version_label(self) -> str:
-        """The label of the evaluator's code, layer and runtime.
-
-        A changed label makes CloudFormation publish a new version of the function.
-        """
-        made_of = f"{self.evaluator_code.sha256}{self.evaluator_layer.sha256}{self.lambda_runtime}"
-        return (
-            f"code {self.evaluator_code.sha256[:12]} layer {self.evaluator_layer.sha256[:12]} "
-            f"{self.lambda_runtime} ({sha256_hex(made_of.encode())[:8]})"
-        )
 
 
 class Built(NamedTuple):

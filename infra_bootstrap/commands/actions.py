@@ -3,12 +3,14 @@
 import argparse
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.commands.airflow_policy import airflow_policy
 from infra_bootstrap.commands.policy_upload import upload_policy
+from infra_bootstrap.commands.price_refresh import describe, refresh_prices
 from infra_bootstrap.commands.smoke import run_smoke
 from infra_bootstrap.deployment import deploy, destroy, drift
 from infra_bootstrap.deployment import plan as planning
@@ -17,6 +19,7 @@ from infra_bootstrap.stacks.changes import summary
 from infra_bootstrap.stacks.concerns import NEED_ARTIFACTS, Concern
 from infra_bootstrap.stacks.costs import total
 from infra_bootstrap.stacks.outputs import read_outputs
+from infra_bootstrap.stacks.price_list import PRICES_REGION
 from infra_bootstrap.stacks.settings import DeploymentSettings
 
 Answer = tuple[dict[str, Any], str]
@@ -56,6 +59,19 @@ def deploy_stacks(command: Command) -> Answer:
         f"{result.stack_name:<34} {result.outcome:<10} {result.changes}" for result in results
     )
     return {"environment": command.settings.environment, "stacks": stacks}, text
+
+
+def write_prices(command: Command) -> Answer:
+    """Write the table of prices anew, from AWS's price list for the region."""
+    pricing = command.clients.client("pricing", PRICES_REGION)
+    output = command.arguments.output
+    answer = refresh_prices(
+        pricing,
+        command.clients.region,
+        datetime.now(UTC).date(),
+        Path(output) if output else None,
+    )
+    return answer, describe(answer)
 
 
 def send_policy(command: Command) -> Answer:

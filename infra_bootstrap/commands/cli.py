@@ -1,8 +1,8 @@
 """The command line: `python -m infra_bootstrap COMMAND --environment NAME`.
 
 The commands are preflight, plan, deploy, build, outputs, airflow-policy, drift, upload-policy,
-destroy and smoke. With ``--json`` a command prints one object to stdout, and its progress to
-stderr.
+prices, destroy and smoke. With ``--json`` a command prints one object to stdout, and its progress
+to stderr.
 
 The exit status is 0 if the command succeeded. It is 1 if AWS refused a call or something failed.
 The message then has the reason and the next command. It is 2 if the input is wrong. One line then
@@ -128,6 +128,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="P.onnx",
         help="a file that `rl_trainer export` wrote, with P.safetensors in the same folder",
     )
+    prices = _add(
+        kinds,
+        "prices",
+        actions.write_prices,
+        "write the table of prices anew, from AWS's price list for the region",
+    )
+    prices.add_argument(
+        "--output", metavar="FILE", help="the file to write (default: the table of this checkout)"
+    )
     destroy = _add(
         kinds,
         "destroy",
@@ -152,13 +161,20 @@ def build_parser() -> argparse.ArgumentParser:
         default=os.environ.get("CONFIRM"),
         help="the exact words that the command asks for",
     )
-    for action in smoke._actions:
-        if action.dest == "environment":
-            action.required, action.default = False, ENVIRONMENT
-            action.help = (
-                f"a new environment, which is destroyed at the end (default: {ENVIRONMENT})"
-            )
+    _make_optional(
+        smoke,
+        ENVIRONMENT,
+        f"a new environment, which is destroyed at the end (default: {ENVIRONMENT})",
+    )
+    _make_optional(prices, "any", "not used: prices belong to a region")
     return parser
+
+
+def _make_optional(parser: argparse.ArgumentParser, default: str, text: str) -> None:
+    """Let a command be called without the name of an environment."""
+    for action in parser._actions:
+        if action.dest == "environment":
+            action.required, action.default, action.help = False, default, text
 
 
 def _add(

@@ -24,6 +24,7 @@ class Outputs:
     :param launch_template_version: the number to pin in a spec.
     :param trainer_wheels: the trainer's wheel set, to put into a spec.
     :param trainer_python: the machine image's Python, such as `3.12`.
+    :param evaluator_memory_mib: None if the stack was deployed by an older version.
     """
 
     environment: str
@@ -47,6 +48,7 @@ class Outputs:
     trainer_wheels: Artifact
     trainer_python: str
     lambda_runtime: str
+    evaluator_memory_mib: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outputs as values that JSON can hold."""
@@ -88,7 +90,13 @@ def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) 
         ),
         trainer_python=training["TrainerPython"],
         lambda_runtime=evaluation["LambdaRuntime"],
+        evaluator_memory_mib=_number(evaluation.get("EvaluatorMemoryMib")),
     )
+
+
+def _number(value: str | None) -> float | None:
+    """Read a number. A stack of an older version does not have it."""
+    return float(value) if value else None
 
 
 def _get(clients: Clients, environment: str, concern: Concern) -> DeployedStack:

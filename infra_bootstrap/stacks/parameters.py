@@ -18,9 +18,10 @@ from infra_bootstrap.artifacts.sets import ArtifactSet
 from infra_bootstrap.clients import Clients, code_of, is_refusal, role_of_arn
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks.concerns import Concern
+from infra_bootstrap.stacks.function_versions import LABEL, version_label
 from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.settings import DEFAULT_LAMBDA_RUNTIME, DeploymentSettings
-from infra_bootstrap.stacks.template_files import check_value, parameters_of
+from infra_bootstrap.stacks.template_files import check_value, parameters_of, template
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.prices import FALL_BACK
 
@@ -55,6 +56,9 @@ def plan_parameters(
     values |= _following_image(clients, settings, concern, deployed)
     values |= _computed(concern, artifacts)
     values |= _asked_for(settings)
+    if concern is Concern.EVALUATION:
+        values = {**values, LABEL: version_label(template(concern), values)}
+        values |= settings.parameters
     kept = {name: value for name, value in values.items() if name in declared}
     for name, value in kept.items():
         check_value(name, value, declared[name])
@@ -105,7 +109,6 @@ def _computed(concern: Concern, artifacts: ArtifactSet | None) -> Values:
             "EvaluatorCodeKey": artifacts.evaluator_code.key,
             "EvaluatorLayerKey": artifacts.evaluator_layer.key,
             "ReaperCodeKey": artifacts.reaper_code.key,
-            "EvaluatorVersionLabel": artifacts.version_label,
             "LambdaRuntime": artifacts.lambda_runtime,
         }
     return {}

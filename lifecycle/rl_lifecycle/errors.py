@@ -130,19 +130,26 @@ class ChangedPiecesError(LifecycleError):
 
 
 class BudgetExceededError(LifecycleError):
-    """A machine may cost more than what is left of the run's budget.
+    """A machine, or the evaluations, may cost more than what is left of the run's budget.
 
     :param needed_usd: the amount to reserve.
     :param left_usd: the amount that is neither reserved nor spent.
+    :param what: what may cost as much.
     """
 
-    def __init__(self, needed_usd: float, left_usd: float, budget_usd: float) -> None:
+    def __init__(
+        self, needed_usd: float, left_usd: float, budget_usd: float, what: str = "the next machine"
+    ) -> None:
         self.needed_usd, self.left_usd, self.budget_usd = needed_usd, left_usd, budget_usd
+        fewer = (
+            "compute.max_hours or trials"
+            if what == "the next machine"
+            else "evaluation.max_pairs, evaluation.selection_episodes or trials, or raise "
+            "checkpoint_every"
+        )
         super().__init__(
-            f"the next machine may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are "
-            "left of "
-            f"compute.budget_usd {budget_usd:g}; raise the budget, or lower compute.max_hours or "
-            "trials"
+            f"{what} may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
+            f"compute.budget_usd {budget_usd:g}; raise the budget, or lower {fewer}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The on-demand prices of machines, as AWS's Price List service answers them.
+"""On-demand prices, as AWS's Price List service answers them.
 
 Source:
 https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from local_aws.ec2.catalog import CATALOG, OfferedType
 from local_aws.pricing.json_service import Data, RequestError, page
+from local_aws.pricing.products import PRODUCTS, describe
 
 LOCATIONS = {
     "eu-west-1": "EU (Ireland)",
@@ -19,6 +20,8 @@ LOCATIONS = {
     "eu-central-1": "EU (Frankfurt)",
 }
 """The Price List's own names of regions."""
+SERVICES = tuple(dict.fromkeys(["AmazonEC2", *(one.service for one in PRODUCTS)]))
+"""The codes of the services that have prices here."""
 
 
 class PriceList:
@@ -33,13 +36,20 @@ class PriceList:
 
     def get_products(self, data: Data) -> Data:
         """List the products that pass every filter."""
-        if data.get("ServiceCode") != "AmazonEC2":
+        service = data.get("ServiceCode")
+        if service not in SERVICES:
             raise RequestError(
                 "NotFoundException",
-                f"Invalid ServiceCode {data.get('ServiceCode')!r}: the local AWS prices AmazonEC2 "
-                "only",
+                f"Invalid ServiceCode {service!r}: the local AWS prices {', '.join(SERVICES)} only",
             )
-        products = [product(entry, self._region) for entry in CATALOG.values()]
+        location = LOCATIONS.get(self._region, self._region)
+        products = [
+            describe(other, self._region, location)
+            for other in PRODUCTS
+            if other.service == service
+        ]
+        if service == "AmazonEC2":
+            products += [product(entry, self._region) for entry in CATALOG.values()]
         chosen = [
             p for p in products if passes(p["product"]["attributes"], data.get("Filters") or [])
         ]
@@ -52,10 +62,8 @@ class PriceList:
         return {
             "FormatVersion": "aws_v1",
             "Services": [
-                {
-                    "ServiceCode": "AmazonEC2",
-                    "AttributeNames": ["instanceType", "regionCode", "operatingSystem"],
-                }
+                {"ServiceCode": code, "AttributeNames": ["regionCode", "usagetype", "group"]}
+                for code in SERVICES
             ],
         }
 

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
@@ -82,6 +83,7 @@ class FakeEc2:
     its machine (before it answers)
     """
 
+    meta = SimpleNamespace(region_name="eu-west-1")
     now: Callable[[], datetime]
     refuse: Callable[[str, str, str], str | None] = lambda *_: None
     machines: dict[str, FakeMachine] = field(default_factory=dict)
@@ -239,9 +241,12 @@ class FakeEc2:
                 "it does not exist",
                 "DescribeLaunchTemplateVersions",
             )
-        return {
-            "LaunchTemplateVersions": [{"LaunchTemplateData": {"ImageId": "ami-0123456789abcdef0"}}]
+        volume = {"VolumeType": "gp3", "VolumeSize": 100, "Encrypted": True}
+        data = {
+            "ImageId": "ami-0123456789abcdef0",
+            "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": volume}],
         }
+        return {"LaunchTemplateVersions": [{"LaunchTemplateData": data}]}
 
     def describe_images(self, **request: Any) -> dict[str, Any]:
         """Return the image, unless it is gone."""

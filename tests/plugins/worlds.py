@@ -162,7 +162,10 @@ class World:
         self.time += timedelta(seconds=seconds)
 
     def supervisor(
-        self, trial: str = "seed-0", memory: MachineMemory | None = None
+        self,
+        trial: str = "seed-0",
+        memory: MachineMemory | None = None,
+        episode_s: float | None = 0.01,
     ) -> TrialSupervisor:
         """Return a new worker's supervisor, which knows only the bucket and EC2."""
         return TrialSupervisor(
@@ -176,6 +179,7 @@ class World:
             checks=LaunchChecks(self.ec2, logging.getLogger("world"), lambda: self.quotas),
             log=logging.getLogger("world"),
             memory=memory,
+            episode_s=episode_s,
         )
 
     def look(

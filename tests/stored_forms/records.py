@@ -71,6 +71,7 @@ RECORDS: dict[str, type[Record]] = {
     "launch_refusal": machine_attempts.Refusal,
     "ledger": ledger.Ledger,
     "ledger_entry": ledger.LedgerEntry,
+    "ledger_evaluation": ledger.EvaluationEntry,
     "policy": policies.PolicyRecord,
     "policy_metadata": policies.PolicyMetadata,
     "policy_space": policies.SpaceForm,

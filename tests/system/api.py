@@ -25,7 +25,7 @@ DAGS = {
 }
 EXPERIMENT, NIGHT = "cartpole_ppo", "retrain_cartpole_ppo"
 #: A training that lasts longer than the test.
-ENDLESS = {"trials": 1, "total_timesteps": 10**9, "max_hours": 1, "budget_usd": 5}
+ENDLESS = {"trials": 1, "total_timesteps": 10**9, "max_hours": 1, "budget_usd": 100}
 
 
 class Api:

@@ -1,5 +1,8 @@
 """The ledger of a run: the money that it has spent, and the money that it may still spend.
 
+It counts the machines with their volumes and requests, and the evaluations in Lambda. What each is
+billed for is computed in :mod:`rl_lifecycle.machines.billing`.
+
 There is one record for each run, under the month in which the run began. The functions are pure: a
 caller reads the record, changes it here and writes it back under If-Match. So two launches at the
 same time cannot both take the last dollar. An entry belongs to (trial, attempt). To reserve or
@@ -17,6 +20,8 @@ from rl_lifecycle.records.record import Record
 
 #: Amounts are sums of floats, so smaller differences than this are rounding errors.
 EPSILON_USD = 1e-9
+#: What a message calls the evaluations.
+EVALUATIONS = "the evaluations of this run"
 #: If its deadline passed longer ago than this, a machine no longer counts as at work. It ends
 #: itself at the deadline, and the reaper runs every 15 minutes.
 PLACE_GRACE = timedelta(minutes=30)
@@ -51,6 +56,38 @@ class LedgerEntry(Record):
         return self.usd is None and not gone
 
 
+class EvaluationEntry(Record):
+    """The money of a run's evaluations in Lambda."""
+
+    reserved_usd: float = Field(0.0, ge=0)
+    usd: float | None = Field(
+        None, description="what they have cost so far; None while more may be requested"
+    )
+    invocations: int = Field(0, ge=0, description="those that `usd` counts")
+    seconds: float = Field(0.0, ge=0, description="the durations of those invocations")
+    calls: int = Field(0, ge=0, description="invocations that a task waited for")
+    call_seconds: float = Field(0.0, ge=0, description="how long the tasks waited for them")
+
+    @property
+    def committed_usd(self) -> float:
+        """The money that is spent or reserved."""
+        return self.reserved_usd if self.usd is None else self.usd
+
+    def reserved(self, usd: float) -> Self:
+        """Reserve an amount, and expect further requests."""
+        return self.model_copy(update={"reserved_usd": usd, "usd": None})
+
+    def with_call(self, seconds: float) -> Self:
+        """Count an invocation that a task waited for."""
+        return self.model_copy(
+            update={"calls": self.calls + 1, "call_seconds": self.call_seconds + seconds}
+        )
+
+    def settled(self, usd: float, invocations: int, seconds: float) -> Self:
+        """Record what the evaluations have cost so far."""
+        return self.model_copy(update={"usd": usd, "invocations": invocations, "seconds": seconds})
+
+
 class MonthTotal(Record):
     """The cost of the runs of a month."""
 
@@ -79,16 +116,25 @@ class Ledger(Record):
     budget_usd: float
     entries: tuple[LedgerEntry, ...] = ()
     promoted_version: int | None = Field(None, description="the champion that the money bought")
+    evaluation: EvaluationEntry | None = Field(
+        None, description="the evaluations; None before the first one, and in older ledgers"
+    )
 
     @property
     def committed_usd(self) -> float:
         """The money that is spent or reserved."""
-        return sum(entry.reserved_usd if entry.usd is None else entry.usd for entry in self.entries)
+        evaluation = self.evaluation.committed_usd if self.evaluation else 0.0
+        return evaluation + self._committed_by_machines
 
     @property
     def spent_usd(self) -> float:
-        """The cost of the machines that have ended."""
-        return sum(entry.usd or 0.0 for entry in self.entries)
+        """The cost of the machines that have ended, and of the evaluations so far."""
+        evaluation = (self.evaluation.usd or 0.0) if self.evaluation else 0.0
+        return evaluation + sum(entry.usd or 0.0 for entry in self.entries)
+
+    @property
+    def _committed_by_machines(self) -> float:
+        return sum(entry.reserved_usd if entry.usd is None else entry.usd for entry in self.entries)
 
     def with_champion(self, version: int) -> Self:
         """Record the version that the run promoted."""
@@ -146,6 +192,33 @@ class Ledger(Record):
             raise BudgetExceededError(usd, max(0.0, left), self.budget_usd)
         entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd, deadline_at=deadline_at)
         return self._with_entries((*self.entries, entry))
+
+    def reserve_evaluation(self, usd: float) -> Self:
+        """Set money aside for the evaluations of the run, before they are requested.
+
+        :param usd: the most that all evaluations of the run may cost, with those that were settled.
+        :return: the unchanged ledger if as much is reserved already.
+        :raises BudgetExceededError: if the amount is more than what the machines leave.
+        """
+        entry = self.evaluation or EvaluationEntry()
+        if self.evaluation is not None and usd <= entry.committed_usd + EPSILON_USD:
+            return self
+        left = self.budget_usd - self._committed_by_machines
+        if usd > left + EPSILON_USD:
+            raise BudgetExceededError(usd, max(0.0, left), self.budget_usd, EVALUATIONS)
+        return self._with_evaluation(entry.reserved(usd))
+
+    def with_call(self, seconds: float) -> Self:
+        """Count an invocation of the evaluator that a task waited for."""
+        return self._with_evaluation((self.evaluation or EvaluationEntry()).with_call(seconds))
+
+    def settle_evaluation(self, usd: float, invocations: int, seconds: float) -> Self:
+        """Replace the reservation of the evaluations by what they have cost so far."""
+        entry = self.evaluation or EvaluationEntry()
+        return self._with_evaluation(entry.settled(usd, invocations, seconds))
+
+    def _with_evaluation(self, evaluation: EvaluationEntry) -> Self:
+        return self.model_copy(update={"evaluation": evaluation})
 
     def release(self, trial: str, last_attempt: int) -> Self:
         """Release reservations for machines of a trial that will never be requested.

@@ -72,6 +72,11 @@ class AttemptOutcome(Record):
         description="estimated cost of the steps that an early stop saved",
     )
     refusals: tuple[Refusal, ...] = ()
+    services_usd: float | None = Field(
+        None,
+        description="the part of `usd` that is not the instance: volumes, addresses and requests; "
+        "None in older attempts, which do not count it",
+    )
 
     def launched(
         self,
@@ -129,6 +134,7 @@ class AttemptOutcome(Record):
         at: datetime,
         seconds: float,
         usd: float,
+        services_usd: float,
         usd_per_hour: float,
         reached_step: int | None,
         committed_step: int | None,
@@ -136,7 +142,7 @@ class AttemptOutcome(Record):
         first_step_at: datetime | None,
         saved_usd: float | None,
     ) -> Self:
-        """Record how the attempt ended and what its machine cost. The fields say what each is."""
+        """Record how the attempt ended and what it cost. The fields say what each is."""
         return self.model_copy(
             update={
                 "end": end,
@@ -144,6 +150,7 @@ class AttemptOutcome(Record):
                 "ended_at": at,
                 "seconds": seconds,
                 "usd": usd,
+                "services_usd": services_usd,
                 "usd_per_hour": usd_per_hour,
                 "reached_step": reached_step,
                 "committed_step": committed_step,
@@ -172,7 +179,13 @@ class Attempt(Record):
     )
     created_at: datetime
     deadline_at: datetime
-    price_reserved_usd: float = Field(ge=0)
+    price_reserved_usd: float = Field(ge=0, description="the most that all of it may cost")
+    services_reserved_usd: float = Field(
+        0.0, ge=0, description="the part of it that is not the instance"
+    )
+    volume_gib: float = Field(
+        0.0, ge=0, description="the machine's volumes; 0 in older attempts, which do not count them"
+    )
     outcome: AttemptOutcome = AttemptOutcome()
 
     def with_outcome(self, outcome: AttemptOutcome) -> Self:
@@ -190,7 +203,8 @@ class Attempt(Record):
         The machine cannot have cost more than this.
         """
         hours = (self.deadline_at - self.created_at).total_seconds() / 3600
-        return self.price_reserved_usd / hours if hours > 0 else 0.0
+        instance_usd = self.price_reserved_usd - self.services_reserved_usd
+        return instance_usd / hours if hours > 0 else 0.0
 
 
 def client_token(trial: TrialId, attempt: int) -> str:

@@ -74,6 +74,9 @@ class RunSummary(Record):
     champion_version: int | None = None
     champion_uri: str | None = None
     champion_of_this_run: bool = False
+    evaluation_usd: float | None = Field(
+        None, description="the part of `usd` that the evaluations cost; None: it is not settled"
+    )
 
 
 def latest_spec(store: ObjectStore, experiment: str) -> Spec:
@@ -116,6 +119,7 @@ def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
         report_uri=reported[1] if reported else None,
         champion_version=manifest.version if manifest else None,
         champion_of_this_run=ours,
+        evaluation_usd=ledger.evaluation.usd if ledger and ledger.evaluation else None,
         champion_uri=f"{store.uri}/{version_prefix(experiment, manifest.version)}".rstrip("/")
         if manifest
         else None,
@@ -197,8 +201,13 @@ def _render_trials(summary: RunSummary) -> list[str]:
         head,
         *table(rows),
         *early,
-        f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed",
+        f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed"
+        + _render_evaluation_cost(summary.evaluation_usd),
     ]
+
+
+def _render_evaluation_cost(usd: float | None) -> str:
+    return "" if usd is None else f", {usd:.4f} of it for evaluations"
 
 
 def _render_decision(verdict: Verdict | None, *, against_bar: bool) -> list[str]:

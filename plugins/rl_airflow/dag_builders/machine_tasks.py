@@ -27,6 +27,7 @@ def add_machine_tasks(
     plan: str,
     trials: str | XComArg,
     compute: Compute,
+    environment: str | None = None,
     interrupt: BaseOperator | None = None,
     proof: BaseOperator | None = None,
 ) -> BaseOperator | TaskGroup:
@@ -36,6 +37,7 @@ def add_machine_tasks(
     :param plan: the template of the run's plan.
     :param trials: the template of one trial's name, or the output with the names of several trials.
         Several trials give a task group that is mapped over them.
+    :param environment: the template of the environment's report. None: its speed is not known.
     :param interrupt: a task between `launch` and `await`. It is possible only with one trial.
     :param proof: the task after `terminate`, if the DAG proves by itself that no machine is left.
         If it is None, `prove_none_left` is added, which fails while a machine of the run is left.
@@ -44,10 +46,10 @@ def add_machine_tasks(
     training: BaseOperator | TaskGroup
     terminate = Ec2TerminateRunOperator(task_id=TERMINATE, plan=plan)
     if isinstance(trials, XComArg):
-        training = _train_each(trials, plan, compute)
+        training = _train_each(trials, plan, compute, environment)
         chain(after, training, terminate.as_teardown())
     else:
-        launch, training = _train_one(trials, plan, compute)
+        launch, training = _train_one(trials, plan, compute, environment)
         between = [interrupt] if interrupt else []
         chain(after, launch, *between, training, terminate.as_teardown())
 
@@ -58,23 +60,24 @@ def add_machine_tasks(
     return training
 
 
-def _train_each(trials: XComArg, plan: str, compute: Compute) -> TaskGroup:
+def _train_each(trials: XComArg, plan: str, compute: Compute, environment: str | None) -> TaskGroup:
     @task_group(group_id="train", prefix_group_id=False)
     def train(trial: str) -> None:
         label = "{{ task.trial }}"
-        launch, wait = _train_one(trial, plan, compute, map_index_template=label)
+        launch, wait = _train_one(trial, plan, compute, environment, map_index_template=label)
         chain(launch.as_setup(), wait)  # type: ignore[no-untyped-call]
 
     return cast(TaskGroup, train.expand(trial=trials))
 
 
 def _train_one(
-    trial: str, plan: str, compute: Compute, **arguments: Any
+    trial: str, plan: str, compute: Compute, environment: str | None, **arguments: Any
 ) -> tuple[Ec2LaunchTrialOperator, Ec2AwaitTrialOperator]:
     launch = Ec2LaunchTrialOperator(
         task_id="launch",
         plan=plan,
         trial=trial,
+        environment=environment,
         **pool_arguments(compute, LAUNCH_PRIORITY),
         **arguments,
     )

@@ -106,7 +106,12 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             on_failure_callback=SnsRunNotifier(event="failed"),
         )
         training = add_machine_tasks(
-            check, plan=PLAN, trials=freeze.output, compute=experiment.compute, proof=report
+            check,
+            plan=PLAN,
+            trials=freeze.output,
+            compute=experiment.compute,
+            environment=ENVIRONMENT,
+            proof=report,
         )
         chain(freeze, check)
         chain(training, candidate, judge, approve, promote, report, verdict)

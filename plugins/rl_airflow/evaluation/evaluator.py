@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue
@@ -244,10 +244,16 @@ class Evaluator:
     :param client: a boto3 Lambda client. Its read time-out must be longer than the function's
         time-out, and it must not retry.
     :param function: name or ARN, with the alias.
+    :param on_call: is told the duration of each call that waited for its answer, seconds.
     """
 
-    def __init__(self, client: "LambdaClient", function: str) -> None:
-        self.client, self.function = client, function
+    def __init__(
+        self,
+        client: "LambdaClient",
+        function: str,
+        on_call: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self.client, self.function, self.on_call = client, function, on_call
 
     def check_environment(
         self, scene: Scene, scenario: Scenario | None = None
@@ -300,8 +306,10 @@ class Evaluator:
         return self._ask("page of the report", request)
 
     def _ask(self, what: str, request: Record) -> dict[str, Any]:
+        began = time.monotonic()
         answer = self._invoke("RequestResponse", request)
         payload = json.loads(answer["Payload"].read() or b"null")
+        self.on_call(time.monotonic() - began)
         if answer.get("FunctionError"):
             problem = _function_error(payload)
             if OTHER_VERSION.match(problem):

@@ -25,10 +25,11 @@ from rl_airflow.evaluation.evaluator import (
     scene_of,
 )
 from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
+from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import ends_of_trials
-from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.errors import BudgetExceededError, InvalidExperimentError
 from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.requests import EnvironmentReport, Shard
 from rl_lifecycle.evaluation.selection import select, selection_name
@@ -78,9 +79,25 @@ class LambdaRunOperator(RunOperator):
     def __init__(self, *, environment: Any = None, deferrable: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.environment, self.deferrable = environment, deferrable
+        self._known_money: EvaluationMoney | None = None
 
     def _evaluator(self, plan: RunPlan) -> Evaluator:
-        return Evaluator(plan.session(None, self.aws_conn_id).client("lambda"), plan.evaluator)
+        client = plan.session(None, self.aws_conn_id).client("lambda")
+        money = self._money(plan)
+        return (
+            Evaluator(client, plan.evaluator, money.count_call)
+            if money is not None
+            else Evaluator(client, plan.evaluator)
+        )
+
+    def _money(self, plan: RunPlan) -> EvaluationMoney | None:
+        """The money of the run; None for an evaluation that belongs to no run."""
+        if self._known_money is None:
+            self._known_money = EvaluationMoney.of_run(plan, plan.session("launcher"))
+        return self._known_money
+
+    def _environment(self) -> EnvironmentReport | None:
+        return EnvironmentReport.model_validate(self.environment) if self.environment else None
 
     def _store(self, plan: RunPlan) -> ObjectStore:
         return plan.store(plan.session(None, self.aws_conn_id))
@@ -90,8 +107,7 @@ class LambdaRunOperator(RunOperator):
 
         A later call may have more data, and then splits the remaining episodes differently.
         """
-        known = EnvironmentReport.model_validate(self.environment) if self.environment else None
-        return plan_shard_episodes(measured, known)
+        return plan_shard_episodes(measured, self._environment())
 
     def _gather(
         self,
@@ -111,6 +127,7 @@ class LambdaRunOperator(RunOperator):
             the request.
         """
         files, evaluator = EvaluationFiles(self._store(plan), scene), self._evaluator(plan)
+        money = self._money(plan)
         asked = {Gap(*gap) for gap in (event or {}).get("asked", [])}
         if arriving and event is None:
             asked = set(files.find_gaps(jobs))
@@ -122,6 +139,8 @@ class LambdaRunOperator(RunOperator):
                 self._probe(evaluator, scene, by_name[missing.gaps[0].name], missing.gaps[0])
                 event, asked = None, set()
                 continue
+            if money is not None and missing.unasked:
+                self._reserve(money, {*missing.in_flight, *missing.unasked})
             for gap in missing.unasked:
                 evaluator.start(scene, by_name[gap.name], gap)
             asked = {*missing.in_flight, *missing.unasked}
@@ -129,6 +148,16 @@ class LambdaRunOperator(RunOperator):
                 event = self._wait(plan, scene, jobs, asked, token)
                 asked = {Gap(*gap) for gap in event["asked"]}
         return files
+
+    def _reserve(self, money: EvaluationMoney, gaps: set[Gap]) -> None:
+        """Reserve the money for requested episodes.
+
+        :raises AirflowFailException: if the run's budget does not cover them.
+        """
+        try:
+            money.reserve((gap.n_episodes for gap in gaps), longest_episode_s(self._environment()))
+        except BudgetExceededError as error:
+            raise AirflowFailException(str(error)) from None
 
     def _look(
         self, files: EvaluationFiles, jobs: Sequence[Job], asked: set[Gap], seconds: float

@@ -19,6 +19,7 @@ class DeployedEnvironment(NamedTuple):
     image_id: str | None
     trainer_wheels: Artifact | None
     topic_arn: str | None
+    evaluator_memory_mib: float | None = None
 
     @property
     def launch_template(self) -> str:
@@ -52,4 +53,5 @@ def find_environment(environment: str, region_name: str | None = None) -> Deploy
         image_id=outputs.image_id,
         trainer_wheels=outputs.trainer_wheels,
         topic_arn=outputs.topic_arn,
+        evaluator_memory_mib=outputs.evaluator_memory_mib,
     )

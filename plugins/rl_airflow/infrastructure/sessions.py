@@ -73,14 +73,16 @@ class RoleSession:
         if service not in self._clients:
             from botocore.config import Config
 
+            from infra_bootstrap.clients import keep_connections_alive
+
             patient = service == "lambda"
             config = Config(
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=LAMBDA_TIMEOUT_S if patient else READ_TIMEOUT_S,
-                tcp_keepalive=True,
                 retries={"mode": "standard", "total_max_attempts": 1 if patient else ATTEMPTS},
             )
             self._clients[service] = self.session.client(service, config=config)  # type: ignore[call-overload]
+            keep_connections_alive(self._clients[service])
         return self._clients[service]
 
     def client_in(self, region_name: str, service: Literal["pricing"]) -> "PricingClient":

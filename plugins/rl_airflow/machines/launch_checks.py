@@ -7,7 +7,7 @@ a check is missing, the check is skipped. Then EC2 decides, and its refusals are
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
@@ -54,16 +54,19 @@ class LaunchChecks:
 
     def check(
         self, template_id: str, version: str, instance_types: Iterable[str], market: Market
-    ) -> None:
+    ) -> Mapping[str, Any]:
         """Check the types, the template, its image and the quotas of a launch.
 
+        :return: the template's data, which says what a machine is billed for besides its time. It
+            is empty if the template could not be read.
         :raises LaunchRefusedError: if a type is of another architecture than the images, the
             template or its image is gone, or a quota can never hold such a machine.
         """
         names = tuple(instance_types)
         refuse_other_architectures(names)
-        self._check_template(template_id, version)
+        data = self._check_template(template_id, version)
         refuse_hopeless(names, market, self._read_limits(names, market))
+        return data
 
     def is_hopeless(self, instance_types: Iterable[str], market: Market) -> bool:
         """Whether the account's quotas allow none of these types on a market."""
@@ -88,18 +91,17 @@ class LaunchChecks:
             pools, market, {code: Usage(limit, used[code]) for code, limit in limits.items()}
         )
 
-    def _check_template(self, template_id: str, version: str) -> None:
+    def _check_template(self, template_id: str, version: str) -> Mapping[str, Any]:
         try:
-            image_id = self._find_image_id(template_id, version)
-            there = image_id is not None and (
-                not image_id.startswith("ami-") or self._is_available(image_id)
-            )
+            data = self._find_template(template_id, version)
+            image_id = str(data.get("ImageId", "")) if data is not None else ""
+            there = not image_id.startswith("ami-") or self._is_available(image_id)
         except aws_errors() as error:
             self.log.info(
                 "template and image were not checked (%s); EC2 decides", first_line(error)
             )
-            return
-        if image_id is None:
+            return {}
+        if data is None:
             raise LaunchRefusedError(
                 f"the launch template {template_id} has no version {version} any more: trigger "
                 "bootstrap_infrastructure, then a new run"
@@ -110,9 +112,10 @@ class LaunchChecks:
                 "not available: trigger bootstrap_infrastructure, which uses the newest image, "
                 "then a new run"
             )
+        return data
 
-    def _find_image_id(self, template_id: str, version: str) -> str | None:
-        """Read the image id of a template's version; None if there is no such version."""
+    def _find_template(self, template_id: str, version: str) -> Mapping[str, Any] | None:
+        """Read the data of a template's version; None if there is no such version."""
         try:
             found = self.ec2.describe_launch_template_versions(
                 LaunchTemplateId=template_id, Versions=[version]
@@ -122,7 +125,7 @@ class LaunchChecks:
                 return None
             raise
         versions = found["LaunchTemplateVersions"]
-        return str(versions[0]["LaunchTemplateData"].get("ImageId", "")) if versions else None
+        return cast("Mapping[str, Any]", versions[0]["LaunchTemplateData"]) if versions else None
 
     def _is_available(self, image_id: str) -> bool:
         try:

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors
+from rl_airflow.infrastructure.service_prices import find_service_prices
 from rl_lifecycle.machines.instance_types import AS_OF
 from rl_lifecycle.machines.prices import table_usd
+from rl_lifecycle.machines.service_prices import TABLE, ServicePrices
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_pricing import PricingClient
     from mypy_boto3_pricing.type_defs import FilterTypeDef
-
-#: The price list has endpoints in three regions; this one is in the same partition as most.
-#: https://docs.aws.amazon.com/general/latest/gr/billing.html
-PRICES_REGION = "us-east-1"
 
 
 class MarketPrices:
@@ -38,6 +36,7 @@ class MarketPrices:
         make_pricing: "Callable[[], PricingClient] | None" = None,
     ) -> None:
         self.ec2, self.log, self.make_pricing = ec2, log, make_pricing
+        self._services: ServicePrices | None = None
 
     def offered_zones(self, instance_types: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
         """Return type → zones that offer it; None if EC2 did not answer."""
@@ -82,6 +81,19 @@ class MarketPrices:
             )
             return None
         return {name: price for name, price in found.items() if price is not None}
+
+    def services(self) -> ServicePrices:
+        """Return the region's prices of what is billed besides machines.
+
+        A price that the price list does not give is the table's. The answer is read once.
+        """
+        if self._services is None:
+            self._services = (
+                TABLE.prices
+                if self.make_pricing is None or self.ec2 is None
+                else find_service_prices(self.make_pricing, self.ec2.meta.region_name, self.log)
+            )
+        return self._services
 
     def paid(self, instance_type: str, market: str, zone: str, *, reserved: float) -> float:
         """Return the price of a machine that ran, US dollars per hour.

@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from rl_airflow.run.evaluation_money import EvaluationMoney
 from rl_airflow.run.ledger_files import LedgerFile, read_month
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.trial_ends import ends_of_trials
@@ -39,11 +40,14 @@ class S3ReportRunOperator(RunOperator):
             )
             return {}
         plan = self._plan()
-        store = plan.store(plan.session("launcher", self.aws_conn_id))
+        session = plan.session("launcher", self.aws_conn_id)
+        store = plan.store(session)
         version = (self.promotion or {}).get("version")
         if version is not None and self.promotion["outcome"] == PromotionOutcome.PROMOTED:
             ledger = LedgerFile(store, plan.get_spec(store))
             ledger.change(lambda before: before.with_champion(version))
+        if (money := EvaluationMoney.of_run(plan, session)) is not None:
+            money.settle()
         summary = summarise_run(store, plan.experiment, plan.run)
         log.info("\n%s", render_summary(summary))
         log.info(

@@ -31,6 +31,7 @@ class RunPlan(Record):
     evaluator: str
     topic_arn: str | None = None
     ledger_key: str | None = None
+    evaluator_memory_mib: float | None = None
 
     def session(self, role: Role | None, aws_conn_id: str | None = None) -> RoleSession:
         """Return a session of a role in the run's environment and region.

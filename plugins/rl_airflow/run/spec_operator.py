@@ -188,6 +188,7 @@ def plan_of(
         subnet_ids=deployed.subnet_ids,
         evaluator=deployed.evaluator,
         topic_arn=deployed.topic_arn,
+        evaluator_memory_mib=deployed.evaluator_memory_mib,
         ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run),
     )
 

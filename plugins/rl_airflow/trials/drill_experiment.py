@@ -15,7 +15,13 @@ def drill_experiment() -> dict[str, Any]:
         "checkpoint_every": 40_960,
         "schedule": None,
         "compute": {"market": "on-demand", "max_hours": 1, "budget_usd": 1},
-        "evaluation": {"return_range": [0, 500], "crash_below": 100},
+        # Nothing is judged, so little is reserved for it.
+        "evaluation": {
+            "return_range": [0, 500],
+            "crash_below": 100,
+            "max_pairs": 200,
+            "selection_episodes": 50,
+        },
     }
     experiment: dict[str, Any] = read_experiment(document, "drill", source="the drill").model_dump(
         mode="json"

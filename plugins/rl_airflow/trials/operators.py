@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import InstancesLeftError, first_line
 from rl_airflow.machines.instances import Machines
+from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
 from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
@@ -22,6 +23,7 @@ from rl_airflow.trials.supervisor_factory import make_supervisor
 from rl_airflow.trials.task_state import MachineMemory, TaskMemory, recall, remember
 from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
+from rl_lifecycle.evaluation.requests import EnvironmentReport
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence
@@ -38,10 +40,21 @@ class TrialOperator(RunOperator):
         self._working: TrialSupervisor | None = None
 
     def _supervisor(
-        self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None
+        self,
+        plan: RunPlan,
+        trial: str,
+        spec: Spec | None = None,
+        context: Context | None = None,
+        episode_s: float | None = None,
     ) -> TrialSupervisor:
         return make_supervisor(
-            plan, self._session(plan), trial, log, spec=spec, memory=MachineMemory(context)
+            plan,
+            self._session(plan),
+            trial,
+            log,
+            spec=spec,
+            memory=MachineMemory(context),
+            episode_s=episode_s,
         )
 
     def _drop_and_exit(self, trial: str, reason: str) -> NoReturn:
@@ -75,14 +88,17 @@ class Ec2LaunchTrialOperator(TrialOperator):
     the machine, even one that EC2 has not returned or does not show yet. If Airflow then retries
     the task, it requests another machine. Missing capacity is no failure here: the task `await`
     waits for it.
+
+    :param environment: the report of `check_environment`. Its speed tells what the evaluations of
+        the run may cost. None: they may run until the function's time limit.
     """
 
-    template_fields: Sequence[str] = ("plan", "trial")
+    template_fields: Sequence[str] = ("plan", "trial", "environment")
     operator_extra_links = TRIAL_LINKS
 
-    def __init__(self, *, trial: Any, **kwargs: Any) -> None:
+    def __init__(self, *, trial: Any, environment: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.trial = trial
+        self.trial, self.environment = trial, environment
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch or adopt the machine.
@@ -90,7 +106,9 @@ class Ec2LaunchTrialOperator(TrialOperator):
         :return: trial, attempt, instance id and state of the newest attempt.
         """
         plan = self._plan()
-        supervisor = self._working = self._supervisor(plan, self.trial, context=context)
+        supervisor = self._working = self._supervisor(
+            plan, self.trial, context=context, episode_s=self._episode_s()
+        )
         try:
             action, evidence = supervisor.advance(again=True)
         except (BudgetExceededError, LaunchRefusedError) as error:
@@ -106,6 +124,10 @@ class Ec2LaunchTrialOperator(TrialOperator):
             "instance_id": instance_id,
             "state": action.finding.state.value,
         }
+
+    def _episode_s(self) -> float | None:
+        report = EnvironmentReport.model_validate(self.environment) if self.environment else None
+        return longest_episode_s(report)
 
     def on_kill(self) -> None:
         """End the machine that was being requested."""
@@ -262,6 +284,8 @@ class Ec2TerminateRunOperator(TrialOperator):
             raise InstancesLeftError(left)
         for supervisor in supervisors:
             supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
+        if (money := EvaluationMoney.of_run(plan, session)) is not None:
+            money.settle()
         log.info("instances left: 0")
         return {"instances_left": []}
 

@@ -22,6 +22,7 @@ from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.run.ledger_files import LedgerFile
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
+from rl_airflow.trials.launch_money import LaunchMoney, plan_use
 from rl_airflow.trials.learning_curves import LearningCurve
 from rl_airflow.trials.machine_requests import MachineRequester
 from rl_airflow.trials.silent_ends import explain_silence
@@ -29,6 +30,7 @@ from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.experiment.due_times import spot_leaves_time
 from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.machines.billing import bill_machine, total
 from rl_lifecycle.machines.launch_requests import (
     Market,
     build_fleet_request,
@@ -59,6 +61,8 @@ class TrialSupervisor:
 
     :param now: the clock; returns aware UTC datetimes.
     :param memory: the stored state of the task, or None.
+    :param episode_s: how long the environment's longest episode takes without a policy, if that is
+        known, seconds.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class TrialSupervisor:
         log: logging.Logger,
         patience: Patience | None = None,
         memory: MachineMemory | None = None,
+        episode_s: float | None = None,
     ) -> None:
         self.plan, self.spec, self.trial = plan, spec, spec.trial_id(trial)
         self.store, self.machines, self.prices = store, machines, prices
@@ -82,6 +87,7 @@ class TrialSupervisor:
         self.curve = LearningCurve(trial, spec)
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
+        self.money = LaunchMoney(plan, spec, self.ledger, prices.services, episode_s, now)
         self.requester = MachineRequester(
             self.attempts,
             machines,
@@ -282,17 +288,19 @@ class TrialSupervisor:
         number, compute = len(evidence.attempts) + 1, evidence.compute
         types = plan_types(compute, evidence.attempts)
         market = self._choose_market(evidence, types)
-        self.checks.check(
+        template = self.checks.check(
             self.plan.launch_template_id, self.plan.launch_template_version, types, market
         )
         deadline_at = plan_deadline(compute, evidence.attempts, evidence.now)
         offered = self.prices.offered_zones(types)
         pools = plan_pools(types, self.plan.subnet_ids, offered)
-        hours = (deadline_at - evidence.now).total_seconds() / 3600
-        reserve = hours * highest_on_demand_usd(
+        usd_per_hour = highest_on_demand_usd(
             {pool.instance_type for pool in pools}, self.prices.on_demand(types)
         )
-        self._reserve(number, reserve, deadline_at, compute.max_parallel)
+        use = plan_use(evidence, deadline_at, usd_per_hour, template)
+        bill = bill_machine(use, self.prices.services())
+        reserve = total(bill)
+        self.money.reserve(self.trial.trial, number, reserve, deadline_at, compute.max_parallel)
         attempt = Attempt(
             experiment=self.trial.experiment,
             run=self.trial.run,
@@ -303,6 +311,8 @@ class TrialSupervisor:
             created_at=evidence.now,
             deadline_at=deadline_at,
             price_reserved_usd=reserve,
+            services_reserved_usd=reserve - bill["instance"],
+            volume_gib=use.volume_gib,
             request=build_fleet_request(
                 launch_template_id=self.plan.launch_template_id,
                 launch_template_version=self.plan.launch_template_version,
@@ -318,7 +328,7 @@ class TrialSupervisor:
             self._just_written = attempt.token
             # A worker that seemed dead may have released the reservation, because no attempt used
             # it until now.
-            self._reserve(number, reserve, deadline_at, None)
+            self.money.reserve(self.trial.trial, number, reserve, deadline_at, None)
             self.log.info(
                 "%s: attempt %d, %s, %d pools, at most USD %.4f",
                 self.trial.trial,
@@ -327,13 +337,6 @@ class TrialSupervisor:
                 len(pools),
                 reserve,
             )
-
-    def _reserve(self, number: int, usd: float, deadline_at: datetime, most: int | None) -> None:
-        self.ledger.change(
-            lambda ledger: ledger.reserve(
-                self.trial.trial, number, usd, most=most, deadline_at=deadline_at, now=self.now()
-            )
-        )
 
     def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
         """Choose the market by the experiment's rules.
@@ -389,7 +392,7 @@ class TrialSupervisor:
             known.zone or "",
             reserved=stored.attempt.reserved_usd_per_hour,
         )
-        settlement = settle_outcome(known, evidence, finding, price)
+        settlement = settle_outcome(known, evidence, finding, price, self.prices.services())
         settled = self.attempts.update(stored, lambda _: settlement)
         if settled:
             self.log.info(

@@ -163,3 +163,46 @@ def test_a_month_is_the_sum_of_its_runs_and_what_each_champion_cost() -> None:
     assert (total.n_runs, total.champions) == (2, 1)
     assert total.usd == total.usd_per_champion == pytest.approx(0.5)
     assert sum_month("2026-09", []).usd_per_champion is None
+
+
+def test_evaluations_share_the_budget_with_the_machines() -> None:
+    """Their reservation leaves less for machines, and needs what the machines leave."""
+    books = ledger().reserve_evaluation(0.4)
+    assert books.committed_usd == pytest.approx(0.4)
+    with pytest.raises(BudgetExceededError, match="the next machine may cost"):
+        books.reserve("seed-0", 1, 0.7)
+    with pytest.raises(
+        BudgetExceededError, match=r"the evaluations of this run may cost .*lower evaluation\.max_"
+    ):
+        ledger().reserve("seed-0", 1, 0.7).reserve_evaluation(0.4)
+
+
+def test_reserving_evaluations_again_keeps_the_larger_amount() -> None:
+    """A task that asks for less changes nothing; more is reserved in place of it, not on top."""
+    books = ledger().reserve_evaluation(0.4)
+    assert books.reserve_evaluation(0.3) is books
+    assert books.reserve_evaluation(0.9).committed_usd == pytest.approx(0.9)
+
+
+def test_settled_evaluations_give_back_what_they_did_not_cost() -> None:
+    """Further requests reserve again, and a later settlement counts all of them."""
+    books = ledger().reserve_evaluation(0.4).with_call(2.5).settle_evaluation(0.01, 5, 50.0)
+    assert books.committed_usd == books.spent_usd == pytest.approx(0.01)
+    again = books.reserve_evaluation(0.2)
+    assert (again.committed_usd, again.spent_usd) == (pytest.approx(0.2), 0.0)
+    assert again.evaluation is not None
+    assert (again.evaluation.calls, again.evaluation.call_seconds) == (1, 2.5)
+    assert again.settle_evaluation(0.02, 9, 90.0).spent_usd == pytest.approx(0.02)
+
+
+def test_evaluations_take_no_machines_place() -> None:
+    """Only machines count against `max_parallel`."""
+    books = ledger().reserve_evaluation(0.4)
+    assert books.has_place("seed-0", 1)
+    assert sum_month("2026-11", [books.settle_evaluation(0.03, 1, 1.0)]).usd == pytest.approx(0.03)
+
+
+def test_a_ledger_without_evaluations_can_be_read() -> None:
+    """Ledgers of the version before have no evaluations."""
+    old = ledger().to_json().replace(b'"evaluation":null,', b"")
+    assert Ledger.from_json(old) == ledger()

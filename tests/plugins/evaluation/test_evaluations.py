@@ -24,12 +24,14 @@ from rl_airflow.evaluation.evaluator import (
 )
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator, candidate_evaluation
 from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.run.evaluation_money import EvaluationMoney
 from rl_airflow.run.trial_ends import TrialEnd
 from rl_lifecycle.evaluation.gate import gate_of
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord
 from rl_lifecycle.evaluation.requests import EnvironmentReport, EpisodeEnd, Shard
 from rl_lifecycle.experiment.spec import Artifact, Champion
 from rl_lifecycle.experiment.wrappers import WrapperForm
+from rl_lifecycle.machines.service_prices import TABLE
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import policy_key, shard_key
 from rl_lifecycle.trials.states import TrialState
@@ -123,6 +125,11 @@ def test_shards_are_sized_by_what_episodes_took(seconds: float, episodes: int, s
     assert plan_shard_episodes(measured) == size
 
 
+def money_of(world: World) -> EvaluationMoney:
+    """The money of a world's evaluations, at the prices of the table."""
+    return EvaluationMoney(world.plan, world.spec, world.store, lambda: TABLE.prices)
+
+
 class Judge:
     """A judging task in a world with an evaluator."""
 
@@ -156,6 +163,7 @@ class Judge:
         )
         operator._store = lambda plan: self.world.store  # type: ignore[method-assign]
         operator._evaluator = lambda plan: self.aws.evaluator()  # type: ignore[method-assign]
+        operator._money = lambda plan: money_of(self.world)  # type: ignore[method-assign]
         return operator
 
     def run(self, most_deferrals: int = 20) -> dict[str, Any]:
@@ -415,6 +423,7 @@ def select_task(
         task_id="select", plan=world.plan.to_xcom(), awaited_task_id="await", **arguments
     )
     monkeypatch.setattr(task, "_store", lambda plan: world.store)
+    monkeypatch.setattr(task, "_money", lambda plan: money_of(world))
     return task
 
 

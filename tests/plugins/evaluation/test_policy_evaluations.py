@@ -18,7 +18,7 @@ class _Place:
         "ami-1",
         None,
     )
-    subnet_ids = {"zone": "subnet"}
+    subnet_ids, evaluator_memory_mib = {"zone": "subnet"}, 1769.0
 
 
 def evaluate(monkeypatch: pytest.MonkeyPatch, service: Service, **params: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class _Place:
         "ami-1",
         None,
     )
-    subnet_ids = {"zone": "subnet"}
+    subnet_ids, evaluator_memory_mib = {"zone": "subnet"}, 1769.0
 
 
 class _Run:

@@ -34,7 +34,7 @@ class _Place:
     launch_template = "lt-0123456789abcdef0:7"
     environment, bucket, evaluator, topic_arn = "dev", "b", "evaluator:live", None
     launch_template_id, launch_template_version = "lt-0123456789abcdef0", "7"
-    subnet_ids = {"zone": "subnet"}
+    subnet_ids, evaluator_memory_mib = {"zone": "subnet"}, 1769.0
 
 
 class Replayed(Service):

@@ -142,7 +142,7 @@ def test_a_hundred_trials_look_at_their_curves_with_one_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All share one LIST and one GET of the spec; each trigger reads its own shards once."""
-    stage = Stage(monkeypatch, early_stop=RULE, trials=100)
+    stage = Stage(monkeypatch, early_stop=RULE, trials=100, compute={"budget_usd": 100})
     stage.launch()
     stage.world.beat(step=100)
     store, names = FakeCountingStore(), stage.world.plan.trials

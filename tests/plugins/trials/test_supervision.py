@@ -2,6 +2,7 @@
 
 import contextlib
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -272,22 +273,84 @@ def test_a_cleared_finished_trial_launches_nothing(world: World) -> None:
 
 
 def test_money_is_reserved_before_and_settled_after(world: World) -> None:
-    """The highest on-demand price is reserved; seconds and price of the real pool are settled."""
+    """The highest on-demand price is reserved; seconds and price of the real pool are settled.
+
+    Volume, requests and evaluations are reserved, too, and those of the machine are settled.
+    """
     world.look()
     books = world.supervisor().ledger.read()
-    assert books.committed_usd == pytest.approx(
-        4
-        * max(
-            FALL_BACK[name].on_demand
-            for name in ("c7i.large", "c7a.large", "c6i.large", "m7i.large")
-        )
+    instance_usd = 4 * max(
+        FALL_BACK[name].on_demand for name in ("c7i.large", "c7a.large", "c6i.large", "m7i.large")
     )
+    volume_usd = 4 * 100 * 0.08 / (30 * 24)
+    machine_usd = books.entries[0].reserved_usd
+    assert instance_usd + volume_usd < machine_usd < instance_usd + volume_usd + 0.03
+    assert books.evaluation is not None
+    assert 0 < books.evaluation.reserved_usd < 0.1
+    assert books.committed_usd == machine_usd + books.evaluation.reserved_usd
+    (stored,) = world.supervisor().attempts.read()
+    assert stored.attempt.volume_gib == 100
+    assert stored.attempt.reserved_usd_per_hour == pytest.approx(instance_usd / 4)
     world.pass_time(1800)
     world.finish()
     world.look()
     books = world.supervisor().ledger.read()
-    assert books.spent_usd == books.committed_usd == pytest.approx(0.036 * 0.5)
+    outcome = world.supervisor().attempts.read()[0].attempt.outcome
+    assert outcome.usd is not None
+    assert outcome.services_usd is not None
+    assert outcome.usd - outcome.services_usd == pytest.approx(0.036 * 0.5)
+    assert volume_usd / 8 < outcome.services_usd < volume_usd / 8 + 0.01
+    assert books.spent_usd == outcome.usd
     assert (books.entries[0].seconds, books.entries[0].market) == (1800.0, "spot")
+
+
+def test_the_first_machine_of_a_run_reserves_the_evaluations_once(world: World) -> None:
+    """The second trial's machine, and a machine after an interruption, reserve themselves only."""
+    world.look("seed-0")
+    first = world.supervisor().ledger.read().evaluation
+    world.look("seed-1")
+    assert first is not None
+    assert world.supervisor().ledger.read().evaluation == first
+
+
+def test_evaluations_that_the_budget_does_not_cover_refuse_the_launch() -> None:
+    """Without a known speed each invocation may take as long as the function may."""
+    world = World(compute={"budget_usd": 1, "max_hours": 4})
+    with pytest.raises(
+        BudgetExceededError, match=r"evaluations of this run may cost up to.*lower evaluation\.max_"
+    ):
+        world.supervisor(episode_s=None).advance()
+    assert "CreateFleet" not in world.ec2.calls
+    world.look()
+    assert "CreateFleet" in world.ec2.calls
+
+
+def test_a_run_of_the_version_before_goes_on_without_a_reservation_of_evaluations() -> None:
+    """Its budget was planned for machines alone, so a relaunch is not refused."""
+    world = World(compute={"budget_usd": 1.0, "max_hours": 1, "on_demand_after": 0})
+    world.look()
+    books = world.supervisor().ledger
+    books.change(lambda before: before.model_copy(update={"evaluation": None}))
+    world.look("seed-1")
+    assert books.read().evaluation is None
+
+
+def test_a_volume_without_a_known_price_refuses_the_launch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch template that somebody changed by hand cannot exceed the reservation."""
+    describe = world.ec2.describe_launch_template_versions
+
+    def faster(**request: Any) -> Any:
+        answer = describe(**request)
+        mappings = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]["BlockDeviceMappings"]
+        mappings[0]["Ebs"]["Iops"] = 8000
+        return answer
+
+    monkeypatch.setattr(world.ec2, "describe_launch_template_versions", faster)
+    with pytest.raises(LaunchRefusedError, match="a volume whose price is not known"):
+        world.look()
+    assert "CreateFleet" not in world.ec2.calls
 
 
 def test_a_budget_that_does_not_suffice_refuses_the_launch() -> None:
@@ -301,7 +364,7 @@ def test_a_budget_that_does_not_suffice_refuses_the_launch() -> None:
 
 def test_trials_share_one_budget() -> None:
     """The second trial is refused if the first has reserved the budget."""
-    world = World(compute={"budget_usd": 0.5, "max_hours": 4})
+    world = World(compute={"budget_usd": 0.6, "max_hours": 4})
     world.look("seed-0")
     with pytest.raises(BudgetExceededError):
         world.look("seed-1")
@@ -405,7 +468,11 @@ def test_a_machine_whose_type_is_in_no_table_is_never_free(
     world.finish()
     _, evidence = world.look()
     assert evidence.attempts[0].outcome.usd_per_hour == pytest.approx(price)
-    assert world.supervisor().ledger.read().spent_usd == pytest.approx(price)
+    outcome = evidence.attempts[0].outcome
+    assert outcome.usd is not None
+    assert outcome.services_usd is not None
+    assert outcome.usd - outcome.services_usd == pytest.approx(price)
+    assert world.supervisor().ledger.read().spent_usd == outcome.usd
 
 
 def test_a_machine_whose_launch_was_never_recorded_is_paid_as_what_it_is(world: World) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from botocore.exceptions import EndpointConnectionError
 
 from rl_airflow.errors import InstancesLeftError
 from rl_airflow.machines.instances import Machines
+from rl_airflow.run import evaluation_money
 from rl_airflow.run.links import trial_links
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.trial_ends import END_KEY
@@ -30,6 +32,7 @@ from rl_airflow.trials.shared_watch import TrialWatch
 from rl_airflow.trials.task_state import MachineMemory, recall
 from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.machines.machine_attempts import AttemptEnd
+from rl_lifecycle.machines.service_prices import TABLE
 from rl_lifecycle.storage.layout import log_prefix, trainer_log_key
 from rl_lifecycle.trials.evidence import StepProgress
 from rl_lifecycle.trials.states import TrialState
@@ -66,10 +69,11 @@ class Stage:
         monkeypatch.setattr(
             TrialOperator,
             "_supervisor",
-            lambda operator, plan, trial, spec=None, context=None: self.world.supervisor(
-                trial, MachineMemory(context)
+            lambda operator, plan, trial, spec=None, context=None, episode_s=None: (
+                self.world.supervisor(trial, MachineMemory(context), episode_s)
             ),
         )
+        monkeypatch.setattr(evaluation_money, "prices_of_session", lambda *_: TABLE.prices)
         monkeypatch.setattr(RunOperator, "_session", lambda operator, plan: self)
         monkeypatch.setattr(Ec2TrialTrigger, "_watch", lambda trigger, plan: self.watch())
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
@@ -82,6 +86,10 @@ class Stage:
         """Return the session's EC2 client."""
         assert service == "ec2"
         return self.world.ec2
+
+    def client_in(self, region: str, service: str) -> Any:
+        """Refuse the price list: prices are the table's."""
+        raise EndpointConnectionError(endpoint_url=f"{service} in {region}")
 
     def watch(self) -> TrialWatch:
         """The trigger's view of machines and store."""
