@@ -20,6 +20,14 @@ def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, 
 
     :return: an IAM policy document.
     """
+    document: dict[str, Any] = resolved_identity(clients, settings).properties("AirflowPolicy")[
+        "PolicyDocument"
+    ]
+    return document
+
+
+def resolved_identity(clients: Clients, settings: DeploymentSettings) -> Stage:
+    """Return the identity stack with the names of its resources, also if it is not deployed."""
     name = stack_name(settings.environment, Concern.IDENTITY)
     found = find_stack(clients, name)
     living = found if found is not None and not found.is_dead else None
@@ -34,7 +42,4 @@ def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, 
         for key in NAMES
         if key in resource["Properties"]
     }
-    document: dict[str, Any] = Stage(clients, Concern.IDENTITY, stack, physical, {}).properties(
-        "AirflowPolicy"
-    )["PolicyDocument"]
-    return document
+    return Stage(clients, Concern.IDENTITY, stack, physical, {})

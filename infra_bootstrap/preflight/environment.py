@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from infra_bootstrap.clients import code_of, role_of_arn
+from infra_bootstrap.clients import role_of_arn
+from infra_bootstrap.preflight.buckets import BucketOwner, find_owner
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
+from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.images import find_image
@@ -176,28 +176,34 @@ def check_bucket(at: Situation) -> Iterator[Check]:
     """Check that the bucket's name is free, or that the bucket is ours."""
     clients, settings = at
     name = bucket_name(settings.environment, clients.account_id, clients.region)
-    try:
-        clients.s3.head_bucket(Bucket=name, ExpectedBucketOwner=clients.account_id)
-    except ClientError as error:
-        if code_of(error) in ("404", "NoSuchBucket"):
-            yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} is free")
-            return
-        yield Check(
-            name="bucket",
-            verdict=CheckResult.FAILED,
-            found=f"{name} belongs to another account",
-            fix="choose another environment's name: bucket names are shared by all of AWS",
-        )
+    stored = find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None
+    owner = find_owner(clients, settings.environment, name)
+    if owner is BucketOwner.NOBODY or (stored and owner is not BucketOwner.STRANGER):
+        found = f"{name} is {'free' if owner is BucketOwner.NOBODY else 'ours'}"
+        yield Check(name="bucket", verdict=CheckResult.GOOD, found=found)
         return
-    ours = find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None
-    yield Check(
-        name="bucket",
-        verdict=CheckResult.GOOD if ours else CheckResult.FAILED,
-        found=f"{name} is ours" if ours else f"{name} already exists",
-        fix=""
-        if ours
-        else ("our storage stack did not make it: delete it, or choose another environment's name"),
-    )
+    tag = f"{{Key={ENVIRONMENT_TAG},Value={settings.environment}}}"
+    verdict, found, fix = {
+        BucketOwner.STRANGER: (
+            CheckResult.FAILED,
+            "belongs to another account",
+            "choose another environment's name: bucket names are shared by all of AWS",
+        ),
+        BucketOwner.ENVIRONMENT: (
+            CheckResult.WARNING,
+            "is ours, and has lost its stack",
+            "`deploy` by an administrator takes it over with everything in it; `destroy "
+            f"--environment {settings.environment} --delete-bucket` deletes it",
+        ),
+        BucketOwner.ACCOUNT: (
+            CheckResult.FAILED,
+            "already exists, and does not have our tag",
+            "our storage stack did not make it: delete it, or choose another environment's name. "
+            "If it is ours, tag it, then `deploy` takes it over: aws s3api put-bucket-tagging "
+            f"--bucket {name} --tagging 'TagSet=[{tag}]'",
+        ),
+    }[owner]
+    yield Check(name="bucket", verdict=verdict, found=f"{name} {found}", fix=fix)
 
 
 def check_stacks(at: Situation) -> Iterator[Check]:

@@ -13,11 +13,11 @@ from infra_bootstrap.deployment.deploy import deploy_side_by_side
 from infra_bootstrap.deployment.one_stack import (
     Prepared,
     StackOutcome,
-    find_living_stack,
     poll,
     prepare,
     start,
 )
+from infra_bootstrap.deployment.recovery import find_living_stack
 from infra_bootstrap.errors import IdentityChangedError, StackFailedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
