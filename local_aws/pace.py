@@ -1,23 +1,26 @@
-"""How long AWS's background work takes here, and which new instances are not found at first.
+"""How long AWS's background work takes here, and how long its answers lag behind.
 
-EC2's API is eventually consistent:
-https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html. A seed decides which
-launches are late, so that you can repeat a night.
+EC2's API is eventually consistent, so every launch is followed by a short time in which calls do
+not find the new instance: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html.
+AWS publishes no figure for that time. The ranges below are ours. A seed draws from them, so that
+you can repeat a night.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The delays of one pace in seconds, and the share of launches that are late.
+    """The delays of one pace in seconds.
 
     :param pending_s: time from a launch to state running.
     :param ending_s: shortest time from the end of an instance's processes to state terminated.
-    :param late_share: share of launches whose instance is not found for :attr:`late_s`.
+    :param unseen_s: the shortest and the longest time for which calls do not find a new instance.
+    :param still_named_s: for how long the tagging service names a resource that was deleted.
     :param after_error_s: waiting times before the asynchronous retries of a function, in order.
     :param after_throttle_s: waiting time before the first retry of a throttled event. It doubles
         with each retry, up to :attr:`longest_throttle_s`.
@@ -25,33 +28,45 @@ class Pace:
 
     pending_s: float
     ending_s: float
-    late_share: float
-    late_s: float
+    unseen_s: tuple[float, float]
+    still_named_s: float
     after_error_s: tuple[float, ...]
     after_throttle_s: float
     longest_throttle_s: float
 
 
 PACES = {
-    "fast": Pace(0.3, 0.2, 0.1, 0.5, (0.5, 1.0), 0.5, 8.0),
-    "real": Pace(12.0, 35.0, 0.1, 3.0, (60.0, 120.0), 1.0, 300.0),
-    "steady": Pace(0.3, 0.2, 0.0, 0.0, (0.5, 1.0), 0.5, 8.0),
+    "fast": Pace(0.3, 0.2, (0.3, 2.0), 5.0, (0.5, 1.0), 0.5, 8.0),
+    "real": Pace(12.0, 35.0, (1.0, 6.0), 300.0, (60.0, 120.0), 1.0, 300.0),
+    "steady": Pace(0.3, 0.2, (0.0, 0.0), 0.0, (0.5, 1.0), 0.5, 8.0),
 }
-"""The paces by the name that `up --pace` takes. `steady` is `fast` without late launches."""
+"""The paces by the name that `up --pace` takes. `steady` is `fast` without any lag."""
 
 
-class Lateness:
-    """Decides which launches are late. The same seed decides the n-th launch in the same way."""
+class Lag(NamedTuple):
+    """For how many seconds calls do not find a new instance.
+
+    The calls that name the instance by its id and those that look for it by filters, such as tags,
+    read different copies of EC2's data. So either of them may find the instance first.
+    """
+
+    by_id_s: float
+    by_filter_s: float
+
+
+class Lags:
+    """Draws the lag of each launch. The same seed draws the same lag for the n-th launch."""
 
     def __init__(self, pace: Pace, seed: int) -> None:
-        self._pace = pace
-        self._random = random.Random(f"{seed}/late")
+        self._range = pace.unseen_s
+        self._random = random.Random(f"{seed}/lag")
 
-    def next_s(self) -> float:
-        """Return for how many seconds the next new instance is not found; 0 if it is found at once.
+    def draw(self) -> Lag:
+        """Return the lag of the next launch.
 
-        >>> several = Lateness(PACES["fast"], 0)
-        >>> [n for n in range(40) if several.next_s()]
-        [3]
+        >>> Lags(PACES["fast"], 0).draw() == Lags(PACES["fast"], 0).draw()
+        True
+        >>> Lags(PACES["steady"], 0).draw()
+        Lag(by_id_s=0.0, by_filter_s=0.0)
         """
-        return self._pace.late_s if self._random.random() < self._pace.late_share else 0.0
+        return Lag(self._random.uniform(*self._range), self._random.uniform(*self._range))

@@ -70,13 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--pace",
         choices=sorted(PACES),
         default="fast",
-        help="how long AWS's work takes; steady is fast without late launches (default: fast)",
+        help="how slow AWS's work is; steady is fast without any lag (default: fast)",
     )
     up.add_argument(
         "--seed",
         type=int,
         default=0,
-        help="decides which launches are not found at first (default: %(default)s)",
+        help="decides for how long each new instance is not found (default: %(default)s)",
     )
     up.add_argument(
         "--instance-types",

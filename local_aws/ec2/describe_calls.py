@@ -28,6 +28,8 @@ class DescribeCalls:
 
     :param network: a client of the emulator's EC2.
     :param images: returns the images of the account, by id.
+    :ivar foreign_key: returns the ARN of the customer-managed key that encrypts every new disk by
+        default, or None.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class DescribeCalls:
         self._network = network
         self._region = region
         self._images = images
+        self.foreign_key: Callable[[], str | None] = lambda: None
 
     # --- Instances ---
 
@@ -49,7 +52,7 @@ class DescribeCalls:
         chosen = (
             self._store.get(request["InstanceIds"])
             if request.get("InstanceIds")
-            else self._store.visible()
+            else self._store.listed()
         )
         kept = filters.select(
             [i.described() for i in chosen], request.get("Filters", []), filters.INSTANCE
@@ -86,7 +89,7 @@ class DescribeCalls:
         chosen = (
             list(self._store.get(request["InstanceIds"]))
             if request.get("InstanceIds")
-            else self._store.visible()
+            else self._store.listed()
         )
         shown = [
             _status(i) for i in chosen if request.get("IncludeAllInstances") or i.state == "running"
@@ -139,16 +142,14 @@ class DescribeCalls:
 
     def describe_volumes(self, request: Request) -> Response:
         """List the disks of instances and those of the emulator."""
-        ours = [volume for instance in self._store.visible() for volume in instance.volumes]
+        ours = [volume for instance in self._store.listed() for volume in instance.volumes]
         return self._described(
             request, ours, self._network.describe_volumes()["Volumes"], "Volume", filters.VOLUME
         )
 
     def describe_network_interfaces(self, request: Request) -> Response:
         """List the interfaces of instances and those of the emulator."""
-        ours = [
-            interface for instance in self._store.visible() for interface in instance.interfaces
-        ]
+        ours = [interface for instance in self._store.listed() for interface in instance.interfaces]
         theirs = [
             {**i, "Tags": i.get("TagSet", [])}
             for i in self._network.describe_network_interfaces()["NetworkInterfaces"]
@@ -157,7 +158,7 @@ class DescribeCalls:
 
     def all_tags(self) -> list[dict[str, str]]:
         """Return the tags of instances, disks, interfaces and the emulator's resources."""
-        known = self._store.visible()
+        known = self._store.listed()
         ours = [(i.id, "instance", i.record["Tags"]) for i in known]
         ours += [(v["VolumeId"], "volume", v["Tags"]) for i in known for v in i.volumes]
         ours += [
@@ -284,6 +285,14 @@ class DescribeCalls:
             )
             raise Ec2ApiError("InvalidLaunchTemplateId.VersionNotFound", text)
         return dict(answer)
+
+    def get_ebs_default_kms_key_id(self, _request: Request) -> Response:
+        """Return the key that encrypts a new disk if its request names no key."""
+        return {"KmsKeyId": self.foreign_key() or "alias/aws/ebs"}
+
+    def get_ebs_encryption_by_default(self, _request: Request) -> Response:
+        """Say whether every new disk is encrypted, whatever its request says."""
+        return {"EbsEncryptionByDefault": self.foreign_key() is not None}
 
     # --- Images, types and prices ---
 

@@ -1,6 +1,9 @@
 """RunInstances and CreateFleet: authorization, client tokens, capacity and quotas.
 
-A client token that was used before gets its earlier answer again.
+A client token that was used before gets its earlier answer again. After the end of its instances,
+RunInstances refuses it. Whether a fleet of type `instant` does so is not documented: it does not,
+unless the fault `used_token` is set.
+Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 """
 
 from __future__ import annotations
@@ -25,6 +28,11 @@ CAPACITY = (
     "provisioning additional capacity. You can currently get {type} capacity by not specifying an "
     "Availability Zone in your request."
 )
+USED_TOKEN = Ec2ApiError(
+    "IdempotentInstanceTerminated",
+    "The client token you have provided is associated with a resource that is already deleted. "
+    "Please use a different client token.",
+)
 
 
 class Launching:
@@ -32,6 +40,8 @@ class Launching:
 
     :param images: returns the images that DescribeImages knows, by id.
     :ivar refuse: called with type, zone and market before each launch; returns an error or None.
+    :ivar refuse_used_token: called when a fleet's token comes again after the end of its instances;
+        returns whether and how it is refused: `error`, `list` or None.
     """
 
     def __init__(
@@ -50,6 +60,7 @@ class Launching:
         self.refuse: Callable[[str, str, str], Ec2ApiError | None] = (
             lambda _instance_type, _zone, _market: None
         )
+        self.refuse_used_token: Callable[[], str | None] = lambda: None
 
     def run_instances(self, request: Request, dry_run: bool) -> Response:
         """Launch instances: start their machines."""
@@ -67,6 +78,8 @@ class Launching:
             raise DRY_RUN
         asked = {**request, "MinCount": least, "MaxCount": most}
         if token and (known := self.store.find_answer("RunInstances", token, asked)):
+            if self._has_ended(known["instances"]):
+                raise USED_TOKEN
             return self._replayed(known)
         made = self._launch_many(spec, least, most, {}, token)
         answer = {
@@ -85,6 +98,11 @@ class Launching:
     def _account(instance: Instance) -> str:
         """Return the owner of an instance."""
         return str(instance.interfaces[0]["OwnerId"]) if instance.interfaces else ""
+
+    def _has_ended(self, instance_ids: Sequence[str]) -> bool:
+        """Say whether there were instances and all of them have ended."""
+        known = [self.store.instances.get(i) for i in instance_ids]
+        return bool(known) and all(i is None or i.state == "terminated" for i in known)
 
     def _replayed(self, known: Response) -> Response:
         """Return the answer of an earlier launch, with the current records of its instances."""
@@ -137,7 +155,7 @@ class Launching:
             return None
         used = sum(
             CATALOG[i.record["InstanceType"]].vcpus
-            for i in self.store.visible()
+            for i in self.store.known()
             if i.state in ("pending", "running") and _quota(i) == code
         )
         needed = used + (already + 1) * CATALOG[spec.instance_type].vcpus
@@ -175,12 +193,27 @@ class Launching:
             self._rehearse_fleet(request)
             raise DRY_RUN
         if token and (known := self.store.find_answer("CreateFleet", token, request)):
-            return known
+            return self._replayed_fleet(known)
         answer = self._fill(request, token)
         if token:
             self.store.remember("CreateFleet", token, request, answer)
             self.store.save()
         return answer
+
+    def _replayed_fleet(self, known: Response) -> Response:
+        """Return the earlier answer of a fleet, or refuse its token after the instances' end."""
+        groups = known["Instances"]
+        if not self._has_ended([i for group in groups for i in group["InstanceIds"]]):
+            return known
+        refused = self.refuse_used_token()
+        if refused is None:
+            return known
+        if refused == "error":
+            raise USED_TOKEN
+        where = ("LaunchTemplateAndOverrides", "Lifecycle")
+        code = {"ErrorCode": USED_TOKEN.code, "ErrorMessage": USED_TOKEN.message}
+        errors = [{name: group[name] for name in where} | code for group in groups]
+        return {**known, "Instances": [], "Errors": errors}
 
     def _choices(self, request: Request, market: str) -> list[fleet.Choice]:
         """Return the choices of a fleet in the order in which they are tried."""

@@ -17,7 +17,7 @@ from local_aws.ec2.store import Instance, Store, new_id, now, strip_after_end
 from local_aws.iam.sessions import Issuer
 from local_aws.machines.imds import Metadata
 from local_aws.machines.machine import Host, MachineProcess
-from local_aws.pace import Lateness, Pace
+from local_aws.pace import Lag, Lags, Pace
 
 log = logging.getLogger("local_aws")
 USER_INITIATED = (
@@ -40,6 +40,12 @@ KILLED = (
     "Server.InternalError: Internal error on launch",
     "Server.InternalError",
 )
+KEY_REFUSALS = {
+    "Client.InternalError": "Client error on launch",
+    "Client.InvalidKMSKey.InvalidState": "The KMS key provided is in an incorrect state",
+}
+"""How an instance ends whose disks are encrypted with a key that EC2 may not use, by code:
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-instancelaunchfailure.html"""
 Reason = tuple[str, str, str]
 """The code and message of StateReason, and the text of StateTransitionReason."""
 
@@ -47,8 +53,9 @@ Reason = tuple[str, str, str]
 class Life:
     """Starts and ends instances.
 
-    :ivar invisible_s: called at each launch; returns how long the new instance is not found, in
-        seconds.
+    :ivar lag: called at each launch; returns for how long calls do not find the new instance.
+    :ivar key_refusal: called at each launch; returns why EC2 may not use the key of the instance's
+        disks, or None.
     :ivar on_change: called after each change of an instance's state.
     """
 
@@ -59,14 +66,15 @@ class Life:
         issuer: Issuer,
         account_id: str,
         pace: Pace,
-        lateness: Lateness,
+        lags: Lags,
     ) -> None:
         self._store = store
         self._host = host
         self._issuer = issuer
         self._account_id = account_id
         self._pace = pace
-        self.invisible_s: Callable[[], float] = lateness.next_s
+        self.lag: Callable[[], Lag] = lags.draw
+        self.key_refusal: Callable[[Instance], Reason | None] = lambda _instance: None
         self.on_change: Callable[[Instance], None] = lambda _instance: None
 
     @property
@@ -89,7 +97,12 @@ class Life:
             instance = self._create(spec, extra_tags, client_token, index, reservation_id)
             instance.machine = self._make_machine(instance)
             self._store.instances[instance.id] = instance
-        self._later(instance, self._pace.pending_s, self._boot)
+        refusal = self.key_refusal(instance)
+        self._later(
+            instance,
+            self._pace.pending_s,
+            self._boot if refusal is None else lambda refused: self.end(refused, refusal),
+        )
         return instance
 
     def _create(
@@ -102,6 +115,7 @@ class Life:
     ) -> Instance:
         """Create the record of an instance, with its disks and its network interface."""
         address = self._store.free_address(spec.subnet["CidrBlock"])
+        lag, at = self.lag(), time.time()
         record = _record(
             spec, address, {**spec.tags("instance"), **extra_tags}, client_token, index
         )
@@ -113,7 +127,8 @@ class Life:
             spec.profile["Roles"][0]["RoleName"] if spec.profile else None,
             volumes=[],
             interfaces=[],
-            visible_at=time.time() + self.invisible_s(),
+            found_by_id_at=at + lag.by_id_s,
+            listed_at=at + lag.by_filter_s,
         )
         made.volumes = [_volume(volume, spec, made.id) for volume in spec.volumes]
         made.interfaces = [_interface(spec, made.id, address, self._account_id)]

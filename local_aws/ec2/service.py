@@ -48,7 +48,7 @@ class Ec2:
         self.store = store
         self.life = life
         self.launching = launching
-        self._reader = reader
+        self.reader = reader
         self._permissions = permissions
         self._tagging = Tagging(store, permissions)
         self._reads: dict[str, Callable[[Request], Response]] = {
@@ -65,6 +65,8 @@ class Ec2:
             "DescribeFlowLogs": reader.describe_flow_logs,
             "DescribeVpcEndpoints": reader.describe_vpc_endpoints,
             "DescribeLaunchTemplateVersions": reader.describe_launch_template_versions,
+            "GetEbsDefaultKmsKeyId": reader.get_ebs_default_kms_key_id,
+            "GetEbsEncryptionByDefault": reader.get_ebs_encryption_by_default,
             **networks.reads(),
         }
         self._writes: dict[str, Callable[[Request, bool], Response]] = {
@@ -178,7 +180,7 @@ class Ec2:
     def get_console_output(self, request: Request, dry_run: bool) -> Response:
         """Return an instance's console, if the caller may read it."""
         self._authorized("GetConsoleOutput", [request["InstanceId"]], dry_run)
-        return self._reader.get_console_output(request)
+        return self.reader.get_console_output(request)
 
 
 def keep_endpoint(answer: bytes, request: Request) -> None:

@@ -49,7 +49,9 @@ class Instance:
     :param record: its record in DescribeInstances.
     :param volumes: its disks as DescribeVolumes reports them, while they exist.
     :param interfaces: its interfaces as DescribeNetworkInterfaces reports them, while they exist.
-    :param visible_at: calls do not find the instance before this time (`time.time`).
+    :param found_by_id_at: calls with the instance's id do not find it before this time
+        (`time.time`).
+    :param listed_at: calls without its id do not list it before this time.
     """
 
     record: dict[str, Any]
@@ -59,7 +61,8 @@ class Instance:
     role_name: str | None
     volumes: list[dict[str, Any]]
     interfaces: list[dict[str, Any]]
-    visible_at: float = 0.0
+    found_by_id_at: float = 0.0
+    listed_at: float = 0.0
     ended_at: float | None = None
     notice: dict[str, str] | None = None
     rebalance_at: str | None = None
@@ -155,9 +158,9 @@ class Store:
     # --- Instances ---
 
     def find(self, instance_id: str) -> Instance | None:
-        """Return an instance that calls can see, or None."""
+        """Return an instance that calls with its id find, or None."""
         found = self.instances.get(instance_id)
-        return found if found and found.visible_at <= time.time() else None
+        return found if found and found.found_by_id_at <= time.time() else None
 
     def get(self, instance_ids: list[str]) -> list[Instance]:
         """Return instances by their ids.
@@ -180,8 +183,13 @@ class Store:
             )
         return [self.instances[given] for given in instance_ids]
 
-    def visible(self) -> list[Instance]:
-        """Return all instances that calls can see, the oldest first.
+    def listed(self) -> list[Instance]:
+        """Return the instances that calls without ids list, the oldest first."""
+        at = time.time()
+        return [i for i in self.known() if i.listed_at <= at]
+
+    def known(self) -> list[Instance]:
+        """Return all instances, also those that calls do not find yet, the oldest first.
 
         Instances that ended long ago are removed.
         """
@@ -192,7 +200,7 @@ class Store:
             if i.ended_at and at - i.ended_at > FORGET_TERMINATED_S
         ]:
             del self.instances[known.id]
-        return [i for i in self.instances.values() if i.visible_at <= at]
+        return list(self.instances.values())
 
     def free_address(self, cidr: str) -> str:
         """Return an address of a subnet that no live instance uses.

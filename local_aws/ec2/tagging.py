@@ -5,6 +5,7 @@ The emulator sets the tags of networks; this module only authorizes them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -95,7 +96,10 @@ class Tagging:
         :raises Ec2ApiError: NotFound, naming the first resource that does not exist.
         """
         found: dict[str, tuple[Instance, Response]] = {}
-        for instance in self.store.visible():
+        at = time.time()
+        for instance in self.store.known():
+            if instance.found_by_id_at > at:
+                continue
             found[instance.id] = (instance, instance.record)
             found |= {v["VolumeId"]: (instance, v) for v in instance.volumes} | {
                 n["NetworkInterfaceId"]: (instance, n) for n in instance.interfaces

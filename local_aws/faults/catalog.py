@@ -50,6 +50,10 @@ MACHINE = {
 FUNCTION = {"function": Parameter(str, "*", "function name, with * and ?")}
 
 
+KEY_REASONS = ("Client.InternalError", "Client.InvalidKMSKey.InvalidState")
+"""The codes with which an instance ends if EC2 may not use the key of its disks."""
+
+
 @dataclass(frozen=True)
 class FaultKind:
     """A kind of fault.
@@ -132,8 +136,17 @@ KINDS: dict[str, FaultKind] = {
     "function_crash": FaultKind("a function's runtime is killed", FUNCTION),
     "duplicate_event": FaultKind("an asynchronous event is delivered twice", FUNCTION),
     "lost_event": FaultKind("an asynchronous event is never delivered", FUNCTION),
+    "used_token": FaultKind(
+        "a fleet's client token is refused once its instances have ended",
+        {"answer": Parameter(str, "error", "error: the call fails; list: its answer lists errors")},
+    ),
+    "default_key": FaultKind(
+        "disks are encrypted with a key of the account that launches may not use",
+        {"reason": Parameter(str, "Client.InternalError", " or ".join(KEY_REASONS))},
+    ),
     "late_visibility": FaultKind(
-        "a new instance is not found for a while", {"seconds": Parameter(float, 1.0, "how long")}
+        "a new instance is not found for as long as you say",
+        {"seconds": Parameter(float, 1.0, "how long")},
     ),
 }
 
@@ -155,6 +168,12 @@ def read(kind: str, given: Mapping[str, Any]) -> Values:
     }
     if kind == "deny" and not values["action"]:
         raise FaultScriptError("deny needs an action, such as action=s3:PutObject")
+    if kind == "used_token" and values["answer"] not in ("error", "list"):
+        raise FaultScriptError(f"used_token: answer is error or list, not {values['answer']!r}")
+    if kind == "default_key" and values["reason"] not in KEY_REASONS:
+        raise FaultScriptError(
+            f"default_key: reason is {' or '.join(KEY_REASONS)}, not {values['reason']!r}"
+        )
     if not 0 <= values["rate"] <= 1:
         raise FaultScriptError(f"{kind}: rate is a share from 0 to 1, not {values['rate']}")
     if KINDS[kind].machine and values["count"] is None:

@@ -45,7 +45,7 @@ class MachineFaults:
 
     def _strike_running(self, fault: SetFault) -> None:
         """Apply a fault once to each running instance that it is meant for."""
-        for instance in self._store.visible():
+        for instance in self._store.known():
             if instance.state == "running" and self._is_meant(fault, instance):
                 self._strike(fault, instance)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from local_aws.ec2.launch_calls import capacity_refusal
+from local_aws.ec2.life import KEY_REFUSALS, Reason
 from local_aws.ec2.service import Ec2
+from local_aws.ec2.store import Instance
 from local_aws.emulator.wire import Ec2ApiError
 from local_aws.faults import catalog, script
 from local_aws.faults.engine import FaultEngine, SetFault
@@ -15,6 +17,10 @@ from local_aws.functions.environment import exit_error
 from local_aws.functions.runner import Runner
 from local_aws.iam.authorization import Authorizer
 from local_aws.iam.sessions import LIFETIME_S, Issuer
+from local_aws.pace import Lag
+
+FOREIGN_KEY = "11111111-2222-4333-8444-555555555555"
+"""The id of the key that the fault `default_key` makes the account's default."""
 
 
 class Wiring:
@@ -33,8 +39,15 @@ class Wiring:
         self._issuer = issuer
         self.machines = MachineFaults(engine, ec2.store, ec2.life)
         ec2.launching.refuse = self._refuse
-        self._usual_invisible_s = ec2.life.invisible_s
-        ec2.life.invisible_s = self._invisible_s
+        self._usual_lag = ec2.life.lag
+        ec2.life.lag = self._lag
+        ec2.launching.refuse_used_token = self._refuse_used_token
+        ec2.life.key_refusal = self._key_refusal
+        region, account_id = issuer.region, issuer.account_id
+        self._foreign_key = f"arn:aws:kms:{region}:{account_id}:key/{FOREIGN_KEY}"
+        ec2.reader.foreign_key = lambda: (
+            self._foreign_key if any(engine.on("default_key")) else None
+        )
         issuer.lifetime_s = self._lifetime_s
         authorizer.denied_by_fault = self._is_denied
         runner.spoil = self._spoil
@@ -55,10 +68,31 @@ class Wiring:
         refusal.code = fault.values["code"]
         return refusal
 
-    def _invisible_s(self) -> float:
-        """Return for how many seconds a new instance is not found."""
-        fault = self._engine.strike("late_visibility", "a new instance")
-        return float(fault.values["seconds"]) if fault else self._usual_invisible_s()
+    def _lag(self) -> Lag:
+        """Return for how long calls do not find a new instance.
+
+        A fault changes no draw, so that the other launches have the same lags as without it.
+        """
+        usual, fault = self._usual_lag(), self._engine.strike("late_visibility", "a new instance")
+        return Lag(*[float(fault.values["seconds"])] * 2) if fault else usual
+
+    def _refuse_used_token(self) -> str | None:
+        """Return how a fleet's token is refused after the end of its instances, or None."""
+        fault = self._engine.strike("used_token", "a fleet's token after its instances' end")
+        return str(fault.values["answer"]) if fault else None
+
+    def _key_refusal(self, instance: Instance) -> Reason | None:
+        """Return why EC2 may not use the key of an instance's disks, or None.
+
+        Only disks without a key of their own have the account's default key.
+        """
+        if all(volume.get("KmsKeyId") for volume in instance.volumes):
+            return None
+        fault = self._engine.strike("default_key", instance.id)
+        if fault is None:
+            return None
+        code = str(fault.values["reason"])
+        return code, f"{code}: {KEY_REFUSALS[code]}", code
 
     def _lifetime_s(self) -> float:
         """Return the lifetime of new credentials in seconds."""

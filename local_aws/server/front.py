@@ -21,6 +21,7 @@ from local_aws.iam.authorization import role_of
 from local_aws.iam.sessions import Issuer, Renewing, RoleMissingError, TrustError, as_document
 from local_aws.server.account import TASKS, Grants
 from local_aws.server.persistence import Saver, may_change
+from local_aws.server.tag_memory import TagMemory
 
 log = logging.getLogger("local_aws")
 SLOW_COMMIT_S = 0.3
@@ -183,12 +184,14 @@ class Committing:
         inner: Any,
         saver: Saver,
         engine: FaultEngine,
+        tag_memory: TagMemory,
         wrote: Callable[[str, str, bytes], None],
     ) -> None:
         self._service = service
         self._inner = inner
         self._saver = saver
         self._engine = engine
+        self._tag_memory = tag_memory
         self._wrote = wrote
 
     async def __call__(
@@ -201,6 +204,7 @@ class Committing:
         call = calls.call_of(self._service, action, role_of(principal), path, headers)
         if refused := await calls.before(self._engine, call):
             return refused
+        self._tag_memory.before(call.action)
         answer = as_unknown_operation(
             headers, await self._inner(method, path, headers, body, query)
         )

@@ -35,7 +35,7 @@ from local_aws.machines import bounds
 from local_aws.machines.air_gap import AirGapWatch
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
-from local_aws.pace import PACES, Lateness
+from local_aws.pace import PACES, Lags
 from local_aws.pricing.json_service import TARGET_PREFIXES, JsonService
 from local_aws.pricing.price_list import PriceList
 from local_aws.pricing.quotas import Quotas
@@ -44,6 +44,7 @@ from local_aws.s3.front import S3Front
 from local_aws.server import account
 from local_aws.server.front import Committing, Front
 from local_aws.server.persistence import Saver, fail_interrupted_stacks
+from local_aws.server.tag_memory import TagMemory
 from local_aws.state_folder import Running, StateFolder
 
 log = logging.getLogger("local_aws")
@@ -55,7 +56,7 @@ class LocalAccount:
 
     :param ami: the environment that stands for the machine image.
     :param pace: a name in :data:`local_aws.pace.PACES`.
-    :param seed: decides which launches are not found at first.
+    :param seed: decides for how long calls do not find each new instance.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class LocalAccount:
         store = Store(self.state.path / "instances.json")
         pace = PACES[self.pace]
         life = Life(
-            store, self.host, self.issuer, self.running.account_id, pace, Lateness(pace, self.seed)
+            store, self.host, self.issuer, self.running.account_id, pace, Lags(pace, self.seed)
         )
         reader = DescribeCalls(store, network, region, self.images)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
@@ -136,9 +137,10 @@ class LocalAccount:
         )
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         seams.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
-        seams.seam("services.tagging", "_COLLECTORS")["ec2"] = lambda: reader.tagged_resources(
-            permissions.arn
-        )
+        collectors = seams.seam("services.tagging", "_COLLECTORS")
+        collectors["ec2"] = lambda: reader.tagged_resources(permissions.arn)
+        self.tag_memory = TagMemory(pace.still_named_s)
+        self.tag_memory.install(collectors)
         return ec2
 
     def _install_fronts(self) -> None:
@@ -198,7 +200,12 @@ class LocalAccount:
         handlers = seams.seam("app", "SERVICE_HANDLERS")
         for service, handler in list(handlers.items()):
             handlers[service] = Committing(
-                service, handler, self.saver, self.engine, self.faults.machines.saw_write
+                service,
+                handler,
+                self.saver,
+                self.engine,
+                self.tag_memory,
+                self.faults.machines.saw_write,
             )
 
     def images(self) -> Mapping[str, Mapping[str, Any]]:
@@ -249,7 +256,7 @@ class LocalAccount:
     def _has_processes(self) -> bool:
         """Say whether a machine or a function may be running."""
         return self.runner.running() > 0 or any(
-            instance.state in LIVE for instance in self.ec2.store.visible()
+            instance.state in LIVE for instance in self.ec2.store.known()
         )
 
     # --- Orders ---
@@ -270,7 +277,7 @@ class LocalAccount:
 
     def status(self, _order: dict[str, Any]) -> dict[str, Any]:
         """Report what runs, and which connections tried to leave this machine."""
-        known = self.ec2.store.visible()
+        known = self.ec2.store.known()
         return {
             "instances": [
                 {
@@ -296,7 +303,7 @@ class LocalAccount:
 
         The guard in Python stopped them, or they were found in the kernel's tables.
         """
-        machines = {i.id: i.machine.bounds_log for i in self.ec2.store.visible() if i.machine}
+        machines = {i.id: i.machine.bounds_log for i in self.ec2.store.known() if i.machine}
         functions = {path.name: path for path in (self.state.functions / "out-of-bounds").glob("*")}
         logged = [
             {"who": who, "address": address, "program": "python"}

@@ -173,25 +173,16 @@ class Machines:
         }
 
     def terminate(self, instance_ids: Iterable[str]) -> None:
-        """Terminate machines. It is no error if a machine is gone already."""
-        terminate(self.ec2, instance_ids)
+        """Terminate machines that EC2 has just made or listed.
 
-    def terminate_new(self, instance_id: str) -> None:
-        """Terminate a new machine that EC2 may not show yet.
-
-        :raises botocore.exceptions.ClientError: if EC2 still does not show it after all tries. Then
-            the machine may exist.
-
-        Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+        :raises botocore.exceptions.ClientError: if EC2 still does not know one of them after all
+            tries. Then the machine may run.
         """
-        for pause_s in (*NEW_PAUSES_S, None):
-            try:
-                self.ec2.terminate_instances(InstanceIds=[instance_id])
-                return
-            except client_error() as error:
-                if pause_s is None or error_code(error) != "InvalidInstanceID.NotFound":
-                    raise
-                self.sleep(pause_s)
+        terminate(self.ec2, instance_ids, NEW_PAUSES_S, self.sleep)
+
+    def terminate_unseen(self, instance_id: str) -> None:
+        """Terminate an older machine that EC2 does not show. It is no error if it is gone."""
+        terminate(self.ec2, [instance_id])
 
     def terminate_run(
         self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]

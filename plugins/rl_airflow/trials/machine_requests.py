@@ -157,7 +157,7 @@ class MachineRequester:
             len(there) < attempt.attempt
             or there[attempt.attempt - 1].attempt.outcome.end is not None
         ):
-            self.machines.terminate_new(instance_id)
+            self.machines.terminate([instance_id])
 
     def is_unanswered(self, attempt: Attempt) -> bool:
         """Whether an attempt may have a machine that is not known yet: EC2 shows a new machine only
@@ -185,7 +185,7 @@ class MachineRequester:
                 raise
             return  # EC2 refused the request, so there is no machine
         if granted.instance_id is not None:
-            self.machines.terminate_new(granted.instance_id)
+            self.machines.terminate([granted.instance_id])
             self._record_answer(stored, granted, stored.attempt.created_at)
 
 

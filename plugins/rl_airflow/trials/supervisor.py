@@ -376,8 +376,8 @@ class TrialSupervisor:
         """
         outcome, machine = stored.attempt.outcome, evidence.machine
         instance_id = machine.instance_id if machine is not None else outcome.instance_id
-        if instance_id is not None and machine is None and _is_new(evidence):
-            self.machines.terminate_new(instance_id)
+        if instance_id is not None and machine is None and not _is_new(evidence):
+            self.machines.terminate_unseen(instance_id)
         elif instance_id is not None:
             self.machines.terminate([instance_id])
         known = what_is_known(outcome, machine)

@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG, PRESENT, find_machines
@@ -65,3 +66,47 @@ def test_a_machine_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> 
     name = launch(ec2)
     terminate(ec2, ["i-00000000000000000", name])
     assert list(find_machines(ec2, "dev")) == []
+
+
+class FakeLateEc2:
+    """An EC2 that does not know a machine for a number of calls."""
+
+    def __init__(self, code: str, late: int) -> None:
+        self.code, self.late, self.ended = code, late, list[str]()
+
+    def terminate_instances(self, **request: Any) -> dict[str, Any]:
+        """Terminate machines, or answer that there is none."""
+        if self.late:
+            self.late -= 1
+            error: Any = {"Error": {"Code": self.code, "Message": "not yet"}}
+            raise ClientError(error, "TerminateInstances")
+        self.ended += request["InstanceIds"]
+        return {"TerminatingInstances": []}
+
+
+@pytest.mark.parametrize("code", ["InvalidInstanceID.NotFound", "UnauthorizedOperation"])
+def test_a_machine_that_was_just_listed_is_terminated_when_ec2_knows_it(code: str) -> None:
+    """Where EC2 does not know the machine yet, it does not know the tags of our policy either."""
+    ec2, pauses = FakeLateEc2(code, 2), list[float]()
+    client: Any = ec2
+    terminate(client, ["i-1"], (0.2, 0.4, 0.8), pauses.append)
+    assert (ec2.ended, pauses) == (["i-1"], [0.2, 0.4])
+
+
+@pytest.mark.parametrize("code", ["InvalidInstanceID.NotFound", "UnauthorizedOperation"])
+def test_a_machine_that_ec2_does_not_know_after_all_pauses_is_an_error(code: str) -> None:
+    """It may run, so nothing may count it as gone."""
+    client: Any = FakeLateEc2(code, 9)
+    with pytest.raises(ClientError, match=code):
+        terminate(client, ["i-1"], (0.2,), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("code", "pauses_s"),
+    [("UnauthorizedOperation", ()), ("RequestLimitExceeded", (0.2,)), ("Unavailable", ())],
+)
+def test_other_refusals_are_errors_at_once(code: str, pauses_s: tuple[float, ...]) -> None:
+    """They say nothing about the machine."""
+    client: Any = FakeLateEc2(code, 9)
+    with pytest.raises(ClientError, match=code):
+        terminate(client, ["i-1"], pauses_s, lambda _: pytest.fail("it paused"))

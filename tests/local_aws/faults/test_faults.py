@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from botocore.exceptions import ConnectionClosedError
 from local_aws.errors import FaultScriptError
 from local_aws.faults import catalog, script
 from local_aws.faults.engine import FaultEngine
+from local_aws.pace import PACES, Lags
 from tests.local_aws.conftest import (
     ACCOUNT,
     LocalAwsUnderTest,
@@ -25,21 +25,6 @@ from tests.local_aws.conftest import (
 from tests.local_aws.imds import IMDS
 
 SLEEPS = "#!/bin/sh\nsleep 300\n"
-
-
-@pytest.fixture
-def fault(aws: LocalAwsUnderTest) -> Iterator[Any]:
-    """Set a fault for one test: `fault("throttle", "service=ec2")`."""
-    made: list[str] = []
-
-    def add(*words: str) -> dict[str, Any]:
-        answer = aws.cli("fault", "add", *words)["faults"][-1]
-        made.append(answer["id"])
-        return dict(answer)
-
-    yield add
-    for fault_id in made:
-        aws.cli("fault", "clear", fault_id)
 
 
 def strikes(aws: LocalAwsUnderTest, fault: dict[str, Any]) -> int:
@@ -363,23 +348,55 @@ def test_a_new_instance_may_not_be_found_yet(aws: LocalAwsUnderTest, fault: Any)
     assert aws.instance(machine)["InstanceId"] == machine
 
 
-def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
-    """Without a fault, the same seed makes the same launches late, also after a restart."""
-    late = []
-    for _ in range(2):
-        aws = start(own_state, "--seed", "0")
-        image, answers = aws.image(), []
-        for _ in range(5):
-            machine = aws.launch(SLEEPS, ImageId=image)
-            try:
-                aws.instance(machine)
-                answers.append("found")
-            except aws.client("ec2").exceptions.ClientError as error:
-                answers.append(error.response["Error"]["Code"])
-        late.append(answers)
-        assert aws.cli("status")["seed"] == 0
-        run_cli("down", "--state", str(own_state))
-    assert late == [["found"] * 3 + ["InvalidInstanceID.NotFound", "found"]] * 2
+@pytest.mark.parametrize("pace", ["fast", "real"])
+def test_each_launch_lags_for_a_time_within_the_limits_of_its_pace(pace: str) -> None:
+    """A seed draws the lags: every one is within the limits, and the same seed draws them again."""
+    shortest, longest = PACES[pace].unseen_s
+    first, again, other = (Lags(PACES[pace], seed) for seed in (7, 7, 8))
+    drawn = [first.draw() for _ in range(200)]
+    assert all(shortest <= seconds <= longest for lag in drawn for seconds in lag)
+    assert [again.draw() for _ in range(200)] == drawn
+    assert [other.draw() for _ in range(200)] != drawn
+    assert {lag.by_id_s < lag.by_filter_s for lag in drawn} == {True, False}
+
+
+def test_every_launch_is_late_by_default(own_state: Path) -> None:
+    """A new instance is unknown by id and not listed by tag, then found, without any fault.
+
+    With this seed, both lags of the first launch are longer than 1.8 s.
+    """
+    aws = start(own_state, "--seed", "0")
+    ec2, mark = aws.client("ec2"), unique("mark")
+    named = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
+    machine = aws.launch(SLEEPS, TagSpecifications=named)
+    by_tag = [{"Name": "tag:mark", "Values": [mark]}]
+    unknown = [
+        code_of(ec2.describe_instances, InstanceIds=[machine]),
+        code_of(ec2.terminate_instances, InstanceIds=[machine]),
+        code_of(ec2.create_tags, Resources=[machine], Tags=[{"Key": "a", "Value": "b"}]),
+    ]
+    assert unknown == ["InvalidInstanceID.NotFound"] * 3
+    assert ec2.describe_instances(Filters=by_tag)["Reservations"] == []
+    assert ec2.describe_volumes(Filters=attached_to(machine))["Volumes"] == []
+    until(lambda: ec2.describe_instances(Filters=by_tag)["Reservations"], "it is listed", 3)
+    assert len(ec2.describe_volumes(Filters=attached_to(machine))["Volumes"]) == 1
+    until(lambda: is_found(aws, machine), "it is found by its id", 3)
+
+
+def attached_to(machine: str) -> list[dict[str, Any]]:
+    """Return the filter for the disks of an instance."""
+    return [{"Name": "attachment.instance-id", "Values": [machine]}]
+
+
+def is_found(aws: LocalAwsUnderTest, machine: str) -> bool:
+    """Say whether EC2 knows an instance by its id."""
+    try:
+        aws.instance(machine)
+    except aws.client("ec2").exceptions.ClientError as error:
+        if error.response["Error"]["Code"] == "InvalidInstanceID.NotFound":
+            return False
+        raise
+    return True
 
 
 # --- Calls ---
