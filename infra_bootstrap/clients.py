@@ -45,9 +45,14 @@ class Clients:
         self.session = session
         self.calls = calls or CallLog()
 
-    def client(self, service: str) -> Any:
-        """Make a client of any service, by boto3's name of the service."""
-        made = self.session.client(service, config=CONFIG)  # type: ignore[call-overload]
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Make a client of any service, by boto3's name of the service.
+
+        :param region: None means the session's region.
+        """
+        made = self.session.client(  # type: ignore[call-overload]
+            service, region_name=region, config=CONFIG
+        )
         self.calls.watch(made)
         return made
 

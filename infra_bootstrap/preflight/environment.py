@@ -5,6 +5,7 @@ from typing import Any
 
 from infra_bootstrap.clients import role_of_arn
 from infra_bootstrap.preflight.buckets import BucketOwner, find_owner
+from infra_bootstrap.preflight.policies import check_boundary
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
@@ -14,13 +15,23 @@ from infra_bootstrap.stacks.parameters import WANTED_TYPES, zones_by_type
 from infra_bootstrap.stacks.template_files import parameters_of
 
 VPC_QUOTA = "L-F678F1CE"
+#: AWS's own key of EBS, and the parameters that name another key and give rights on it.
+AWS_KEY = "alias/aws/ebs"
+VOLUME_KEY, VOLUME_KEY_RIGHTS = "VolumeKmsKeyId", "VolumeKmsKeyArn"
 #: A subnet with fewer free addresses counts as full. Each machine takes one address.
 FEW_ADDRESSES = 16
 
 
 def check_airflow_role(at: Situation) -> Iterator[Check]:
-    """Check that Airflow's role exists, because identity attaches a policy to it."""
+    """Check that Airflow's role exists, and that its boundary lets the policy work.
+
+    Identity attaches a policy to the role.
+    """
     clients, settings = at
+    if not settings.attaches_airflow_policy:
+        found = "none needed: AttachAirflowPolicy is false"
+        yield Check(name="Airflow's role", verdict=CheckResult.GOOD, found=found)
+        return
     identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
     default = parameters_of(Concern.IDENTITY)["AirflowRoleName"]["Default"]
     name = settings.airflow_role or (
@@ -32,16 +43,18 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
         )
         return
     try:
-        clients.iam.get_role(RoleName=name)
+        role = clients.iam.get_role(RoleName=name)["Role"]
     except clients.iam.exceptions.NoSuchEntityException:
         yield Check(
             name="Airflow's role",
             verdict=CheckResult.FAILED,
             found=f"{name} does not exist",
-            fix="name the role that Airflow's workers run as: --airflow-role NAME",
+            fix="name the role that Airflow's workers run as: --airflow-role NAME. Without "
+            "Airflow: --parameter AttachAirflowPolicy=false",
         )
         return
-    yield Check(name="Airflow's role", verdict=CheckResult.GOOD, found=name)
+    good = Check(name="Airflow's role", verdict=CheckResult.GOOD, found=name)
+    yield check_boundary(clients, settings.environment, role) or good
 
 
 def check_names(at: Situation) -> Iterator[Check]:
@@ -169,6 +182,34 @@ def check_image(at: Situation) -> Iterator[Check]:
         verdict=CheckResult.FAILED if small else CheckResult.GOOD,
         found=f"{image.image_id}, Python {image.target.python}, {image.volume_gib} GiB",
         fix=f"--parameter VolumeGib={image.volume_gib}" if small else "",
+    )
+
+
+def check_volume_key(at: Situation) -> Iterator[Check]:
+    """Check that EC2 may use the key that encrypts the machines' volumes.
+
+    A launch template without a key takes the account's default key of EBS. With a customer-managed
+    key and without rights on it, EC2 ends the machine right after its start.
+    Source: https://docs.aws.amazon.com/autoscaling/ec2/userguide/key-policy-requirements-EBS-encryption.html
+    """
+    clients, settings = at
+    declared = parameters_of(Concern.TRAINING).get(VOLUME_KEY, {})
+    key = settings.parameters.get(VOLUME_KEY) or declared.get("Default")
+    whose = "chosen"
+    if key is None:
+        key, whose = clients.ec2.get_ebs_default_kms_key_id()["KmsKeyId"], "the account's default"
+    foreign = not key.endswith(AWS_KEY) and settings.parameters.get(VOLUME_KEY_RIGHTS) != key
+    fix = (
+        f"give the launcher rights on it: --parameter {VOLUME_KEY_RIGHTS}={key}"
+        if VOLUME_KEY_RIGHTS in parameters_of(Concern.IDENTITY)
+        else f"the launcher has no rights on it: aws ec2 reset-ebs-default-kms-key-id --region "
+        f"{clients.region}"
+    )
+    yield Check(
+        name="volume key",
+        verdict=CheckResult.FAILED if foreign else CheckResult.GOOD,
+        found=f"{key}, {whose}",
+        fix=fix if foreign else "",
     )
 
 

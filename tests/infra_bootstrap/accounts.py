@@ -126,6 +126,15 @@ class Account:
             check=False,
         )
 
+    @contextmanager
+    def fault(self, kind: str, *values: str) -> Iterator[None]:
+        """Set a fault inside the block: `fault("deny", "action=ec2:CreateVpc")`."""
+        made = self.local_aws("fault", "add", kind, *values, "--json")["faults"][-1]["id"]
+        try:
+            yield
+        finally:
+            self.local_aws("fault", "clear", made)
+
     def down(self) -> None:
         """Stop the local AWS."""
         self.local_aws("down")

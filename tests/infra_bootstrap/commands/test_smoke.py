@@ -135,7 +135,14 @@ def test_a_new_environment_has_no_traces(account: Account) -> None:
 
 def test_the_highest_possible_cost_is_below_the_cap() -> None:
     """The highest possible cost, which is computed before the run, is below the cap."""
-    assert 0 < highest_usd() <= CAP_USD
+    assert 0 < highest_usd(DeploymentSettings("smoke")) <= CAP_USD
+
+
+def test_the_highest_cost_includes_the_volume() -> None:
+    """A larger volume costs more: gp3 at 0.08 USD a GiB and month, for an hour and a half."""
+    usual = highest_usd(DeploymentSettings("smoke"))
+    large = highest_usd(DeploymentSettings("smoke", parameters={"VolumeGib": "1100"}))
+    assert large - usual == pytest.approx(1000 * 0.08 / 730 * 1.5, abs=0.01)
 
 
 def test_what_could_cost_more_than_the_cap_is_refused(
