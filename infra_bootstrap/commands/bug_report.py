@@ -6,6 +6,7 @@ support can find a call by them, and they say nothing without the account.
 """
 
 import json
+import os
 import platform
 import re
 import sys
@@ -15,11 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from infra_bootstrap.artifacts.locks import ROOT
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.commands.denials import shorten
 
 PACKAGES = ("boto3", "botocore", "pydantic")
-FOLDER = Path(".nightshift")
 #: What stands for an account id. It is the account of AWS's own examples.
 SOME_ACCOUNT = "123456789012"
 HIDDEN = "(hidden)"
@@ -49,8 +50,15 @@ class Story(NamedTuple):
     answer: dict[str, Any]
 
 
-def write_bug_report(clients: Clients, story: Story, folder: Path = FOLDER) -> Path:
-    """Write the file. :return: its path."""
+def report_folder() -> Path:
+    """Return the folder that NIGHTSHIFT_STATE names, else `.nightshift` in the project."""
+    named = os.environ.get("NIGHTSHIFT_STATE")
+    return Path(named) if named else ROOT / ".nightshift"
+
+
+def write_bug_report(clients: Clients, story: Story, folder: Path | None = None) -> Path:
+    """Write the file into a folder. :return: its path."""
+    folder = folder or report_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"smoke-{story.began_at:%Y%m%dT%H%M%S}.json"
     report = redact(compose(clients, story), _secrets_of(clients), clients.account_id)

@@ -9,8 +9,11 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, code_of, role_of_arn
 from infra_bootstrap.commands.airflow_policy import resolved_identity
+from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.policy_replay import replay
 from infra_bootstrap.stacks.settings import DeploymentSettings
+from infra_bootstrap.stacks.template_files import parameters_of
 
 ENCODED = re.compile(r"\s*Encoded authorization failure message: ([\w.+/=-]+)")
 
@@ -105,7 +108,14 @@ def _policies_of(
     clients: Clients, settings: DeploymentSettings, role: str
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Read the statements of a role's own policies and of its boundary in the identity template."""
-    stage = resolved_identity(clients, settings)
+    deployed = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
+    values = {
+        name: str(declared["Default"])
+        for name, declared in parameters_of(Concern.IDENTITY).items()
+        if "Default" in declared
+    } | {"Environment": settings.environment, **settings.parameters}
+    values |= dict(deployed.parameters) if deployed else {}
+    stage = resolved_identity(clients, settings, values)
     for logical_id, resource in stage.resources.items():
         if resource["Type"] != "AWS::IAM::Role" or stage.physical[logical_id] != role:
             continue
