@@ -28,7 +28,7 @@ from infra_bootstrap.errors import (
     StackFailedError,
 )
 from infra_bootstrap.preflight.buckets import BucketOwner, find_owner
-from infra_bootstrap.stacks.concerns import DEPLOYMENT_TAG, Concern, bucket_name, stack_name
+from infra_bootstrap.stacks.concerns import Concern, bucket_name, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.events import find_blocked, find_failure
 from infra_bootstrap.stacks.parameters import plan_parameters
@@ -104,7 +104,7 @@ def import_bucket(clients: Clients, settings: DeploymentSettings) -> DeployedSta
     """Make a storage stack around a bucket of ours that has none, and keep what is in it.
 
     The import takes the bucket alone, because an import may neither create a resource nor add an
-    output. The deployment that follows is an update, which adds the rest of the template.
+    output or a tag. The deployment that follows is an update, which adds the rest of the template.
     Source: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/import-resources-manually.html
 
     :return: the stack, or None if there is no such bucket.
@@ -113,16 +113,16 @@ def import_bucket(clients: Clients, settings: DeploymentSettings) -> DeployedSta
         stack could take over resources that are not ours.
     """
     bucket = bucket_name(settings.environment, clients.account_id, clients.region)
-    owner = find_owner(clients, settings.environment, bucket)
-    if owner is BucketOwner.NOBODY:
-        return None
-    if owner is not BucketOwner.ENVIRONMENT:
-        raise BadInputError(
-            f"the bucket {bucket} exists, and does not have the tag of {settings.environment}: "
-            "`preflight` says what to do"
-        )
     name = stack_name(settings.environment, Concern.STORAGE)
     try:
+        owner = find_owner(clients, settings.environment, bucket)
+        if owner is BucketOwner.NOBODY:
+            return None
+        if owner is not BucketOwner.ENVIRONMENT:
+            raise BadInputError(
+                f"the bucket {bucket} exists, and does not have the tag of {settings.environment}: "
+                "`preflight` says what to do"
+            )
         made = _create_import(clients, settings, name, bucket)
         _await_change_set(clients, settings, name, made)
         clients.cloudformation.execute_change_set(StackName=name, ChangeSetName=made)
@@ -155,7 +155,6 @@ def _create_import(clients: Clients, settings: DeploymentSettings, name: str, bu
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value} for key, value in sorted(values.items())
         ],
-        Tags=[{"Key": DEPLOYMENT_TAG, "Value": settings.environment}],
         ResourcesToImport=[
             {
                 "ResourceType": "AWS::S3::Bucket",

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from botocore.exceptions import ClientError
 
-from infra_bootstrap.clients import Clients, code_of, refused_or_same
+from infra_bootstrap.clients import Clients, code_of
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG
 
 
@@ -22,7 +22,7 @@ def find_owner(clients: Clients, environment: str, bucket: str) -> BucketOwner:
 
     A bucket of the environment keeps its tags after its stack is gone.
 
-    :raises AccessRefusedError: if the caller may look at the bucket, but not at its tags.
+    :raises ClientError: if the caller may look at the bucket, but not at its tags.
     """
     try:
         clients.s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=clients.account_id)
@@ -33,7 +33,7 @@ def find_owner(clients: Clients, environment: str, bucket: str) -> BucketOwner:
         tags = clients.s3.get_bucket_tagging(Bucket=bucket)["TagSet"]
     except ClientError as error:
         if code_of(error) != "NoSuchTagSet":
-            raise refused_or_same(error, f"s3:GetBucketTagging {bucket}") from error
+            raise
         tags = []
     ours = {tag["Key"]: tag["Value"] for tag in tags}.get(ENVIRONMENT_TAG) == environment
     return BucketOwner.ENVIRONMENT if ours else BucketOwner.ACCOUNT

@@ -217,11 +217,12 @@ def check_bucket(at: Situation) -> Iterator[Check]:
     """Check that the bucket's name is free, or that the bucket is ours."""
     clients, settings = at
     name = bucket_name(settings.environment, clients.account_id, clients.region)
-    stored = find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None
+    if find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None:
+        yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} has its stack")
+        return
     owner = find_owner(clients, settings.environment, name)
-    if owner is BucketOwner.NOBODY or (stored and owner is not BucketOwner.STRANGER):
-        found = f"{name} is {'free' if owner is BucketOwner.NOBODY else 'ours'}"
-        yield Check(name="bucket", verdict=CheckResult.GOOD, found=found)
+    if owner is BucketOwner.NOBODY:
+        yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} is free")
         return
     tag = f"{{Key={ENVIRONMENT_TAG},Value={settings.environment}}}"
     verdict, found, fix = {

@@ -318,9 +318,11 @@ def test_the_proof_waits_for_what_goes_by_itself(account: Account) -> None:
 
 def test_what_the_caller_may_not_look_at_is_unknown_and_not_gone(dev: Deployment) -> None:
     """A role without rights proves nothing: the proof says what it could not look at."""
-    proof = look(dev.as_role("airflow-worker"), DeploymentSettings("ghost-two"), set())
-    assert proof.left == ()
-    assert "instance profile nightshift-ghost-two-trainer" in proof.unknown
+    kept = set(Concern) - {Concern.IDENTITY}
+    proof = look(dev.as_role("airflow-worker"), dev.settings, kept)
+    assert "stack nightshift-dev-identity" in proof.left
+    assert not [name for name in proof.left if "profile" in name]
+    assert "instance profile nightshift-dev-trainer" in proof.unknown
 
 
 # ---- answers of S3
