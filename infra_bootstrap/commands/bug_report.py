@@ -73,7 +73,7 @@ def compose(clients: Clients, story: Story) -> dict[str, Any]:
         "run": "smoke",
         "result": "failed" if story.errors else "succeeded",
         "errors": [shorten(error) for error in story.errors],
-        "denials": story.denials,
+        "denials": [shorten(denial) for denial in story.denials],
         "environment": story.environment,
         "region": clients.region,
         "partition": clients.partition,

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from infra_bootstrap.clients import Clients, code_of, role_of_arn
+from infra_bootstrap.clients import Clients, code_of, is_refusal, role_of_arn
 from infra_bootstrap.commands.airflow_policy import resolved_identity
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
@@ -16,6 +16,7 @@ from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import parameters_of
 
 ENCODED = re.compile(r"\s*Encoded authorization failure message: ([\w.+/=-]+)")
+AS_OPTION = re.compile(r"--encoded-message [\w.+/=-]{20,}")
 
 
 class Denial(NamedTuple):
@@ -38,30 +39,42 @@ def shorten(text: str) -> str:
     >>> shorten("not authorized. Encoded authorization failure message: abc-1 (again)")
     'not authorized. (again)'
     """
-    return ENCODED.sub("", text)
+    return AS_OPTION.sub("--encoded-message MESSAGE", ENCODED.sub("", text))
 
 
-def explain(clients: Clients, settings: DeploymentSettings, text: str) -> list[str]:
+def explain(callers: Sequence[Clients], settings: DeploymentSettings, text: str) -> list[str]:
     """Explain each encoded message in a text, such as the answer of a launch.
 
-    :param clients: of a caller who may `sts:DecodeAuthorizationMessage`.
-    :return: one explanation for each message. It is empty if the text has none.
+    :param callers: the clients to decode with. The first that may `sts:DecodeAuthorizationMessage`
+        is used.
+    :return: the explanations, each once. They are empty if the text has no encoded message.
     """
     explanations = []
     for encoded in dict.fromkeys(ENCODED.findall(text)):
-        try:
-            answer = clients.sts.decode_authorization_message(EncodedMessage=encoded)
-        except ClientError as error:
+        decoded = _decode(callers, encoded)
+        if decoded is None:
             explanations.append(
-                f"the reason cannot be decoded ({code_of(error)}): let an administrator run "
+                "the reason cannot be decoded: let an administrator run "
                 f"`aws sts decode-authorization-message --encoded-message {encoded}`"
             )
             continue
-        denial = read(answer["DecodedMessage"])
-        explanations.append(
-            f"{denial.action} on {denial.resource}: {_why(clients, settings, denial)}"
-        )
-    return explanations
+        denial = read(decoded)
+        why = _why(callers[-1], settings, denial)
+        explanations.append(f"{denial.action} on {denial.resource}: {why}")
+    return list(dict.fromkeys(explanations))
+
+
+def _decode(callers: Sequence[Clients], encoded: str) -> str | None:
+    """Let STS decode a message. :return: None if no caller may do that."""
+    for clients in callers:
+        try:
+            return clients.sts.decode_authorization_message(EncodedMessage=encoded)[
+                "DecodedMessage"
+            ]
+        except ClientError as error:
+            if not is_refusal(error) and code_of(error) != "InvalidAuthorizationMessageException":
+                raise
+    return None
 
 
 def read(decoded: str) -> Denial:

@@ -163,7 +163,8 @@ class Run:
         try:
             yield
         except (BootstrapError, ClientError) as error:
-            self.denials += explain(self.launcher or self.clients, self.settings, str(error))
+            callers = [self.launcher, self.clients] if self.launcher else [self.clients]
+            self.denials += explain(callers, self.settings, str(error))
             if not self.denials:
                 raise
             raise SmokeFailedError(f"{shorten(str(error))}. {'. '.join(self.denials)}") from error

@@ -69,7 +69,7 @@ MESSAGE = "You are not authorized. Encoded authorization failure message: abc-1_
 
 def test_the_condition_that_failed_is_named() -> None:
     """The launcher may end machines of its own environment alone, and the message says so."""
-    (found,) = explain(decoding(DECODED), DeploymentSettings("dev"), MESSAGE)
+    (found,) = explain([decoding(DECODED)], DeploymentSettings("dev"), MESSAGE)
     assert found == (
         "ec2:TerminateInstances on arn:aws:ec2:eu-west-1:123456789012:instance/i-1: the policy of "
         "nightshift-dev-launcher does not allow it (EndOnlyOurs: StringEquals "
@@ -81,10 +81,10 @@ def test_the_condition_that_failed_is_named() -> None:
 def test_an_explicit_denial_and_a_foreign_principal_are_told_apart() -> None:
     """What our policies cannot explain is not blamed on them."""
     (found,) = explain(
-        decoding({**DECODED, "explicitDeny": True}), DeploymentSettings("dev"), MESSAGE
+        [decoding({**DECODED, "explicitDeny": True})], DeploymentSettings("dev"), MESSAGE
     )
     assert "a policy denies it" in found
-    (found,) = explain(decoding(DECODED), DeploymentSettings("other"), MESSAGE)
+    (found,) = explain([decoding(DECODED)], DeploymentSettings("other"), MESSAGE)
     assert "is no role of this environment" in found
 
 
@@ -93,7 +93,7 @@ def test_what_our_policies_allow_is_denied_elsewhere() -> None:
     context = dict(DECODED["context"])
     context["conditions"] = json.loads(json.dumps(context["conditions"]).replace("prod", "dev"))
     answer = {**DECODED, "context": context}
-    (found,) = explain(decoding(answer), DeploymentSettings("dev"), MESSAGE)
+    (found,) = explain([decoding(answer)], DeploymentSettings("dev"), MESSAGE)
     assert "our policies allow it" in found
 
 
@@ -176,7 +176,9 @@ def test_a_denied_launch_names_the_condition(dev: Deployment) -> None:
     """A launch without a deadline is denied by the local AWS, decoded, and explained."""
     text = launch(dev, {"nightshift:environment": "dev", "nightshift:attempt": "1"})
     assert ENCODED.search(text), text
-    explanations = explain(dev.as_role("administrator"), dev.settings, text)
+    explanations = explain(
+        [dev.as_role("trainer"), dev.as_role("administrator")], dev.settings, text
+    )
     assert any(
         "OnlyOurKindOfMachine: Null aws:RequestTag/nightshift:deadline must be false" in found
         for found in explanations
@@ -203,6 +205,16 @@ def test_the_local_aws_decodes_in_the_documented_form(dev: Deployment) -> None:
     )
     with pytest.raises(ClientError, match="AccessDenied"):
         dev.as_role("trainer").sts.decode_authorization_message(EncodedMessage=encoded[0])
+
+
+def test_a_message_that_nobody_may_decode_gives_the_command(dev: Deployment) -> None:
+    """Without the right to decode, the explanation is the command for an administrator."""
+    with pytest.raises(ClientError) as caught:
+        dev.as_role("trainer").ec2.terminate_instances(InstanceIds=["i-0123456789abcdef0"])
+    text = refusal(caught.value)[1]
+    (found,) = explain([dev.as_role("trainer")], dev.settings, text)
+    assert f"decode-authorization-message --encoded-message {ENCODED.findall(text)[0]}`" in found
+    assert shorten(found).endswith("--encoded-message MESSAGE`")
 
 
 def test_a_wrong_message_is_refused(account: Account) -> None:
