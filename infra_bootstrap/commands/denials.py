@@ -19,7 +19,7 @@ ENCODED = re.compile(r"\s*Encoded authorization failure message: ([\w.+/=-]+)")
 AS_OPTION = re.compile(r"--encoded-message [\w.+/=-]{20,}")
 
 
-class Denial(NamedTuple):
+class DecodedDenial(NamedTuple):
     """One denied call, as AWS decoded it.
 
     :param context: the values of the condition keys, by key.
@@ -77,7 +77,7 @@ def _decode(callers: Sequence[Clients], encoded: str) -> str | None:
     return None
 
 
-def read(decoded: str) -> Denial:
+def read(decoded: str) -> DecodedDenial:
     """Read a decoded message.
 
     Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_DecodeAuthorizationMessage.html
@@ -85,7 +85,7 @@ def read(decoded: str) -> Denial:
     """
     found = json.loads(decoded)
     context = found["context"]
-    return Denial(
+    return DecodedDenial(
         principal=str(context["principal"].get("arn", "")),
         action=str(context["action"]),
         resource=str(context["resource"]),
@@ -97,7 +97,7 @@ def read(decoded: str) -> Denial:
     )
 
 
-def _why(clients: Clients, settings: DeploymentSettings, denial: Denial) -> str:
+def _why(clients: Clients, settings: DeploymentSettings, denial: DecodedDenial) -> str:
     """Name what in our policies does not allow a call, or who else denies it."""
     if denial.explicit:
         return (
