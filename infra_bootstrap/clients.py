@@ -10,6 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from infra_bootstrap.call_log import CallLog
 from infra_bootstrap.errors import AccessRefusedError
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ class Clients:
     """The clients of a session.
 
     :param session: a boto3 session, which has the credentials and the region.
+    :param calls: the log of the calls. The clients of an assumed role share it.
     """
 
-    def __init__(self, session: boto3.Session) -> None:
+    def __init__(self, session: boto3.Session, calls: CallLog | None = None) -> None:
         self.session = session
+        self.calls = calls or CallLog()
 
     def client(self, service: str, region: str | None = None) -> Any:
         """Make a client of any service, by boto3's name of the service.
@@ -54,6 +57,7 @@ class Clients:
         """
         made = self.session.client(service, region_name=region, config=CONFIG)  # type: ignore[call-overload]
         keep_connections_alive(made)
+        self.calls.watch(made)
         return made
 
     @cached_property
@@ -148,7 +152,8 @@ class Clients:
                 aws_secret_access_key=given["SecretAccessKey"],
                 aws_session_token=given["SessionToken"],
                 region_name=self.region,
-            )
+            ),
+            self.calls,
         )
 
 

@@ -6,6 +6,7 @@ BootstrapError
 ├── BuildFailedError          an artifact could not be built
 ├── AccessRefusedError        AWS refused a call; the message names what is missing
 ├── StackFailedError          a stack could not be made, changed or deleted
+├── BucketNotEmptiedError     the bucket could not be emptied
 ├── StackBusyError            another deployment is changing the stack
 ├── IdentityChangedError      the template changes roles or policies; only an administrator may
 ├── NotDeployedError          a stack that must exist does not
@@ -71,16 +72,41 @@ class StackFailedError(BootstrapError):
         stack itself.
     :param reason: AWS's message.
     :param command: the command that continues the deployment.
+    :param skip: the call that continues without the resources that block. It is empty if there is
+        none.
     """
 
     def __init__(
-        self, stack_name: str, status: str, resource: str, reason: str, command: str
+        self,
+        stack_name: str,
+        status: str,
+        resource: str,
+        reason: str,
+        command: str,
+        skip: str = "",
     ) -> None:
         self.stack_name, self.status = stack_name, status
         self.resource, self.reason = resource, reason
+        self.skip = skip
         what = f"{resource}: " if resource else ""
+        otherwise = f". To leave out what blocks it, run `{skip}` first" if skip else ""
         super().__init__(
             f"{stack_name} ended in {status}. {what}{reason.removesuffix('.')}. Fix that, then run "
+            f"`{command}` again: it continues from here{otherwise}"
+        )
+
+
+class BucketNotEmptiedError(BootstrapError):
+    """The bucket could not be emptied, so it could not be deleted.
+
+    :param problem: what stopped it.
+    :param command: the command that continues.
+    """
+
+    def __init__(self, bucket: str, problem: str, command: str) -> None:
+        self.bucket, self.problem = bucket, problem
+        super().__init__(
+            f"{bucket} could not be emptied: {problem}. Nothing new can be written into it. Run "
             f"`{command}` again: it continues from here"
         )
 

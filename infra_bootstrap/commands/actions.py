@@ -216,5 +216,7 @@ def destroy_stacks(command: Command) -> Answer:
         f"kept: {', '.join(done.kept) or 'nothing'}{why}",
         f"left over: {', '.join(done.leftovers) or 'nothing'}",
     ]
+    if done.unknown:
+        lines.append(f"not looked at: {', '.join(done.unknown)}")
     answer = done.model_dump(mode="json") | {"exit_status": 1 if done.leftovers else 0}
     return answer, "\n".join(lines)

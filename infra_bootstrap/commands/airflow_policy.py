@@ -1,5 +1,6 @@
 """The IAM policy that an Airflow worker needs, for accounts that attach policies themselves."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from infra_bootstrap.clients import Clients
@@ -20,12 +21,25 @@ def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, 
 
     :return: an IAM policy document.
     """
-    name = stack_name(settings.environment, Concern.IDENTITY)
-    found = find_stack(clients, name)
+    found = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
     living = found if found is not None and not found.is_dead else None
     values = plan_parameters(
         clients, settings, Concern.IDENTITY, living.parameters if living else None
     )
+    document: dict[str, Any] = resolved_identity(clients, settings, values).properties(
+        "AirflowPolicy"
+    )["PolicyDocument"]
+    return document
+
+
+def resolved_identity(
+    clients: Clients, settings: DeploymentSettings, values: Mapping[str, str]
+) -> Stage:
+    """Return the identity stack with the names of its resources, also if it is not deployed.
+
+    :param values: its parameters.
+    """
+    name = stack_name(settings.environment, Concern.IDENTITY)
     stack = DeployedStack(name, "", "", "", values, {}, "", False)
     unnamed = Stage(clients, Concern.IDENTITY, stack, {}, {})
     physical = {
@@ -34,7 +48,4 @@ def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, 
         for key in NAMES
         if key in resource["Properties"]
     }
-    document: dict[str, Any] = Stage(clients, Concern.IDENTITY, stack, physical, {}).properties(
-        "AirflowPolicy"
-    )["PolicyDocument"]
-    return document
+    return Stage(clients, Concern.IDENTITY, stack, physical, {})

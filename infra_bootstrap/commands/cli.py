@@ -29,6 +29,8 @@ from infra_bootstrap.errors import (
     NotDeployedError,
     PreflightFailedError,
 )
+from infra_bootstrap.preflight.checklist import failures, make_check
+from infra_bootstrap.preflight.results import Situation
 from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.settings import LAMBDA_RUNTIMES, DeploymentSettings
 from infra_bootstrap.stacks.template_files import check_parameters
@@ -56,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
         _say(f"infra_bootstrap: {error}")
         return 2
     except (BootstrapError, LifecycleError, ClientError, BotoCoreError, OSError) as error:
-        _say(f"infra_bootstrap: {' '.join(str(error).split())}{_advice(error)}")
+        _say(f"infra_bootstrap: {' '.join(str(error).split())}{_advice(error, arguments)}")
         return 1
     except KeyboardInterrupt:
         _say(
@@ -216,17 +218,20 @@ def _add(
     return parser
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, arguments: argparse.Namespace) -> str:
     """Say what to do about credentials that AWS does not know.
 
-    A region that the account has not enabled gives the same error.
+    A region that the account has not enabled gives the same error, so the region is checked.
     """
-    if isinstance(error, ClientError) and code_of(error) in UNKNOWN_CREDENTIALS:
-        return (
-            "; log in again, choose another region, or enable this one: a region that is not "
-            "enabled refuses all credentials (`aws account enable-region --region-name REGION`)"
-        )
-    return ""
+    if not isinstance(error, ClientError) or code_of(error) not in UNKNOWN_CREDENTIALS:
+        return ""
+    at = Situation(Clients(_session(arguments)), _settings(arguments))
+    if failed := failures(make_check("region", at)):
+        return f"; region: {failed[0].found} → {failed[0].fix}"
+    return (
+        "; log in again, choose another region, or enable this one: a region that is not enabled "
+        "refuses all credentials (`aws account enable-region --region-name REGION`)"
+    )
 
 
 def _check_account(clients: Clients, expected: str | None) -> None:
@@ -259,7 +264,11 @@ def _session(arguments: argparse.Namespace) -> boto3.Session:
             f"{' or '.join(near) or 'eu-west-1'}?"
         )
     if session.get_credentials() is None:
-        raise BadInputError("no AWS credentials: log in first (`aws sso login`, or AWS_PROFILE)")
+        raise BadInputError(
+            "no AWS credentials: log in first (`aws sso login`, or AWS_PROFILE). In a container on "
+            "EC2, the instance's metadata needs a hop limit of 2: `aws ec2 "
+            "modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2`"
+        )
     return session
 
 

@@ -4,24 +4,32 @@ The run costs money, but not more than it says. Before it makes anything it adds
 possible cost by the approximate prices of :mod:`rl_lifecycle.machines.instance_types`, and compares
 the sum with the cap. The machine has a deadline, which its own timer, the reaper and this program
 enforce. The run destroys its environment, so it refuses an environment that already exists. It
-needs no Airflow.
+needs no Airflow: its policy is attached to no role. At its end it writes one file for a bug report.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from infra_bootstrap.clients import Clients
+from infra_bootstrap.commands.bug_report import Story, write_bug_report
+from infra_bootstrap.commands.denials import explain, shorten
+from infra_bootstrap.commands.smoke_machine import TERMINATE_WITHIN_S, SmokeMachine
 from infra_bootstrap.deployment import deploy
-from infra_bootstrap.deployment.destroy import Destruction, destroy
+from infra_bootstrap.deployment.destroy import Destruction, command_of, destroy
 from infra_bootstrap.errors import BadInputError, BootstrapError
 from infra_bootstrap.preflight.checklist import failures, run_checks
 from infra_bootstrap.preflight.traces import find_traces
-from infra_bootstrap.reaper.reaper import PRESENT, find_machines
-from infra_bootstrap.reaper.termination import terminate_until_gone
+from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.outputs import Outputs, read_outputs
 from infra_bootstrap.stacks.settings import DeploymentSettings
+from infra_bootstrap.stacks.template_files import parameters_of
+from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.experiment.experiment import read_experiment
@@ -38,12 +46,16 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 ENVIRONMENT = "smoke"
 #: The highest cost of the whole run, US dollars.
 CAP_USD = 1.00
-#: The highest cost of everything but the machine, US dollars: requests, an hour of storage, two
-#: Lambda functions, an hour of alarms. The sum is rounded up a lot.
+#: gp3, US dollars a GiB and month (of 730 hours), us-east-1. https://aws.amazon.com/ebs/pricing/,
+#: read 2026-11-29.
+GP3_USD_A_GIB_MONTH, HOURS_A_MONTH = 0.08, 730
+#: The name that stands for Airflow's role. Roles that trust Airflow's role trust nothing then.
+NO_AIRFLOW = "nightshift-smoke-has-no-airflow"
+#: The highest cost of everything but the machine and its volume, US dollars: requests, an hour of
+#: storage, two Lambda functions, an hour of alarms. The sum is rounded up a lot.
 REST_USD = 0.25
 INSTANCE_TYPES = ("c7i.large", "c6i.large")
 DEADLINE = timedelta(minutes=30)
-TERMINATE_WITHIN_S = 600.0
 EXPERIMENT = {
     "env_id": "CartPole-v1",
     "algo": "ppo",
@@ -104,13 +116,58 @@ def confirmation(clients: Clients, environment: str) -> str:
     )
 
 
-def highest_usd() -> float:
+def highest_usd(settings: DeploymentSettings) -> float:
     """Add up the highest possible cost of the run, about, US dollars.
 
-    The most expensive machine runs until its deadline and an hour longer.
+    The most expensive machine, with its volume, runs until its deadline and an hour longer.
     """
     hours = DEADLINE.total_seconds() / 3600 + 1
-    return round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * hours + REST_USD, 2)
+    return round(_machine_usd(settings, hours) + REST_USD, 2)
+
+
+def _machine_usd(settings: DeploymentSettings, hours: float) -> float:
+    """Compute what the most expensive machine costs with its volume, US dollars."""
+    gib = float(
+        settings.parameters.get("VolumeGib")
+        or parameters_of(Concern.TRAINING)["VolumeGib"]["Default"]
+    )
+    machine = max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES)
+    return hours * (machine + gib * GP3_USD_A_GIB_MONTH / HOURS_A_MONTH)
+
+
+def without_airflow(settings: DeploymentSettings) -> DeploymentSettings:
+    """Return settings that attach nothing to a role of the account."""
+    parameters = {**settings.parameters, "AttachAirflowPolicy": "false"}
+    return replace(settings, airflow_role=NO_AIRFLOW, parameters=parameters)
+
+
+@dataclass
+class Run:
+    """A smoke run that is going on.
+
+    :ivar seconds: how long each step took.
+    :ivar denials: why AWS denied calls.
+    """
+
+    clients: Clients
+    settings: DeploymentSettings
+    say: Say
+    machine: SmokeMachine
+    launcher: Clients | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    denials: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Explain a denied call of EC2 while the roles that may decode its message still exist."""
+        try:
+            yield
+        except (BootstrapError, ClientError) as error:
+            callers = [self.launcher, self.clients] if self.launcher else [self.clients]
+            self.denials += explain(callers, self.settings, str(error))
+            if not self.denials:
+                raise
+            raise SmokeFailedError(f"{shorten(str(error))}. {'. '.join(self.denials)}") from error
 
 
 def run_smoke(
@@ -123,32 +180,62 @@ def run_smoke(
         was made, and nothing was destroyed.
     :raises SmokeFailedError: if a step fails. The environment is destroyed nevertheless.
     """
+    settings = without_airflow(settings)
     _refuse_unless_new(clients, settings.environment)
-    _refuse_unless_confirmed(clients, settings.environment, confirm)
+    _refuse_unless_confirmed(clients, settings, confirm)
+    run = Run(clients, settings, say, SmokeMachine(clients.ec2, settings.environment))
+    began_at, errors, answer = datetime.now(UTC), list[str](), dict[str, Any]()
+    try:
+        report = _run(run)
+        answer = report.model_dump(mode="json")
+        return report
+    except (BootstrapError, LifecycleError, ClientError, BotoCoreError, OSError) as error:
+        errors = _chain(error)
+        raise
+    except KeyboardInterrupt:
+        errors = ["it was interrupted from the keyboard"]
+        raise
+    finally:
+        story = Story(settings.environment, began_at, run.seconds, errors, run.denials, answer)
+        say(f"for a bug report: {write_bug_report(clients, story)}")
+
+
+def _chain(error: BaseException | None) -> list[str]:
+    """List an error and the errors that led to it, the first one first."""
+    found = list[str]()
+    while error is not None:
+        found.insert(0, f"{type(error).__name__}: {error}")
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _run(run: Run) -> SmokeReport:
+    """Check the account, deploy, train, evaluate and destroy."""
+    clients, settings, seconds = run.clients, run.settings, run.seconds
     failed = failures(run_checks(clients, settings))
     if failed:
         raise SmokeFailedError(
             "; ".join(f"{check.name}: {check.found} → {check.fix}" for check in failed)
             + "; nothing was made"
         )
-    seconds: dict[str, float] = {}
     began = time.monotonic()
     try:
-        _timed(seconds, "bootstrap", lambda: deploy.deploy(clients, settings, say, check=False))
-        trial = _prepare(clients, settings)
-        beat, machine_seconds = _timed(seconds, "train", lambda: _train(trial, say))
-        shard = _timed(seconds, "evaluate", lambda: _await_shard(trial, beat, say))
+        with run.explaining():
+            _timed(
+                seconds, "bootstrap", lambda: deploy.deploy(clients, settings, run.say, check=False)
+            )
+            trial = _prepare(run)
+            beat, machine_seconds = _timed(seconds, "train", lambda: _train(run, trial))
+            shard = _timed(seconds, "evaluate", lambda: _await_shard(trial, beat, run.say))
     finally:
-        destruction = _timed(seconds, "destroy", lambda: _clean_up(clients, settings, say))
+        destruction = _timed(seconds, "destroy", lambda: _clean_up(run))
     seconds["total"] = round(time.monotonic() - began, 1)
     if destruction.leftovers:
         raise SmokeFailedError(
-            f"left over: {', '.join(destruction.leftovers)}; delete them by hand"
+            f"left over: {', '.join(destruction.leftovers)}; run "
+            f"`{command_of(settings, delete_bucket=True)}` again, or delete them by hand"
         )
     returns = [value for value in shard.returns if value is not None]
-    usd = round(
-        max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * machine_seconds / 3600, 4
-    )
     return SmokeReport(
         account_id=clients.account_id,
         region=clients.region,
@@ -157,7 +244,7 @@ def run_smoke(
         trained_steps=beat.step,
         mean_return=sum(returns) / len(returns) if returns else None,
         machine_seconds=round(machine_seconds, 1),
-        usd=usd,
+        usd=round(_machine_usd(settings, machine_seconds / 3600), 4),
         destruction=destruction,
     )
 
@@ -173,7 +260,10 @@ def _refuse_unless_new(clients: Clients, environment: str) -> None:
         )
 
 
-def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | None) -> None:
+def _refuse_unless_confirmed(
+    clients: Clients, settings: DeploymentSettings, confirm: str | None
+) -> None:
+    environment, usd = settings.environment, highest_usd(settings)
     words = confirmation(clients, environment)
     if confirm != words:
         command = (
@@ -183,19 +273,19 @@ def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | 
         )
         raise BadInputError(
             f"nothing was made: the smoke run costs real money (at most about "
-            f"{highest_usd():.2f} USD). To start it, run: {command}"
+            f"{usd:.2f} USD). To start it, run: {command}"
         )
-    if highest_usd() > CAP_USD:
+    if usd > CAP_USD:
         raise BadInputError(
-            f"it could cost {highest_usd():.2f} USD, more than the cap of {CAP_USD:.2f}: nothing "
-            "was made"
+            f"it could cost {usd:.2f} USD, more than the cap of {CAP_USD:.2f}: nothing was made"
         )
 
 
-def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
+def _prepare(run: Run) -> Trial:
     """Freeze the spec of the one trial, as the launcher role."""
-    outputs = read_outputs(clients, settings.environment)
-    launcher = clients.assume(outputs.launcher_role_arn, "nightshift-smoke")
+    outputs = read_outputs(run.clients, run.settings.environment)
+    launcher = run.clients.assume(outputs.launcher_role_arn, "nightshift-smoke")
+    run.launcher = launcher
     now = datetime.now(UTC)
     spec = freeze_spec(
         read_experiment(EXPERIMENT, "smoke"),
@@ -210,7 +300,7 @@ def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
     return Trial(spec, outputs, store, launcher)
 
 
-def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
+def _train(run: Run, trial: Trial) -> tuple[Heartbeat, float]:
     """Launch one machine, and wait until it has ended. This starts billing.
 
     :return: the last heartbeat, and how long the machine ran, seconds.
@@ -224,6 +314,7 @@ def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
         market="on-demand",
         tags=trial_tags(outputs.environment, name, 1, trial.spec.sha256, deadline),
     )
+    run.machine.asked()
     answer = trial.launcher.ec2.create_fleet(**request, ClientToken=trial.spec.sha256)
     if not answer.get("Instances"):
         refused = {
@@ -231,30 +322,30 @@ def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
             for error in answer.get("Errors", ())
         }
         reasons = "; ".join(sorted(refused)) or "AWS gave no reason"
+        run.machine.refused()
         raise SmokeFailedError(f"AWS started no machine: {reasons}")
-    say(
-        f"machine {answer['Instances'][0]['InstanceIds'][0]}, "
-        f"{answer['Instances'][0].get('InstanceType')}"
-    )
+    run.machine.instance_id = answer["Instances"][0]["InstanceIds"][0]
+    run.say(f"machine {run.machine.instance_id}, {answer['Instances'][0].get('InstanceType')}")
     began = time.monotonic()
-    beat = _await_training(trial, deadline, say)
+    beat = _await_training(run, trial, deadline)
     return beat, time.monotonic() - began
 
 
-def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
+def _await_training(run: Run, trial: Trial, deadline: datetime) -> Heartbeat:
     key, beat = heartbeat_key(trial.spec.trial_id("seed-0")), None
     while datetime.now(UTC) < deadline:
+        gone = run.machine.is_gone()
         found = trial.store.find(key)
         beat = Heartbeat.from_json(found.data, key) if found else None
-        gone = not any(find_machines(trial.launcher.ec2, trial.outputs.environment))
         if gone and beat is not None and beat.state in OVER:
             break
         if gone:
+            why = f": {run.machine.reason}" if run.machine.reason else ""
             raise SmokeFailedError(
-                "the machine ended before the training did (last heartbeat: "
+                f"the machine ended before the training did{why} (last heartbeat: "
                 f"{beat.state if beat else 'none'})"
             )
-        say(f"training: {f'{beat.state}, step {beat.step}' if beat else 'booting'}")
+        run.say(f"training: {f'{beat.state}, step {beat.step}' if beat else 'booting'}")
         time.sleep(5)
     if beat is None or beat.state is not TrainerState.FINISHED:
         raise SmokeFailedError(
@@ -278,24 +369,19 @@ def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
     )
 
 
-def _clean_up(clients: Clients, settings: DeploymentSettings, say: Say) -> Destruction:
+def _clean_up(run: Run) -> Destruction:
     """Terminate the machine if it still exists, then destroy the environment with its bucket.
 
     :raises SmokeFailedError: if the machine does not end. Then nothing else is destroyed.
     """
-    ec2, environment = clients.ec2, settings.environment
-    left = terminate_until_gone(
-        ec2,
-        lambda: find_machines(ec2, environment, states=PRESENT),
-        wait_s=TERMINATE_WITHIN_S,
-    )
+    left = run.machine.end()
     if left:
         raise SmokeFailedError(
             f"{', '.join(left)} did not end within {TERMINATE_WITHIN_S:g} s: terminate it in EC2, "
-            f"then run `python -m infra_bootstrap destroy --environment {environment} "
-            f"--confirm {environment} --delete-bucket`"
+            f"then run `{command_of(run.settings, delete_bucket=True)}`"
         )
-    return destroy(clients, settings, settings.environment, say, delete_bucket=True)
+    name = run.settings.environment
+    return destroy(run.clients, run.settings, name, run.say, delete_bucket=True)
 
 
 def _timed(seconds: dict[str, float], name: str, work: Callable[[], Answer]) -> Answer:

@@ -14,11 +14,11 @@ from infra_bootstrap.artifacts.locks import LINUX
 from infra_bootstrap.artifacts.sets import ArtifactSet, Built, build
 from infra_bootstrap.artifacts.uploads import upload
 from infra_bootstrap.clients import Clients, is_refusal
+from infra_bootstrap.deployment.deletion import delays
 from infra_bootstrap.deployment.one_stack import (
     Prepared,
     StackOutcome,
     StackProgress,
-    delays,
     poll,
     prepare,
     protect,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, code_of
-from infra_bootstrap.deployment.one_stack import delays
+from infra_bootstrap.deployment.deletion import delays
 from infra_bootstrap.errors import NotDeployedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack

@@ -10,17 +10,25 @@ try has finished is UNCHANGED. A failed deployment rolls back, and the same comm
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.artifacts.sets import ArtifactSet
-from infra_bootstrap.clients import Clients, message_of, refused_or_same, role_of_arn
-from infra_bootstrap.errors import IdentityChangedError, StackBusyError, StackFailedError
+from infra_bootstrap.clients import Clients, message_of, refused_or_same
+from infra_bootstrap.deployment import recovery
+from infra_bootstrap.deployment.deletion import delays, service_role
+from infra_bootstrap.errors import IdentityChangedError, StackFailedError
 from infra_bootstrap.stacks.changes import Change, read_changes
-from infra_bootstrap.stacks.concerns import PROTECTED, Concern, role_name, stack_name, template_body
+from infra_bootstrap.stacks.concerns import (
+    DEPLOYMENT_TAG,
+    PROTECTED,
+    Concern,
+    stack_name,
+    template_body,
+)
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.events import find_failure
 from infra_bootstrap.stacks.images import find_image
@@ -39,10 +47,6 @@ if TYPE_CHECKING:
 #: https://github.com/aws/aws-cli/blob/develop/awscli/customizations/cloudformation/deployer.py
 NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 PREPARE_WITHIN_S = 300.0
-DELETE_WITHIN_S = 1800.0
-#: Every resource that can have tags has this tag, even if it must not have the environment's tag.
-#: `destroy` uses it to find leftovers.
-DEPLOYMENT_TAG = "nightshift:deployment"
 
 
 class StackOutcome(StrEnum):
@@ -88,9 +92,9 @@ def prepare(
 ) -> Prepared:
     """Compare a stack with its template, and make a change set if they differ. This is free.
 
-    A stack that was never completed (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. If
-    the template's text, the parameters and the image are the same, no change set is made, because
-    it would be empty.
+    A stack that was never completed (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first, and a
+    bucket without its stack gets a stack again. If the template's text, the parameters and the
+    image are the same, no change set is made, because it would be empty.
 
     :param artifacts: what was built and uploaded. Training and evaluation need it.
     :raises IdentityChangedError: if identity differs, and the caller may not change it.
@@ -98,7 +102,7 @@ def prepare(
     :raises StackFailedError: if CloudFormation refuses the change set.
     """
     name = stack_name(settings.environment, concern)
-    stack = find_living_stack(clients, settings, concern)
+    stack = recovery.find_living_stack(clients, settings, concern)
     values = plan_parameters(
         clients, settings, concern, stack.parameters if stack else None, artifacts
     )
@@ -109,7 +113,7 @@ def prepare(
         differences = find_differences(clients, concern, stack, values)
         if not differences:
             return unchanged
-        if concern is Concern.IDENTITY and is_airflow(clients, stack.parameters):
+        if concern is Concern.IDENTITY and recovery.is_airflow(clients, stack.parameters):
             raise IdentityChangedError(name, differences, settings.command)
     answer = create_change_set(
         clients, settings, concern, values, stack.parameters if stack else None
@@ -131,6 +135,8 @@ def prepare(
 def start(clients: Clients, prepared: Prepared) -> Prepared:
     """Start to execute a change set, and return at once. New resources may cost money."""
     if prepared.change_set is not None:
+        if prepared.concern is Concern.STORAGE and not prepared.is_new:
+            recovery.make_room_for_policy(clients, prepared.stack_name)
         try:
             clients.cloudformation.execute_change_set(
                 ChangeSetName=prepared.change_set, StackName=prepared.stack_name
@@ -188,77 +194,6 @@ def protect(clients: Clients, prepared: Prepared) -> bool:
     return True
 
 
-def find_living_stack(
-    clients: Clients, settings: DeploymentSettings, concern: Concern
-) -> DeployedStack | None:
-    """Find a stack that can be updated. A stack that cannot is repaired or deleted first.
-
-    :return: None if there is no stack (any more).
-    :raises StackBusyError: if another deployment is changing it.
-    """
-    name = stack_name(settings.environment, concern)
-    stack = find_stack(clients, name)
-    if stack is None:
-        return None
-    if stack.is_busy:
-        raise StackBusyError(name, stack.status)
-    if stack.status == "UPDATE_ROLLBACK_FAILED":
-        return _continue_rollback(clients, settings, stack, concern)
-    if not stack.is_dead:
-        return stack
-    delete_stack(clients, settings, concern)
-    await_deletion(clients, stack.stack_id, settings.command)
-    return None
-
-
-def delete_stack(clients: Clients, settings: DeploymentSettings, concern: Concern) -> None:
-    """Ask CloudFormation to delete a stack. The function returns at once."""
-    name = stack_name(settings.environment, concern)
-    try:
-        clients.cloudformation.delete_stack(
-            StackName=name, **_service_role(clients, settings, concern)
-        )
-    except ClientError as error:
-        raise refused_or_same(error, f"cloudformation:DeleteStack {name}") from error
-
-
-def poll_deletion(clients: Clients, stack_id: str, command: str) -> StackProgress:
-    """Look once at a stack that is being deleted.
-
-    :raises StackFailedError: if it could not be deleted.
-    """
-    stack = find_stack(clients, stack_id)
-    if stack is None:
-        return StackProgress(
-            stack_name=stack_id, status="DELETE_COMPLETE", outcome=StackOutcome.DELETED
-        )
-    if stack.status == "DELETE_FAILED":
-        resource, reason = find_failure(clients, stack_id)
-        raise StackFailedError(stack.name, stack.status, resource, reason, command)
-    return StackProgress(stack_name=stack.name, status=stack.status)
-
-
-def await_deletion(
-    clients: Clients,
-    stack_id: str,
-    command: str,
-    within_s: float = DELETE_WITHIN_S,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Wait until a stack is deleted.
-
-    :param within_s: the longest wait, seconds.
-    :raises StackFailedError: if it could not be deleted, or not in time.
-    """
-    for delay in delays(within_s):
-        if poll_deletion(clients, stack_id, command).outcome:
-            return
-        sleep(delay)
-    raise StackFailedError(
-        stack_id, "DELETE_IN_PROGRESS", "", f"it was not deleted after {within_s:g} s.", command
-    )
-
-
 def find_differences(
     clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]
 ) -> list[str]:
@@ -282,11 +217,6 @@ def find_differences(
     ).image_id != stack.outputs.get("ImageId"):
         differences.append("its machine image")
     return differences
-
-
-def is_airflow(clients: Clients, identity_parameters: Mapping[str, str]) -> bool:
-    """Tell whether the caller is the role that Airflow's workers run as."""
-    return role_of_arn(clients.identity["Arn"]) == identity_parameters.get("AirflowRoleName")
 
 
 def create_change_set(
@@ -317,7 +247,7 @@ def create_change_set(
         "Capabilities": ["CAPABILITY_NAMED_IAM"] if concern is Concern.IDENTITY else [],
         "Tags": [{"Key": DEPLOYMENT_TAG, "Value": settings.environment}],
     }
-    role = _service_role(clients, settings, concern)
+    role = service_role(clients, settings, concern)
     if "RoleARN" in role:
         request["RoleARN"] = role["RoleARN"]
     try:
@@ -358,37 +288,3 @@ def _await_change_set(
     raise StackFailedError(
         name, "a pending change set", "", f"it was not ready after {PREPARE_WITHIN_S:g} s.", command
     )
-
-
-def delays(within_s: float) -> list[float]:
-    """Return the pauses between polls, seconds: first short, later 5 s. Their sum is `within_s`."""
-    pauses = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0]
-    return pauses + [5.0] * max(0, round((within_s - sum(pauses)) / 5.0))
-
-
-class ServiceRole(TypedDict, total=False):
-    """The arguments of a request that name CloudFormation's role."""
-
-    RoleARN: str
-
-
-def _service_role(clients: Clients, settings: DeploymentSettings, concern: Concern) -> ServiceRole:
-    """Name the deployer role, except for identity, which is the stack that makes this role."""
-    if concern is Concern.IDENTITY:
-        return {}
-    return {"RoleARN": clients.role_arn(role_name(settings.environment, "deployer"))}
-
-
-def _continue_rollback(
-    clients: Clients, settings: DeploymentSettings, stack: DeployedStack, concern: Concern
-) -> DeployedStack | None:
-    """Finish a rollback that stopped half-way. AWS allows no other operation before."""
-    clients.cloudformation.continue_update_rollback(
-        StackName=stack.name, **_service_role(clients, settings, concern)
-    )
-    for delay in delays(DELETE_WITHIN_S):
-        found = find_stack(clients, stack.name)
-        if found is None or not found.is_busy:
-            return found
-        time.sleep(delay)
-    raise StackBusyError(stack.name, stack.status)

@@ -4,7 +4,8 @@ from typing import Any, Self
 
 from infra_bootstrap.artifacts.sets import ArtifactSet
 from infra_bootstrap.clients import Clients
-from infra_bootstrap.deployment.one_stack import create_change_set, find_differences, is_airflow
+from infra_bootstrap.deployment.one_stack import create_change_set, find_differences
+from infra_bootstrap.deployment.recovery import is_airflow
 from infra_bootstrap.stacks.changes import Change, additions, completed, read_changes
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.costs import explain, monthly_usd

@@ -132,26 +132,10 @@ def check_caller(at: Situation) -> Iterator[Check]:
     )
 
 
-def check_region(at: Situation) -> Iterator[Check]:
-    """Check that the account has enabled the region. A region that is not enabled refuses calls."""
-    clients = at.clients
-    found = clients.ec2.describe_regions(RegionNames=[clients.region], AllRegions=True)["Regions"]
-    status = str(found[0].get("OptInStatus", "opt-in-not-required")) if found else "unknown"
-    closed = status not in ("opt-in-not-required", "opted-in")
-    yield Check(
-        name="region",
-        verdict=CheckResult.FAILED if closed else CheckResult.GOOD,
-        found=f"{clients.region}, {status}",
-        fix=f"aws account enable-region --region-name {clients.region}, or choose another region"
-        if closed
-        else "",
-    )
-
-
 def check_permissions(at: Situation) -> Iterator[Check]:
     """Ask IAM whether the caller has an administrator's permissions.
 
-    IAM's simulation leaves out conditions and the policies of organisations.
+    IAM's simulation leaves out conditions. Another check looks at the policies of organisations.
     """
     clients, settings = at
     role = role_of_arn(clients.identity["Arn"])
@@ -197,6 +181,8 @@ def _simulate(clients: Clients, settings: DeploymentSettings, source: str) -> li
     }
     refused = []
     for resource, actions in ADMINISTRATOR_ACTIONS.items():
+        if "{airflow_role}" in resource and not settings.attaches_airflow_policy:
+            continue
         answers = clients.iam.simulate_principal_policy(
             PolicySourceArn=source,
             ActionNames=list(actions),

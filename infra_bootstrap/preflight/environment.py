@@ -3,23 +3,34 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from infra_bootstrap.clients import code_of, role_of_arn
+from infra_bootstrap.clients import role_of_arn
+from infra_bootstrap.preflight.buckets import BucketOwner, find_owner
+from infra_bootstrap.preflight.policies import check_boundary
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
+from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.parameters import WANTED_TYPES, zones_by_type
 from infra_bootstrap.stacks.template_files import condition_holds, parameters_of
 
 VPC_QUOTA = "L-F678F1CE"
+#: AWS's own key of EBS, and the parameters that name another key and give rights on it.
+AWS_KEY = "alias/aws/ebs"
+VOLUME_KEY, VOLUME_KEY_RIGHTS = "VolumeKmsKeyId", "VolumeKmsKeyArn"
 #: A subnet with fewer free addresses counts as full. Each machine takes one address.
 FEW_ADDRESSES = 16
 
 
 def check_airflow_role(at: Situation) -> Iterator[Check]:
-    """Check that Airflow's role exists, because identity attaches a policy to it."""
+    """Check that Airflow's role exists, and that its boundary lets the policy work.
+
+    Identity attaches a policy to the role.
+    """
     clients, settings = at
+    if not settings.attaches_airflow_policy:
+        found = "none needed: AttachAirflowPolicy is false"
+        yield Check(name="Airflow's role", verdict=CheckResult.GOOD, found=found)
+        return
     identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
     default = parameters_of(Concern.IDENTITY)["AirflowRoleName"]["Default"]
     name = settings.airflow_role or (
@@ -31,16 +42,18 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
         )
         return
     try:
-        clients.iam.get_role(RoleName=name)
+        role = clients.iam.get_role(RoleName=name)["Role"]
     except clients.iam.exceptions.NoSuchEntityException:
         yield Check(
             name="Airflow's role",
             verdict=CheckResult.FAILED,
             found=f"{name} does not exist",
-            fix="name the role that Airflow's workers run as: --airflow-role NAME",
+            fix="name the role that Airflow's workers run as: --airflow-role NAME. Without "
+            "Airflow: --parameter AttachAirflowPolicy=false",
         )
         return
-    yield Check(name="Airflow's role", verdict=CheckResult.GOOD, found=name)
+    good = Check(name="Airflow's role", verdict=CheckResult.GOOD, found=name)
+    yield check_boundary(clients, settings.environment, role) or good
 
 
 def check_names(at: Situation) -> Iterator[Check]:
@@ -170,32 +183,67 @@ def check_budget(at: Situation) -> Iterator[Check]:
     )
 
 
+def check_volume_key(at: Situation) -> Iterator[Check]:
+    """Check that EC2 may use the key that encrypts the machines' volumes.
+
+    A launch template without a key takes the account's default key of EBS. With a customer-managed
+    key and without rights on it, EC2 ends the machine right after its start.
+    Source: https://docs.aws.amazon.com/autoscaling/ec2/userguide/key-policy-requirements-EBS-encryption.html
+    """
+    clients, settings = at
+    declared = parameters_of(Concern.TRAINING).get(VOLUME_KEY, {})
+    key = settings.parameters.get(VOLUME_KEY) or declared.get("Default")
+    whose = "chosen"
+    if key is None:
+        key, whose = clients.ec2.get_ebs_default_kms_key_id()["KmsKeyId"], "the account's default"
+    foreign = not key.endswith(AWS_KEY) and settings.parameters.get(VOLUME_KEY_RIGHTS) != key
+    fix = (
+        f"give the launcher rights on it: --parameter {VOLUME_KEY_RIGHTS}={key}"
+        if VOLUME_KEY_RIGHTS in parameters_of(Concern.IDENTITY)
+        else f"the launcher has no rights on it: aws ec2 reset-ebs-default-kms-key-id --region "
+        f"{clients.region}"
+    )
+    yield Check(
+        name="volume key",
+        verdict=CheckResult.FAILED if foreign else CheckResult.GOOD,
+        found=f"{key}, {whose}",
+        fix=fix if foreign else "",
+    )
+
+
 def check_bucket(at: Situation) -> Iterator[Check]:
     """Check that the bucket's name is free, or that the bucket is ours."""
     clients, settings = at
     name = bucket_name(settings.environment, clients.account_id, clients.region)
-    try:
-        clients.s3.head_bucket(Bucket=name, ExpectedBucketOwner=clients.account_id)
-    except ClientError as error:
-        if code_of(error) in ("404", "NoSuchBucket"):
-            yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} is free")
-            return
-        yield Check(
-            name="bucket",
-            verdict=CheckResult.FAILED,
-            found=f"{name} belongs to another account",
-            fix="choose another environment's name: bucket names are shared by all of AWS",
-        )
+    if find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None:
+        yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} has its stack")
         return
-    ours = find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None
-    yield Check(
-        name="bucket",
-        verdict=CheckResult.GOOD if ours else CheckResult.FAILED,
-        found=f"{name} is ours" if ours else f"{name} already exists",
-        fix=""
-        if ours
-        else ("our storage stack did not make it: delete it, or choose another environment's name"),
-    )
+    owner = find_owner(clients, settings.environment, name)
+    if owner is BucketOwner.NOBODY:
+        yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} is free")
+        return
+    tag = f"{{Key={ENVIRONMENT_TAG},Value={settings.environment}}}"
+    verdict, found, fix = {
+        BucketOwner.STRANGER: (
+            CheckResult.FAILED,
+            "belongs to another account",
+            "choose another environment's name: bucket names are shared by all of AWS",
+        ),
+        BucketOwner.ENVIRONMENT: (
+            CheckResult.WARNING,
+            "is ours, and has lost its stack",
+            "`deploy` by an administrator takes it over with everything in it; `destroy "
+            f"--environment {settings.environment} --delete-bucket` deletes it",
+        ),
+        BucketOwner.ACCOUNT: (
+            CheckResult.FAILED,
+            "already exists, and does not have our tag",
+            "our storage stack did not make it: delete it, or choose another environment's name. "
+            "If it is ours, tag it, then `deploy` takes it over: aws s3api put-bucket-tagging "
+            f"--bucket {name} --tagging 'TagSet=[{tag}]'",
+        ),
+    }[owner]
+    yield Check(name="bucket", verdict=verdict, found=f"{name} {found}", fix=fix)
 
 
 def check_stacks(at: Situation) -> Iterator[Check]:

@@ -46,6 +46,9 @@ WAVES: tuple[tuple[Concern, ...], ...] = (
 )
 #: The stacks that need artifacts, which are built and uploaded first.
 NEED_ARTIFACTS = (Concern.TRAINING, Concern.EVALUATION)
+#: Every resource that can have tags has this tag, even if it must not have the environment's tag.
+#: `destroy` uses it to find leftovers.
+DEPLOYMENT_TAG = "nightshift:deployment"
 #: The stacks that CloudFormation's termination protection keeps from deletion.
 PROTECTED = (Concern.IDENTITY, Concern.STORAGE)
 

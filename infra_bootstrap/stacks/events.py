@@ -22,6 +22,20 @@ def find_failure(clients: Clients, stack: str) -> tuple[str, str]:
     return first_failure(events)
 
 
+def find_blocked(clients: Clients, stack: str, status: str) -> list[str]:
+    """List the logical ids of a stack's resources that have a status, such as `DELETE_FAILED`.
+
+    :return: an empty list also if the caller may not look.
+    """
+    try:
+        found = clients.cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
+    except ClientError:
+        return []
+    return sorted(
+        resource["LogicalResourceId"] for resource in found if resource["ResourceStatus"] == status
+    )
+
+
 def first_failure(newest_first: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
     """Find the first failure of the last operation.
 
@@ -49,6 +63,8 @@ def first_failure(newest_first: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
         )
         if begins and (found[1] or stack_reason):
             break  # older events belong to the operation before
+        if is_stack and status == "UPDATE_ROLLBACK_IN_PROGRESS" and found[1]:
+            break  # the rollback itself failed, and older events say why it was needed
         if is_stack:
             stack_reason = stack_reason or (
                 reason if "FAILED" in status or "ROLLBACK" in status else ""

@@ -49,6 +49,11 @@ class DeploymentSettings:
             )
 
     @property
+    def attaches_airflow_policy(self) -> bool:
+        """Whether the policy of Airflow's role is attached, unless a deployed stack says no."""
+        return self.parameters.get("AttachAirflowPolicy", "true") == "true"
+
+    @property
     def command(self) -> str:
         """The command line that deploys with these settings, for messages."""
         words = ["python -m infra_bootstrap deploy --environment", self.environment]

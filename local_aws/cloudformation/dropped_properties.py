@@ -168,6 +168,20 @@ def physical_id(kind: str, made: str) -> str:
     return made.rsplit("/", 1)[-1] if kind == "AWS::IAM::InstanceProfile" else made
 
 
+def emulators_id(kind: str, name: str, account_id: str) -> str:
+    """Return the physical id that the emulator knows: for an instance profile its ARN.
+
+    It is the reverse of :func:`physical_id`. The emulator's handlers of an instance profile search
+    for the ARN, and do nothing if they do not find it.
+
+    >>> emulators_id("AWS::IAM::InstanceProfile", "trainer", "123456789012")
+    'arn:aws:iam::123456789012:instance-profile/trainer'
+    """
+    if kind != "AWS::IAM::InstanceProfile" or name.startswith("arn:"):
+        return name
+    return f"arn:aws:iam::{account_id}:instance-profile/{name}"
+
+
 def refuse_deletion(kind: str, name: str, region: str) -> str | None:
     """Return why a resource cannot be deleted, or None."""
     if kind == "AWS::S3::Bucket" and is_full(name, region):

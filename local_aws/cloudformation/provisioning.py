@@ -93,10 +93,11 @@ class Provisioning:
             schema.check(kind, new)
             self._check(kind, new)
             self._require(kind, "update", new, physical_id)
+            known = dropped_properties.emulators_id(kind, physical_id, self._issuer.account_id)
             made, attributes = original(
-                kind, physical_id, old, new, stack_name, logical_id, old_attributes
+                kind, known, old, new, stack_name, logical_id, old_attributes
             )
-            if made == physical_id:
+            if made == known:
                 attributes = {**(old_attributes or {}), **(attributes or {})}
             return self._completed(kind, made, attributes, new)
 
@@ -117,7 +118,8 @@ class Provisioning:
                 raise ValueError(
                     f'Resource handler returned message: "{reason}" (Service: S3, Status Code: 409)'
                 )
-            original(kind, physical_id, properties, stack_name, logical_id)
+            known = dropped_properties.emulators_id(kind, physical_id, self._issuer.account_id)
+            original(kind, known, properties, stack_name, logical_id)
 
         return delete
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_aws.ec2.store import Instance
 from local_aws.emulator.wire import Ec2ApiError
+from local_aws.iam import denials
 from local_aws.iam.authorization import Authorizer, Headers
 
 if TYPE_CHECKING:
@@ -58,18 +59,15 @@ class Permissions:
         shared = {"ec2:Region": self._region, **keys}
         denial = self._authorizer.check(CALLER.get(), action, arn, shared)
         if denial:
-            why = (
-                "with an explicit deny in an identity-based policy"
-                if denial.explicit
-                else f"because no identity-based policy allows the {action} action"
-            )
-            raise Ec2ApiError(
-                "UnauthorizedOperation",
+            text = (
                 f"You are not authorized to perform this operation. User: {denial.principal_arn} "
-                "is not authorized to "
-                f"perform: {action} on resource: {arn} {why}",
-                403,
+                f"is not authorized to perform: {action} on resource: {arn} {denial.reason(action)}"
             )
+            if arn != "*":  # calls that only read have no resource, and no encoded message
+                keys = {"aws:Region": self._region, "aws:Resource": arn.split(":", 5)[5], **shared}
+                encoded = denials.encode(denial.principal_arn, action, arn, keys, denial.explicit)
+                text += f". Encoded authorization failure message: {encoded}"
+            raise Ec2ApiError("UnauthorizedOperation", text, 403)
 
     def require_read(self, action: str) -> None:
         """Authorize a Describe action, which has no resource."""

@@ -24,6 +24,9 @@ from local_aws.emulator.wire import DRY_RUN, Ec2ApiError
 
 Request = dict[str, Any]
 Response = dict[str, Any]
+REGION = re.compile(
+    rb"(<regionName>)([^<]+)(</regionName>.*?<optInStatus>)([^<]*)(</optInStatus>)", re.DOTALL
+)
 ENDPOINT_ID = re.compile(rb"<vpcEndpointId>([^<]+)<")
 OPEN_POLICY = (
     '{"Version":"2008-10-17","Statement":'
@@ -32,7 +35,10 @@ OPEN_POLICY = (
 
 
 class Ec2:
-    """The handler that replaces the emulator's EC2."""
+    """The handler that replaces the emulator's EC2.
+
+    :ivar is_closed: says whether the account has not enabled a region.
+    """
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class Ec2:
         self.launching = launching
         self.reader = reader
         self._permissions = permissions
+        self.is_closed: Callable[[str], bool] = lambda _region: False
         self._tagging = Tagging(store, permissions)
         self._reads: dict[str, Callable[[Request], Response]] = {
             "DescribeInstances": reader.describe_instances,
@@ -113,9 +120,24 @@ class Ec2:
         except ClientError as error:
             return as_fault(error).response()
         answer: wire.Response = await self._original(method, path, headers, body, query)
+        if action == "DescribeRegions" and answer[0] == 200:
+            return answer[0], answer[1], self._with_closed_regions(answer[2])
         if action == "CreateVpcEndpoint" and answer[0] == 200:
             keep_endpoint(answer[2], wire.decode_request(action, flat))
         return answer
+
+    def _with_closed_regions(self, body: bytes) -> bytes:
+        """Show the regions that the account has not enabled as such.
+
+        Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Region.html
+        """
+
+        def item(match: re.Match[bytes]) -> bytes:
+            if not self.is_closed(match.group(2).decode()):
+                return match.group(0)
+            return b"".join((*match.groups()[:3], b"not-opted-in", match.group(5)))
+
+        return REGION.sub(item, body)
 
     def _serve(self, action: str, request: Request) -> Response:
         """Authorize and answer one request."""

@@ -33,6 +33,9 @@ SEAMS = {
         "unchanged state is not written again; a crash leaves no half-written file"
     ),
     ("core.persistence", "_json_object_hook"): ("large byte strings are stored in their own files"),
+    ("core.iam_actions", "access_denied_response"): (
+        "a fault that denies a call names the kind of policy"
+    ),
     ("core.iam_actions", "request_tag_context"): ("adds the condition keys of CloudFormation"),
     ("core.iam_evaluator", "_resolve_condition_key"): (
         "aws:PrincipalArn is the ARN of the role, not of its session"

@@ -53,6 +53,7 @@ class Call:
     role: str
     key: str
     is_conditional: bool
+    region: str = ""
 
     def names(self) -> dict[str, str]:
         """Return the values that the patterns of faults are compared with, by parameter."""
@@ -70,6 +71,10 @@ async def before(engine: FaultEngine, call: Call) -> Response | None:
 
     :return: the error that a fault causes, or None.
     """
+    if engine.strike("closed_region", str(call), region=call.region):
+        code = "AuthFailure" if call.service == "ec2" else "InvalidClientTokenId"
+        text = "AWS was not able to validate the provided access credentials"
+        return error_response(call.service, code, text, 401 if call.service == "ec2" else 403)
     if slow := engine.strike("slow", str(call), **call.names()):
         await asyncio.sleep(slow.values["seconds"])
     if engine.strike("throttle", str(call), **call.names()):
@@ -132,7 +137,18 @@ def call_of(
     is_conditional = service == "s3" and bool(
         headers.get("if-match") or headers.get("if-none-match")
     )
-    return Call(service, (iam_action or "").partition(":")[2], role, key, is_conditional)
+    action = (iam_action or "").partition(":")[2]
+    return Call(service, action, role, key, is_conditional, region_of(headers))
+
+
+def region_of(headers: Mapping[str, str]) -> str:
+    """Return the region that a request is signed for, or an empty string.
+
+    >>> region_of({"authorization": "AWS4-HMAC-SHA256 Credential=AK/20260101/eu-west-1/ec2/x"})
+    'eu-west-1'
+    """
+    parts = headers.get("authorization", "").partition("Credential=")[2].split(",")[0].split("/")
+    return parts[2] if len(parts) > 2 else ""
 
 
 def read_field(body: bytes, name: str) -> Any:

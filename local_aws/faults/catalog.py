@@ -54,6 +54,15 @@ KEY_REASONS = ("Client.InternalError", "Client.InvalidKMSKey.InvalidState")
 """The codes with which an instance ends if EC2 may not use the key of its disks."""
 
 
+POLICIES = {
+    "identity": "identity-based policy",
+    "scp": "service control policy",
+    "boundary": "permissions boundary",
+}
+"""How messages of AWS name the kind of policy that denies a call, by the name in the fault:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
+
+
 @dataclass(frozen=True)
 class FaultKind:
     """A kind of fault.
@@ -121,6 +130,7 @@ KINDS: dict[str, FaultKind] = {
         {
             "role": CALL["role"],
             "action": Parameter(str, None, "IAM action, with * and ?, such as s3:PutObject"),
+            "by": Parameter(str, "identity", f"the kind of policy: {' or '.join(POLICIES)}"),
         },
     ),
     "expire_credentials": FaultKind(
@@ -144,6 +154,17 @@ KINDS: dict[str, FaultKind] = {
         "disks are encrypted with a key of the account that launches may not use",
         {"reason": Parameter(str, "Client.InternalError", " or ".join(KEY_REASONS))},
     ),
+    "quota": FaultKind(
+        "a quota has another value",
+        {
+            "code": Parameter(str, "*", "the quota's code, with * and ?, such as L-34B43A08"),
+            "value": Parameter(float, 0.0, "its value"),
+        },
+    ),
+    "closed_region": FaultKind(
+        "the account has not enabled a region, which refuses all credentials",
+        {"region": Parameter(str, None, "the region, with * and ?, such as af-south-1")},
+    ),
     "late_visibility": FaultKind(
         "a new instance is not found for as long as you say",
         {"seconds": Parameter(float, 1.0, "how long")},
@@ -166,6 +187,10 @@ def read(kind: str, given: Mapping[str, Any]) -> Values:
     values = {
         name: _value(kind, name, parameter, given.get(name)) for name, parameter in known.items()
     }
+    if kind == "deny" and values["by"] not in POLICIES:
+        raise FaultScriptError(f"deny: by is {' or '.join(POLICIES)}, not {values['by']!r}")
+    if kind == "closed_region" and not values["region"]:
+        raise FaultScriptError("closed_region needs a region, such as region=af-south-1")
     if kind == "deny" and not values["action"]:
         raise FaultScriptError("deny needs an action, such as action=s3:PutObject")
     if kind == "used_token" and values["answer"] not in ("error", "list"):

@@ -49,7 +49,8 @@ class Wiring:
             self._foreign_key if any(engine.on("default_key")) else None
         )
         issuer.lifetime_s = self._lifetime_s
-        authorizer.denied_by_fault = self._is_denied
+        authorizer.denied_by_fault = self._denied_by
+        ec2.is_closed = self._is_closed
         runner.spoil = self._spoil
         delivery.copies = self._copies
 
@@ -99,11 +100,19 @@ class Wiring:
         fault = self._engine.strike("short_credentials", "new credentials")
         return float(fault.values["seconds"]) if fault else LIFETIME_S
 
-    def _is_denied(self, role: str, action: str) -> bool:
-        """Say whether a fault denies an action to a role."""
-        return (
-            self._engine.strike("deny", f"{action} by {role}", role=role, action=action) is not None
-        )
+    def _denied_by(self, role: str, action: str) -> str | None:
+        """Return the kind of policy with which a fault denies an action to a role, or None."""
+        fault = self._engine.strike("deny", f"{action} by {role}", role=role, action=action)
+        return catalog.POLICIES[fault.values["by"]] if fault else None
+
+    def quota(self, code: str) -> float | None:
+        """Return the value that a fault gives a quota, or None."""
+        fault = self._engine.strike("quota", code, code=code)
+        return float(fault.values["value"]) if fault else None
+
+    def _is_closed(self, region: str) -> bool:
+        """Say whether a fault makes a region one that the account has not enabled."""
+        return any(fault.matches({"region": region}) for fault in self._engine.on("closed_region"))
 
     def _spoil(self, function_name: str, request_id: str) -> dict[str, Any] | None:
         """Return the error with which a fault replaces an invocation, or None."""

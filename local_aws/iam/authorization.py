@@ -8,6 +8,7 @@ and the checks that EC2 makes on each resource of a call.
 from __future__ import annotations
 
 import collections
+import contextvars
 import dataclasses
 import re
 import threading
@@ -25,12 +26,36 @@ LITERALS = {"*": "*", "?": "?", "$": "$"}
 Headers = Mapping[str, str]
 
 
+IDENTITY_POLICY = "identity-based policy"
+DENIED_BY: contextvars.ContextVar[str | None] = contextvars.ContextVar("denied_by", default=None)
+"""The kind of policy with which a fault has denied the current request."""
+
+
 @dataclass(frozen=True)
 class Denial:
-    """A refusal: the principal that was refused, and whether a policy denies it explicitly."""
+    """A refusal: the principal that was refused, and whether a policy denies it explicitly.
+
+    :param policy: the kind of policy that denies it explicitly, as messages name it.
+    """
 
     principal_arn: str
     explicit: bool
+    policy: str = IDENTITY_POLICY
+
+    def reason(self, action: str) -> str:
+        """Return the end of the message with which services refuse the action."""
+        if self.explicit:
+            return f"with an explicit deny in {article(self.policy)} {self.policy}"
+        return f"because no identity-based policy allows the {action} action"
+
+
+def article(words: str) -> str:
+    """Return the indefinite article of a kind of policy.
+
+    >>> article("identity-based policy"), article("service control policy")
+    ('an', 'a')
+    """
+    return "an" if words[0] in "aeiou" else "a"
 
 
 class UsageRecord:
@@ -70,7 +95,8 @@ class Authorizer:
 
     :ivar authorizes_itself: says whether a service authorizes an action by itself.
     :ivar endpoint_denies: says whether a VPC endpoint's policy stops a call.
-    :ivar denied_by_fault: says whether a fault denies an action to a role.
+    :ivar denied_by_fault: returns the kind of policy with which a fault denies an action to a role,
+        or None.
     """
 
     def __init__(self, region: str) -> None:
@@ -80,7 +106,7 @@ class Authorizer:
         self.endpoint_denies: Callable[[str, str, str, dict[str, Any]], bool] = (
             lambda _session, _action, _arn, _keys: False
         )
-        self.denied_by_fault: Callable[[str, str], bool] = lambda _role, _action: False
+        self.denied_by_fault: Callable[[str, str], str | None] = lambda _role, _action: None
         self._enforce: Any = None
 
     def install(self) -> None:
@@ -95,6 +121,7 @@ class Authorizer:
             "app", "pin_request_origin", lambda original: lambda ip, _secure: original(ip, True)
         )
         seams.replace("core.iam_evaluator", "enforce", self._keep_and_replace)
+        seams.replace("core.iam_actions", "access_denied_response", with_kind_of_policy)
 
     def _keep_and_replace(self, original: Any) -> Any:
         """Keep the emulator's evaluation to call it, and return ours."""
@@ -137,9 +164,9 @@ class Authorizer:
         self, principal: str, action: str, arn: str, keys: dict[str, Any]
     ) -> bool:
         """Say whether a fault or the policy of a VPC endpoint denies a call."""
-        return self.denied_by_fault(role_of(principal), action) or self.endpoint_denies(
-            principal, action, arn, keys
-        )
+        policy = self.denied_by_fault(role_of(principal), action)
+        DENIED_BY.set(policy)
+        return policy is not None or self.endpoint_denies(principal, action, arn, keys)
 
     def check(self, headers: Headers, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
         """Authorize one action on one resource for the caller of a request.
@@ -160,12 +187,13 @@ class Authorizer:
             access_key, action, service, self.region, resource_arn=arn, service_context=keys
         )
         principal = self._principal_arn(access_key)
-        if result is None and self.denied_by_fault(role_of(principal), action):
-            result = seams.module("core.iam_evaluator").EvalResult("Deny", principal_arn=principal)
-        self.usage.note(principal, action, result is None)
-        return (
-            None if result is None else Denial(principal, getattr(result, "decision", "") == "Deny")
-        )
+        policy = None if result else self.denied_by_fault(role_of(principal), action)
+        self.usage.note(principal, action, result is None and policy is None)
+        if policy is not None:
+            return Denial(principal, True, policy)
+        if result is None:
+            return None
+        return Denial(principal, getattr(result, "decision", "") == "Deny")
 
     def check_role(
         self, role: Mapping[str, Any], account_id: str, action: str, arn: str, keys: dict[str, Any]
@@ -194,14 +222,31 @@ class Authorizer:
         result = evaluator.evaluate(
             context, evaluator._gather_role_policies(name, account_id), *limits
         )
-        allowed = result.decision == "Allow" and not self.denied_by_fault(name, action)
+        policy = self.denied_by_fault(name, action) if result.decision == "Allow" else None
+        allowed = result.decision == "Allow" and policy is None
         self.usage.note(principal, action, allowed)
+        if policy is not None:
+            return Denial(principal, True, policy)
         return None if allowed else Denial(principal, result.decision == "Deny")
 
     def _principal_arn(self, access_key: str) -> str:
         """Return the ARN of a caller, or "unknown"."""
         identity = seams.module("core.iam_evaluator").resolve_caller_identity(access_key or "")
         return str(identity["userArn"]) if identity else "unknown"
+
+
+def with_kind_of_policy(original: Any) -> Any:
+    """Name the kind of policy with which a fault has denied a call, in the service's message."""
+
+    def response(*given: Any, **named: Any) -> Any:
+        status, headers, body = original(*given, **named)
+        policy = DENIED_BY.get()
+        if policy is None or not isinstance(body, bytes):
+            return status, headers, body
+        usual = f"an {IDENTITY_POLICY}".encode()
+        return status, headers, body.replace(usual, f"{article(policy)} {policy}".encode())
+
+    return response
 
 
 def with_variables(original: Any) -> Any:

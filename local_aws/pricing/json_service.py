@@ -63,8 +63,7 @@ class JsonService:
         if denial:
             text = (
                 f"User: {denial.principal_arn} is not authorized to perform: "
-                f"{self._name}:{action} because no "
-                f"identity-based policy allows the {self._name}:{action} action"
+                f"{self._name}:{action} {denial.reason(f'{self._name}:{action}')}"
             )
             return answer(
                 400, {"__type": "AccessDeniedException", "message": text, "Message": text}

@@ -22,9 +22,13 @@ OTHER_QUOTAS: dict[tuple[str, str], Data] = {
 
 
 class Quotas:
-    """Answers the operations of `servicequotas`: how many vCPUs of each family may run."""
+    """Answers the operations of `servicequotas`: how many vCPUs of each family may run.
+
+    :ivar changed: returns another value of a quota than the usual one, by its code, or None.
+    """
 
     def __init__(self, account_id: str, region: str) -> None:
+        self.changed: Callable[[str], float | None] = lambda _code: None
         self._account_id = account_id
         self._region = region
         self.actions: dict[str, Callable[[Data], Data]] = {
@@ -37,7 +41,8 @@ class Quotas:
         """Return one quota."""
         code = data.get("QuotaCode", "")
         if (data.get("ServiceCode"), code) in OTHER_QUOTAS:
-            return {"Quota": self._describe(code) | OTHER_QUOTAS[data["ServiceCode"], code]}
+            found = self._describe(code) | OTHER_QUOTAS[data["ServiceCode"], code]
+            return {"Quota": found | self._changed(code)}
         if data.get("ServiceCode") != "ec2" or code not in QUOTAS:
             raise RequestError(
                 "NoSuchResourceException",
@@ -56,6 +61,10 @@ class Quotas:
         shown, after = page([self._describe(code) for code in QUOTAS], data)
         return {"Quotas": shown, **after}
 
+    def _changed(self, code: str) -> Data:
+        value = self.changed(code)
+        return {} if value is None else {"Value": value}
+
     def _describe(self, code: str) -> Data:
         """Return a quota as the service shows it."""
         name, value, _, _ = QUOTAS.get(code, (code, 0.0, "", ""))
@@ -69,4 +78,5 @@ class Quotas:
             "Unit": "None",
             "Adjustable": True,
             "GlobalQuota": False,
+            **self._changed(code),
         }

@@ -31,6 +31,8 @@ from local_aws.functions.runner import Runner
 from local_aws.functions.runtimes import Runtimes
 from local_aws.iam import least_privilege, simulation
 from local_aws.iam.authorization import Authorizer
+from local_aws.iam.denials import ACTION as DECODE
+from local_aws.iam.denials import StsFront
 from local_aws.iam.sessions import Issuer
 from local_aws.iam.trust import IamFront
 from local_aws.machines import bounds
@@ -106,6 +108,7 @@ class LocalAccount:
         self.faults = Wiring(
             self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery
         )
+        self.quotas.changed = self.faults.quota
         self.front = Front(
             seams.module("app").app,
             self.issuer,
@@ -139,7 +142,9 @@ class LocalAccount:
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
         life.on_change = self._note_change
         self.authorizer.authorizes_itself = lambda service, action: (
-            service in TARGET_PREFIXES or ec2.authorizes(service, action)
+            service in TARGET_PREFIXES
+            or ec2.authorizes(service, action)
+            or action == f"sts:{DECODE}"
         )
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         seams.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
@@ -159,6 +164,7 @@ class LocalAccount:
         handlers = seams.seam("app", "SERVICE_HANDLERS")
         handlers["s3"] = S3Front(inproc.keep_original("s3"), self.authorizer)
         handlers["iam"] = IamFront(inproc.keep_original("iam"))
+        handlers["sts"] = StsFront(inproc.keep_original("sts"), self.authorizer)
 
     def _install_functions(self) -> None:
         """Let the emulator run functions in our runtime and deliver events by AWS's rules."""
@@ -198,9 +204,10 @@ class LocalAccount:
             seams.seam("app", "SERVICE_HANDLERS"),
             seams.seam("core.router", "SERVICE_PATTERNS"),
         )
+        self.quotas = Quotas(self.running.account_id, self.running.region)
         made = {
             "pricing": PriceList(self.running.region).actions,
-            "servicequotas": Quotas(self.running.account_id, self.running.region).actions,
+            "servicequotas": self.quotas.actions,
         }
         for name, actions in made.items():
             handlers[name] = JsonService(name, actions, self.authorizer)

@@ -126,6 +126,15 @@ class Account:
             check=False,
         )
 
+    @contextmanager
+    def fault(self, kind: str, *values: str) -> Iterator[None]:
+        """Set a fault inside the block: `fault("deny", "action=ec2:CreateVpc")`."""
+        made = self.local_aws("fault", "add", kind, *values, "--json")["faults"][-1]["id"]
+        try:
+            yield
+        finally:
+            self.local_aws("fault", "clear", made)
+
     def down(self) -> None:
         """Stop the local AWS."""
         self.local_aws("down")
@@ -238,3 +247,17 @@ def _file(name: str, data: bytes) -> ArtifactFile:
 def refusal(error: ClientError) -> tuple[str, str]:
     """Return code and message of an error."""
     return str(error.response["Error"]["Code"]), str(error.response["Error"].get("Message", ""))
+
+
+def remove_vpc(clients: Clients, vpc: str) -> None:
+    """Delete a VPC with its subnets and gateways, as a security team does with default VPCs."""
+    ec2: Any = clients.ec2
+    inside = [{"Name": "vpc-id", "Values": [vpc]}]
+    attached = [{"Name": "attachment.vpc-id", "Values": [vpc]}]
+    for subnet in ec2.describe_subnets(Filters=inside)["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    for gateway in ec2.describe_internet_gateways(Filters=attached)["InternetGateways"]:
+        name = gateway["InternetGatewayId"]
+        ec2.detach_internet_gateway(InternetGatewayId=name, VpcId=vpc)
+        ec2.delete_internet_gateway(InternetGatewayId=name)
+    ec2.delete_vpc(VpcId=vpc)

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from infra_bootstrap.preflight.traces import find_traces, roles
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.settings import DeploymentSettings
-from tests.infra_bootstrap.accounts import PYTHON, ROOT, Account, Deployment
+from tests.infra_bootstrap.accounts import PYTHON, ROOT, Account, Deployment, remove_vpc
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,14 @@ def test_a_new_environment_has_no_traces(account: Account) -> None:
 
 def test_the_highest_possible_cost_is_below_the_cap() -> None:
     """The highest possible cost, which is computed before the run, is below the cap."""
-    assert 0 < highest_usd() <= CAP_USD
+    assert 0 < highest_usd(DeploymentSettings("smoke")) <= CAP_USD
+
+
+def test_the_highest_cost_includes_the_volume() -> None:
+    """A larger volume costs more: gp3 at 0.08 USD a GiB and month, for an hour and a half."""
+    usual = highest_usd(DeploymentSettings("smoke"))
+    large = highest_usd(DeploymentSettings("smoke", parameters={"VolumeGib": "1100"}))
+    assert large - usual == pytest.approx(1000 * 0.08 / 730 * 1.5, abs=0.01)
 
 
 def test_what_could_cost_more_than_the_cap_is_refused(
@@ -184,17 +192,81 @@ def test_make_refuses_without_the_words(account: Account) -> None:
     assert f'make aws-smoke CONFIRM="{confirmation(account.clients(), "smoke")}"' in done.stderr
 
 
-def test_one_whole_run_leaves_nothing(account: Account) -> None:
-    """The run bootstraps, trains, evaluates in the real Lambda, destroys and leaves nothing."""
-    done = make(
-        account,
-        f"CONFIRM={confirmation(account.clients(), 'smoke')}",
-        f"ARGS=--json --lambda-runtime python{PYTHON}",
-    )
+@pytest.fixture
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """An account as a newcomer has it: no Airflow role, no default VPC, and AWS's usual lags."""
+    account = Account(tmp_path_factory.mktemp("empty") / "state", "--pace", "fast")
+    try:
+        with account.reachable():
+            clients = account.clients()
+            clients.iam.delete_role(RoleName="airflow-worker")
+            for vpc in clients.ec2.describe_vpcs()["Vpcs"]:
+                remove_vpc(clients, vpc["VpcId"])
+            assert clients.ec2.describe_vpcs()["Vpcs"] == []
+            yield account
+    finally:
+        account.down()
+
+
+@pytest.mark.local_aws
+def test_one_whole_run_in_an_empty_account_leaves_nothing(empty: Account) -> None:
+    """The run bootstraps, trains, evaluates in the real Lambda, destroys and leaves nothing.
+
+    A missing default VPC does not matter. The run attaches nothing to a role of the account, and
+    ends with a file for a bug report.
+    """
+    administrator = empty.clients()
+    roles_before = {role["RoleName"] for role in administrator.iam.list_roles()["Roles"]}
+    assert "airflow-worker" not in roles_before
+    with empty.fault("late_visibility", "seconds=8"):
+        done = make(
+            empty,
+            f"CONFIRM={confirmation(administrator, 'smoke')}",
+            f"ARGS=--json --lambda-runtime python{PYTHON}",
+        )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["usd"] <= highest_usd() <= CAP_USD
+    assert report["usd"] <= highest_usd(DeploymentSettings("smoke")) <= CAP_USD
     assert report["trained_steps"] == 40_960
     assert report["mean_return"] is not None
     assert report["destruction"]["leftovers"] == []
+    assert report["destruction"]["unknown"] == []
     assert len(report["destruction"]["deleted"]) == 6
+    after = {role["RoleName"] for role in administrator.iam.list_roles()["Roles"]}
+    assert all(name.startswith("AWSServiceRole") for name in after - roles_before)
+    path = Path(done.stderr.split("for a bug report: ")[1].splitlines()[0])
+    text = path.read_text()
+    path.unlink()
+    found = json.loads(text)
+    assert (found["result"], found["errors"], found["denials"]) == ("succeeded", [], [])
+    calls = {(row["service"], row["operation"]): row["count"] for row in found["calls"]}
+    assert calls["ec2", "CreateFleet"] == 1
+    assert calls["cloudformation", "ExecuteChangeSet"] == 5
+    assert "Encoded" not in text
+
+
+@pytest.mark.local_aws
+def test_a_denied_launch_is_explained_and_everything_is_destroyed(
+    empty: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch that the launcher's policy denies ends with the condition that failed."""
+    clients, output = empty.clients(), list[str]()
+    tags = smoke.trial_tags
+
+    def without_deadline(*given: Any) -> dict[str, str]:
+        return {key: value for key, value in tags(*given).items() if "deadline" not in key}
+
+    monkeypatch.setattr(smoke, "trial_tags", without_deadline)
+    with pytest.raises(smoke.SmokeFailedError, match="AWS started no machine") as caught:
+        run_smoke(
+            clients,
+            DeploymentSettings("smoke", lambda_runtime=f"python{PYTHON}"),
+            confirmation(clients, "smoke"),
+            output.append,
+        )
+    assert "OnlyOurKindOfMachine: Null aws:RequestTag/nightshift:deadline" in str(caught.value)
+    assert "Encoded authorization" not in str(caught.value)
+    assert list(find_traces(clients, "smoke")) == []
+    found = json.loads(Path(output[-1].removeprefix("for a bug report: ")).read_text())
+    assert found["result"] == "failed"
+    assert "OnlyOurKindOfMachine" in found["denials"][0]

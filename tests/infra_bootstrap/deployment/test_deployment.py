@@ -3,21 +3,23 @@
 import json
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import boto3
 import pytest
 from botocore.stub import Stubber
 
 from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployment.deletion import ServiceRole, is_deleted
 from infra_bootstrap.deployment.deploy import deploy_side_by_side
 from infra_bootstrap.deployment.one_stack import (
     Prepared,
     StackOutcome,
-    find_living_stack,
     poll,
     prepare,
     start,
 )
+from infra_bootstrap.deployment.recovery import find_living_stack
 from infra_bootstrap.errors import IdentityChangedError, StackFailedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
@@ -236,3 +238,109 @@ def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
         stub.assert_no_pending_responses()
     assert found is not None
     assert found.status == "UPDATE_ROLLBACK_COMPLETE"
+
+
+def stubbed_stack(name: str, *statuses: str) -> tuple[Any, Stubber]:
+    """Return CloudFormation with one stack that has these statuses, one after the other."""
+    client = boto3.client(
+        "cloudformation",
+        region_name="eu-west-1",
+        aws_access_key_id="none",
+        aws_secret_access_key="none",
+    )
+    stub = Stubber(client)
+    for number, status in enumerate(statuses):
+        described = {
+            "StackName": name,
+            "StackId": "x",
+            "StackStatus": status,
+            "CreationTime": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+        stub.add_response("describe_stacks", {"Stacks": [described]})
+        if number == 0 and status == "UPDATE_ROLLBACK_FAILED":
+            stub.add_response("continue_update_rollback", {})
+    return client, stub
+
+
+def event(name: str, kind: str, status: str, reason: str = "") -> dict[str, Any]:
+    """Return one event of a stack."""
+    return {
+        "StackId": "x",
+        "EventId": f"{name}-{status}",
+        "StackName": "s",
+        "LogicalResourceId": name,
+        "ResourceType": kind,
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+        "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
+    }
+
+
+STACK = "AWS::CloudFormation::Stack"
+
+
+def blocked(stub: Stubber, events: list[dict[str, Any]], status: str) -> None:
+    """Answer with the events of a stack, and with the resources that block it."""
+    stub.add_response("describe_stack_events", {"StackEvents": events})
+    resources = [
+        {
+            "LogicalResourceId": name,
+            "ResourceType": "AWS::EC2::Subnet",
+            "ResourceStatus": found,
+            "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+        for name, found in (("SubnetA", status), ("Vpc", "UPDATE_COMPLETE"))
+    ]
+    stub.add_response("describe_stack_resources", {"StackResources": resources})
+
+
+def test_a_rollback_that_is_blocked_names_the_resource_and_how_to_skip_it() -> None:
+    """A rollback that fails again names what blocks the rollback, not what made it necessary."""
+    name = stack_name("dev", Concern.NETWORK)
+    client, stub = stubbed_stack(name, "UPDATE_ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED")
+    events = [
+        event("s", STACK, "UPDATE_ROLLBACK_FAILED", "The following resource(s) failed to update"),
+        event("SubnetA", "AWS::EC2::Subnet", "UPDATE_FAILED", "the subnet does not exist"),
+        event("s", STACK, "UPDATE_ROLLBACK_IN_PROGRESS"),
+        event("Group", "AWS::EC2::SecurityGroup", "UPDATE_FAILED", "the first problem"),
+        event("s", STACK, "UPDATE_IN_PROGRESS"),
+    ]
+    blocked(stub, events, "UPDATE_FAILED")
+    stub.activate()
+    with pytest.raises(StackFailedError) as caught:
+        find_living_stack(
+            FakeClients({"cloudformation": client}), DeploymentSettings("dev"), Concern.NETWORK
+        )
+    stub.assert_no_pending_responses()
+    assert "UPDATE_ROLLBACK_FAILED. SubnetA: the subnet does not exist. Fix that" in str(
+        caught.value
+    )
+    assert caught.value.skip == (
+        f"aws cloudformation continue-update-rollback --stack-name {name} --role-arn "
+        "arn:aws:iam::123456789012:role/nightshift-dev-deployer --resources-to-skip SubnetA"
+    )
+    assert f"run `{caught.value.skip}` first" in str(caught.value)
+
+
+def test_a_deletion_that_is_blocked_names_the_resource_and_how_to_leave_it() -> None:
+    """A stack in DELETE_FAILED names what blocks it, and keeps the command that was given."""
+    name = stack_name("dev", Concern.NETWORK)
+    client, stub = stubbed_stack(name, "DELETE_FAILED")
+    events = [
+        event("s", STACK, "DELETE_FAILED", "The following resource(s) failed to delete"),
+        event("SubnetA", "AWS::EC2::Subnet", "DELETE_FAILED", "it has dependencies"),
+        event("s", STACK, "DELETE_IN_PROGRESS"),
+    ]
+    blocked(stub, events, "DELETE_FAILED")
+    stub.activate()
+    command = "python -m infra_bootstrap destroy --environment dev --confirm dev --delete-bucket"
+    role: ServiceRole = {"RoleARN": "arn:aws:iam::123456789012:role/d"}
+    with pytest.raises(StackFailedError) as caught:
+        is_deleted(FakeClients({"cloudformation": client}), name, command, role)
+    assert f"SubnetA: it has dependencies. Fix that, then run `{command}` again" in str(
+        caught.value
+    )
+    assert caught.value.skip == (
+        f"aws cloudformation delete-stack --stack-name {name} --role-arn "
+        "arn:aws:iam::123456789012:role/d --retain-resources SubnetA"
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra_bootstrap.deployment.destroy import destroy, find_leftovers
+from infra_bootstrap.deployment.destroy import destroy
+from infra_bootstrap.deployment.leftovers import look
 from infra_bootstrap.deployment.one_stack import StackOutcome
 from infra_bootstrap.errors import AccessRefusedError, InstancesRunningError, NotConfirmedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
@@ -109,8 +110,6 @@ def test_leftovers_are_found_by_their_tag(dev: Deployment) -> None:
     vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     ec2.create_tags(Resources=[vpc], Tags=[{"Key": "nightshift:environment", "Value": "dev"}])
     try:
-        assert f"vpc {vpc}" in list(
-            find_leftovers(dev.as_role("administrator"), dev.settings, set())
-        )
+        assert f"vpc {vpc}" in look(dev.as_role("administrator"), dev.settings, set()).left
     finally:
         ec2.delete_vpc(VpcId=vpc)

@@ -33,9 +33,9 @@ class FakeClients(Clients):
         self.stubs = stubs
         self.__dict__["identity"] = {"Account": "123456789012", "Arn": arn, "UserId": "x"}
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, region: str | None = None) -> Any:
         """Return the service's stub, or a real client."""
-        return self.stubs.get(service) or super().client(service)
+        return self.stubs.get(service) or super().client(service, region)
 
 
 def failed(checks: list[Check]) -> dict[str, Check]:
@@ -178,7 +178,38 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
         ),
         {},
         "eu-west-1, not-opted-in",
-        "aws account enable-region --region-name eu-west-1, or choose another region",
+        "aws account enable-region --region-name eu-west-1 (it takes minutes to hours), or choose",
+    ),
+    "service control policies": (
+        lambda: FakeClients(
+            {
+                "ec2": answering(
+                    "ec2",
+                    ("create_vpc", "DryRunOperation"),
+                    ("create_launch_template", "DryRunOperation"),
+                ),
+                "iam": answering(
+                    "iam",
+                    (
+                        "simulate_custom_policy",
+                        {
+                            "EvaluationResults": [
+                                {
+                                    "EvalActionName": "ec2:RunInstances",
+                                    "EvalDecision": "implicitDeny",
+                                    "OrganizationsDecisionDetail": {
+                                        "AllowedByOrganizations": False
+                                    },
+                                }
+                            ]
+                        },
+                    ),
+                ),
+            }
+        ),
+        {},
+        "deny ec2:RunInstances",
+        "ask the organisation's administrator",
     ),
     "Airflow's role": (
         lambda: FakeClients({"cloudformation": no_stack(), "iam": answering("iam", MISSING_ROLE)}),
@@ -282,8 +313,23 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
         "the SSM parameter /no/image does not exist in eu-west-1",
         "choose another image",
     ),
+    "volume key": (
+        lambda: FakeClients(
+            {
+                "ec2": answering(
+                    "ec2",
+                    ("get_ebs_default_kms_key_id", {"KmsKeyId": "arn:aws:kms:eu-west-1:1:key/x"}),
+                )
+            }
+        ),
+        {"parameters": {"VolumeKmsKeyId": "arn:aws:kms:eu-west-1:1:key/x"}},
+        "arn:aws:kms:eu-west-1:1:key/x, chosen",
+        "",
+    ),
     "bucket": (
-        lambda: FakeClients({"s3": answering("s3", ("head_bucket", "403"))}),
+        lambda: FakeClients(
+            {"cloudformation": no_stack(), "s3": answering("s3", ("head_bucket", "403"))}
+        ),
         {},
         "nightshift-dev-123456789012-eu-west-1 belongs to another account",
         "choose another environment's name",

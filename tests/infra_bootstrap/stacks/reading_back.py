@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from infra_bootstrap.deployment.one_stack import DEPLOYMENT_TAG
+from infra_bootstrap.stacks.concerns import DEPLOYMENT_TAG
 from infra_bootstrap.stacks.resolving import Stage, canonical
 
 Properties = Mapping[str, Any]
