@@ -95,7 +95,8 @@ check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, p
 	@$(RUN) -m infra_bootstrap.stacks.deep_learning_images # warns if the table of images is old
 	@.venv/bin/cfn-lint infra_bootstrap/templates/*.yaml
 	@.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --quiet --directory infra_bootstrap/templates
-	@$(RUN) -m pytest -q tests/architecture tests/architecture/check_service_authorization.py
+	@$(RUN) -m pytest -q tests/architecture
+	@$(RUN) -m pytest -q tests/architecture/check_service_authorization.py # by name: its data is in .venv-checkov
 
 bench: setup .venv-sbx/.ready ## measure the figures that docs/ shows (hours); each gets a dated record
 	@$(RUN) -m laptop bench

@@ -176,10 +176,10 @@ def check_budget(at: Situation) -> Iterator[Check]:
         return
     yield Check(
         name="budget",
-        verdict=CheckResult.WARNING,
-        found=f"{at.clients.region} has no AWS::Budgets::Budget, so none is made",
-        fix="make the budget in the Billing console, which covers all regions, for the tag "
-        f"nightshift:environment={at.settings.environment}",
+        verdict=CheckResult.FAILED,
+        found=f"{at.clients.region} has no AWS::Budgets::Budget",
+        fix=f"deploy with --parameter {name}=0, and make the budget in the Billing console, which "
+        f"covers all regions, for the tag nightshift:environment={at.settings.environment}",
     )
 
 

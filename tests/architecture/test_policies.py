@@ -107,6 +107,11 @@ def test_the_policy_checker_is_run_by_make_check_and_needed_by_nothing_else() ->
     assert "--skip-download" in command
     assert "--directory infra_bootstrap/templates" in command
     assert "soft-fail" not in command
+    assert any(
+        line.split("#")[0].split()[-1] == "tests/architecture/check_service_authorization.py"
+        for line in makefile.splitlines()
+        if line.startswith("\t@$(RUN) -m pytest")
+    )
     needing = re.findall(r"^([\w-]+):.*\.venv-checkov/\.ready", makefile, re.M)
     assert needing == ["check"]
     assert ".venv-checkov" not in next(

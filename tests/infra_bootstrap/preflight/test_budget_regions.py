@@ -26,10 +26,10 @@ class NewAccount(Clients):
 
 @pytest.mark.parametrize("asked", ["50", "0"])
 @pytest.mark.parametrize(("region", "has_budgets"), [("eu-west-1", True), ("eu-north-1", False)])
-def test_a_region_without_budgets_gets_a_warning_and_no_budget(
+def test_a_region_without_budgets_is_refused_and_the_template_makes_none(
     region: str, has_budgets: bool, asked: str
 ) -> None:
-    """Where budgets are missing the stack has none, and the warning says how to make it."""
+    """Where budgets are missing a stack has none, and preflight says how to make it."""
     settings = DeploymentSettings("dev", parameters={"MonthlyBudgetUsd": asked})
     values = {"MonthlyBudgetUsd": asked, "AWS::Region": region}
     made = "Budget" in resources_made(Concern.EVALUATION, values)
@@ -38,7 +38,7 @@ def test_a_region_without_budgets_gets_a_warning_and_no_budget(
     found = make_check("budget", Situation(NewAccount(region), settings))
 
     assert [check.verdict for check in found] == (
-        [] if asked == "0" else [CheckResult.GOOD] if has_budgets else [CheckResult.WARNING]
+        [] if asked == "0" else [CheckResult.GOOD] if has_budgets else [CheckResult.FAILED]
     )
     if asked != "0" and not has_budgets:
         assert "Billing console" in found[0].fix

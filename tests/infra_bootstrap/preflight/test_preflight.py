@@ -27,9 +27,12 @@ class FakeClients(Clients):
     """Clients that are stubs for some services; a stub checks its requests."""
 
     def __init__(
-        self, stubs: dict[str, Any], arn: str = "arn:aws:iam::123456789012:role/x"
+        self,
+        stubs: dict[str, Any],
+        arn: str = "arn:aws:iam::123456789012:role/x",
+        region: str = "eu-west-1",
     ) -> None:
-        super().__init__(boto3.Session("none", "none", region_name="eu-west-1"))
+        super().__init__(boto3.Session("none", "none", region_name=region))
         self.stubs = stubs
         self.__dict__["identity"] = {"Account": "123456789012", "Arn": arn, "UserId": "x"}
 
@@ -268,6 +271,12 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
         {},
         "1 of 1",
         "delete one, or ask for more (quota L-F678F1CE of service vpc)",
+    ),
+    "budget": (
+        lambda: FakeClients({"cloudformation": no_stack()}, region="eu-north-1"),
+        {"parameters": {"MonthlyBudgetUsd": "50"}},
+        "eu-north-1 has no AWS::Budgets::Budget",
+        "deploy with --parameter MonthlyBudgetUsd=0, and make the budget in the Billing console",
     ),
     "free addresses": (
         lambda: FakeClients(

@@ -38,7 +38,7 @@ def test_what_is_printed_says_approximate() -> None:
 
 @pytest.mark.parametrize(
     ("parameter", "concern", "about"),
-    [("EnableNat", Concern.NETWORK, 37), ("EnableSessionManager", Concern.NETWORK, 22)],
+    [("EnableNat", Concern.NETWORK, 37), ("EnableSessionManager", Concern.NETWORK, 15)],
 )
 def test_the_guide_says_what_the_sum_says(parameter: str, concern: Concern, about: int) -> None:
     """The guide's monthly cost of a parameter equals the plan's sum."""
