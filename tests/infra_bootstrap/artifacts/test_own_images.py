@@ -143,7 +143,3 @@ def test_an_image_with_the_wheels_inside_installs_nothing(own: Deployment, image
     assert "the wheels are in the image" in said
     assert "wheels installed" not in said
     assert "trained with /" in said
-
-    (installed / "wheels.json").write_text("{}")
-    _, machine = boot(own, "changed", wheels, upload_set=False)
-    assert "1 wheels installed" in console_of(own, machine["InstanceId"])
