@@ -7,6 +7,10 @@ from typing import Any
 EXPLAINED = {
     f"ec2:CreateVpc .vpc.{name} is not in the model": "the emulator's own; every client skips it"
     for name in ("defaultNetworkAclId", "defaultSecurityGroupId", "mainRouteTableId")
+} | {
+    "cloudformation:DescribeChangeSet .ChangeSetType is not in the model": (
+        "the emulator's own; every client skips it"
+    )
 }
 """Why a difference is right, by its beginning."""
 
