@@ -125,7 +125,7 @@ def _routes(service: str) -> list[tuple[str, re.Pattern[str], frozenset[str], in
         path, _, query = operation.http["requestUri"].partition("?")
         pattern = re.sub(r"\\\{\w+\\\+\\\}", "(.+)", re.escape(path))
         pattern = re.sub(r"\\\{\w+\\\}", "([^/]+)", pattern)
-        keys = {part.partition("=")[0] for part in query.split("&") if part}
+        keys = {part.partition("=")[0].lower() for part in query.split("&") if part}
         members = operation.input_shape.members if operation.input_shape else {}
         for required in operation.input_shape.required_members if operation.input_shape else ():
             where = members[required].serialization
