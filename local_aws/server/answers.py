@@ -32,6 +32,8 @@ MODELS = {
 HEADER = ("header", "headers", "statusCode", "uri", "querystring")
 """Where members of an answer may lie outside of its body."""
 SKIPPED_XML = {"requestId", "ResponseMetadata", "return"}
+PROTOCOLS = ("json", "rest-json", "query", "ec2", "rest-xml")
+"""The protocols whose answers can be read here."""
 NUMBERS = ("integer", "long", "float", "double")
 
 
@@ -123,7 +125,7 @@ def _routes(service: str) -> list[tuple[str, re.Pattern[str], frozenset[str], in
         path, _, query = operation.http["requestUri"].partition("?")
         pattern = re.sub(r"\\\{\w+\\\+\\\}", "(.+)", re.escape(path))
         pattern = re.sub(r"\\\{\w+\\\}", "([^/]+)", pattern)
-        keys = {part.partition("=")[0] for part in query.split("&") if part}
+        keys = {part.partition("=")[0].lower() for part in query.split("&") if part}
         members = operation.input_shape.members if operation.input_shape else {}
         for required in operation.input_shape.required_members if operation.input_shape else ():
             where = members[required].serialization
@@ -167,7 +169,9 @@ def differences(operation: Any, body: bytes) -> Iterator[str]:
         inner = next((c for c in root if _tag(c) == wrapper), None) if wrapper else root
         if inner is not None:
             yield from _xml_structure(inner, shape, "")
-    elif any("location" not in m.serialization for m in shape.members.values()):
+    elif protocol in PROTOCOLS and any(
+        "location" not in member.serialization for member in shape.members.values()
+    ):
         yield "has no body"
 
 

@@ -7,6 +7,21 @@ from typing import Any
 EXPLAINED = {
     f"ec2:CreateVpc .vpc.{name} is not in the model": "the emulator's own; every client skips it"
     for name in ("defaultNetworkAclId", "defaultSecurityGroupId", "mainRouteTableId")
+} | {
+    "cloudformation:DescribeChangeSet .ChangeSetType is not in the model": (
+        "the emulator's own; every client skips it"
+    ),
+    "cloudformation:DescribeStackEvents .StackEvents[].ResourceStatus is 'REVIEW_IN_PROGRESS'": (
+        "the status of a stack that only has a change set, which the model of its events lacks"
+    ),
+    "ec2:CreateVpcEndpoint .vpcEndpoint.state is 'available'": "AWS's examples have lower case",
+    "ec2:DescribeVpcEndpoints .vpcEndpointSet[].state is 'available'": (
+        "AWS's examples have lower case: "
+        "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeVpcEndpoints.html"
+    ),
+    "ec2:DescribeInternetGateways .internetGatewaySet[].attachmentSet[].state is 'available'": (
+        "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InternetGatewayAttachment.html"
+    ),
 }
 """Why a difference is right, by its beginning."""
 

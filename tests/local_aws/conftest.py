@@ -226,14 +226,32 @@ class LocalAwsUnderTest:
         return str(found["Output"])
 
     def await_state(self, instance_id: str, state: str) -> dict[str, Any]:
-        """Wait until an instance is in a state; return its description."""
+        """Wait until an instance is found and in a state; return its description."""
+        self.await_found(instance_id)
         until(
             lambda: self.instance(instance_id)["State"]["Name"] == state, f"{instance_id} {state}"
         )
         return self.instance(instance_id)
 
+    def await_found(self, instance_id: str) -> None:
+        """Wait until EC2 knows a new instance by its id."""
+        wanted = [{"Name": "instance-id", "Values": [instance_id]}]
+        ec2 = self.client("ec2")
+
+        def is_found() -> bool:
+            try:
+                self.instance(instance_id)
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "InvalidInstanceID.NotFound":
+                    return False
+                raise
+            return bool(ec2.describe_instances(Filters=wanted)["Reservations"])
+
+        until(is_found, f"{instance_id} is found")
+
     def await_console(self, instance_id: str, text: str) -> str:
         """Wait until a text is on an instance's console; return the whole console."""
+        self.await_found(instance_id)
         until(
             lambda: text in self.console(instance_id), f"{text!r} on the console of {instance_id}"
         )
@@ -295,7 +313,8 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAwsUnderTest]
     yield started
     answers = started.cli("status")["answers"]
     run_cli("down", "--state", str(state))
-    assert unlike_aws(answers) == {}
+    found = unlike_aws(answers)
+    assert not found, sorted(found)
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,8 @@ def usual_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAwsUnde
     yield started
     answers = started.cli("status")["answers"]
     run_cli("down", "--state", str(state))
-    assert unlike_aws(answers) == {}
+    found = unlike_aws(answers)
+    assert not found, sorted(found)
 
 
 @pytest.fixture

@@ -355,7 +355,8 @@ def test_each_answer_of_the_nights_has_the_shape_that_aws_publishes(
     """No answer to Airflow, a machine or a function differs from the service's model."""
     answers = local_account.call("status")["answers"]
     assert len(answers["checked"]) > 20
-    assert unlike_aws(answers) == {}
+    found = unlike_aws(answers)
+    assert not found, sorted(found)
 
 
 def test_results_of_stacks_are_different_states() -> None:

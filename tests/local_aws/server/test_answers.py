@@ -88,6 +88,7 @@ def test_a_required_member_must_be_there() -> None:
         ("s3", "GET", "/bucket", {"list-type": ["2"]}, "ListObjectsV2"),
         ("s3", "GET", "/bucket", {"versions": [""]}, "ListObjectVersions"),
         ("s3", "GET", "/bucket", {}, "ListObjects"),
+        ("s3", "GET", "/bucket", {"publicAccessBlock": [""]}, "GetPublicAccessBlock"),
         ("s3", "GET", "/bucket/a/b", {}, "GetObject"),
         ("s3", "GET", "/bucket/a/b", {"uploadId": ["1"]}, "ListParts"),
         ("s3", "PUT", "/bucket/a/b", {}, "PutObject"),
