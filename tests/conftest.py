@@ -30,6 +30,7 @@ os.environ.update(
     AWS_ENDPOINT_URL="http://127.0.0.1:9",
     AWS_DEFAULT_REGION="eu-west-1",
     OPENBLAS_NUM_THREADS="1",
+    LOCAL_AWS_CHECK_ANSWERS="1",  # each local AWS compares its answers with botocore's models
 )
 
 

@@ -23,7 +23,7 @@ from local_aws.state_folder import ROOT, Running, StateFolder
 READY_WITHIN_S = 30.0
 """Twenty times the duration of a start on an idle laptop, so that a busy machine succeeds, too."""
 STOP_WITHIN_S = 8.0
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT", "LOCAL_AWS_CHECK_ANSWERS")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Options:
     :param port: a fixed loopback port. None means the last port again, or any free port.
     :param ami: the environment whose `bin` is first on every instance's PATH.
     :param pace: a name in :data:`local_aws.pace.PACES`.
-    :param seed: decides which new instances are not found at first.
+    :param seed: decides for how long calls do not find each new instance.
     :param instance_types: a table of types to offer beside those of the catalogue, see
         :func:`local_aws.ec2.catalog.read_types`. It is copied into the state folder. None means
         the copy that the last start made.

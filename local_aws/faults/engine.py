@@ -7,7 +7,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +46,18 @@ class SetFault:
 
     def is_on(self, at: float) -> bool:
         """Say whether the fault can occur at a time (`time.monotonic`)."""
-        begins = self.set_at + self.values["after_s"]
-        is_over = self.values["for_s"] is not None and at >= begins + self.values["for_s"]
+        return at >= self._begins_at and not self.is_spent(at)
+
+    @property
+    def _begins_at(self) -> float:
+        """The time at which it begins."""
+        return self.set_at + float(self.values["after_s"])
+
+    def is_spent(self, at: float) -> bool:
+        """Say whether it can never occur again from a time on."""
+        is_over = self.values["for_s"] is not None and at >= self._begins_at + self.values["for_s"]
         is_used_up = self.values["count"] is not None and self.strikes >= self.values["count"]
-        return at >= begins and not is_over and not is_used_up
+        return is_over or is_used_up
 
     def matches(self, names: Mapping[str, str]) -> bool:
         """Say whether the patterns of the fault match the given values."""
@@ -78,6 +86,7 @@ class FaultEngine:
     """
 
     def __init__(self) -> None:
+        self.added = threading.Event()
         self._lock = threading.Lock()
         self._faults: dict[str, SetFault] = {}
         self._numbers = itertools.count(1)
@@ -88,6 +97,7 @@ class FaultEngine:
         with self._lock:
             fault = SetFault(f"f{next(self._numbers)}", kind, values, seed, time.monotonic(), salt)
             self._faults[fault.id] = fault
+        self.added.set()
         return fault
 
     def clear(self, fault_id: str | None) -> list[SetFault]:
@@ -106,6 +116,12 @@ class FaultEngine:
             if not self._faults:
                 self._numbers = itertools.count(1)
         return gone
+
+    def may_come(self, kinds: Collection[str]) -> bool:
+        """Say whether a fault of one of the kinds can occur now or later."""
+        at = time.monotonic()
+        with self._lock:
+            return any(f.kind in kinds and not f.is_spent(at) for f in self._faults.values())
 
     def on(self, kind: str) -> Iterator[SetFault]:
         """Yield the faults of a kind that can occur now."""

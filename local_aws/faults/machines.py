@@ -38,6 +38,9 @@ class MachineFaults:
     def _look(self) -> None:
         """Apply the faults that wait for no write to running instances, until closed."""
         while not self._stop.wait(LOOK_EVERY_S):
+            self._engine.added.clear()
+            if not self._engine.may_come(self._strikes):
+                self._engine.added.wait()
             for kind in self._strikes:
                 for fault in self._engine.on(kind):
                     if not fault.values["at_key"]:
@@ -105,3 +108,4 @@ class MachineFaults:
     def close(self) -> None:
         """Stop looking for instances."""
         self._stop.set()
+        self._engine.added.set()

@@ -247,8 +247,7 @@ class Environment:
     def kill(self) -> None:
         """End the process and every process that it started."""
         self._timed_out = self._process.poll() is None and not self._ended_by_itself()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait(timeout=5)
         self._reaper.forget(self._process.pid)
 
@@ -260,6 +259,22 @@ class Environment:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=0.5)
         return self._process.poll() is not None
+
+    def freeze(self) -> None:
+        """Stop the processes until :meth:`thaw`, as Lambda does between two invocations.
+
+        Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+        """
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let frozen processes continue."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process and every process that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
 
     def is_alive(self) -> bool:
         """Say whether the process can serve another invocation."""

@@ -78,6 +78,7 @@ class Runner:
         self.spoil: Callable[[str, str], dict[str, Any] | None] = (
             lambda _function_name, _request_id: None
         )
+        self.on_start: Callable[[], None] = lambda: None
 
     # --- Called by the emulator ---
 
@@ -99,6 +100,7 @@ class Runner:
         """Invoke an idle or a new environment, and keep it if it is still usable."""
         key = environment_key(config)
         environment = self._take(key) or self._start(record, config)
+        self.on_start()
         outcome = environment.invoke(event, request_id, str(config["FunctionArn"]))
         if (outcome.is_usable and outcome.error is None) or (
             outcome.is_usable and not is_init_error(outcome.error)
@@ -121,12 +123,14 @@ class Runner:
                     time.monotonic() - known.environment.started_at < OLDEST_S
                     and known.environment.is_alive()
                 ):
+                    known.environment.thaw()
                     return known.environment
                 threading.Thread(target=self._drop, args=[known.environment], daemon=True).start()
         return None
 
     def _put(self, key: str, environment: Environment) -> None:
-        """Keep an environment as idle; end those that are idle for long or outdated."""
+        """Freeze an environment and keep it; end those that are idle for long or outdated."""
+        environment.freeze()
         with self._lock:
             self._idle.setdefault(key, []).append(Idle(environment, time.monotonic()))
             surplus = self._surplus(key)
@@ -263,6 +267,11 @@ class Runner:
         """Return the number of environments."""
         with self._lock:
             return len(self._all)
+
+    def active(self) -> int:
+        """Return the number of environments that are not frozen."""
+        with self._lock:
+            return len(self._all) - sum(len(idle) for idle in self._idle.values())
 
     def close(self) -> None:
         """End every environment."""

@@ -28,13 +28,15 @@ class AirGapWatch:
     """Watches the connections of this account's processes to anywhere beyond this machine.
 
     :param process_mark: the mark in the environment of these processes.
-    :param is_needed: says whether there may be such a process. If there is none, nothing is read.
+    :param is_needed: says whether such a process may be running. If there is none, nothing is read
+        until :meth:`wake` is called.
     """
 
     def __init__(self, process_mark: str, is_needed: Callable[[], bool]) -> None:
         self._process_mark = process_mark
         self._is_needed = is_needed
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._judged: set[int] = set()
         self._seen: dict[tuple[str, str], str] = {}
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
@@ -46,13 +48,21 @@ class AirGapWatch:
     def close(self) -> None:
         """Stop watching."""
         self._stop.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Look again whether the watch is needed, because a process has started."""
+        self._woken.set()
 
     def _run(self) -> None:
         """Watch until :meth:`close` is called."""
         while not self._stop.wait(LOOK_EVERY_S):
+            self._woken.clear()
             try:
                 if self._is_needed():
                     self.look(outside_connections())
+                else:
+                    self._woken.wait()
             except Exception:  # a process may end during a look; the next look tries again
                 log.exception("looking for connections beyond this machine")
 

@@ -20,6 +20,7 @@ from local_aws.faults.engine import FaultEngine
 from local_aws.iam.authorization import role_of
 from local_aws.iam.sessions import Issuer, Renewing, RoleMissingError, TrustError, as_document
 from local_aws.server.account import TASKS, Grants
+from local_aws.server.answers import Answers
 from local_aws.server.persistence import Saver, may_change
 from local_aws.server.tag_memory import TagMemory
 
@@ -176,6 +177,7 @@ class Committing:
 
     :param wrote: called after an object was written, with the role session's name, bucket/key and
         body.
+    :param answers: compares the answers with botocore's models; None compares nothing.
     """
 
     def __init__(
@@ -186,6 +188,7 @@ class Committing:
         engine: FaultEngine,
         tag_memory: TagMemory,
         wrote: Callable[[str, str, bytes], None],
+        answers: Answers | None,
     ) -> None:
         self._service = service
         self._inner = inner
@@ -193,6 +196,7 @@ class Committing:
         self._engine = engine
         self._tag_memory = tag_memory
         self._wrote = wrote
+        self._answers = answers
 
     async def __call__(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
@@ -208,6 +212,8 @@ class Committing:
         answer = as_unknown_operation(
             headers, await self._inner(method, path, headers, body, query)
         )
+        if self._answers:
+            self._answers.check(self._service, (method, path, headers, body, query), answer)
         if answer[0] < 300:
             calls.after(self._engine, call)
             if action == "s3:PutObject":

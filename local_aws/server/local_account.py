@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from local_aws.ec2.life import Life
 from local_aws.ec2.networks import Networks
 from local_aws.ec2.permissions import Permissions
 from local_aws.ec2.service import Ec2
-from local_aws.ec2.store import LIVE, Store
+from local_aws.ec2.store import LIVE, Instance, Store
 from local_aws.emulator import inproc, seams
 from local_aws.faults.engine import FaultEngine
 from local_aws.faults.wiring import Wiring
@@ -43,7 +45,8 @@ from local_aws.pricing.price_list import PriceList
 from local_aws.pricing.quotas import Quotas
 from local_aws.s3.endpoints import Endpoints
 from local_aws.s3.front import S3Front
-from local_aws.server import account
+from local_aws.server import account, answers
+from local_aws.server.answers import Answers
 from local_aws.server.front import Committing, Front
 from local_aws.server.persistence import Saver, fail_interrupted_stacks
 from local_aws.server.tag_memory import TagMemory
@@ -93,11 +96,13 @@ class LocalAccount:
             running.endpoint_url,
             running.process_mark,
         )
+        self.runner.on_start = self.watch.wake
         self.delivery = Delivery(self.issuer, self.authorizer, PACES[pace])
         self._install_fronts()
         self._install_functions()
         self._install_cloudformation()
         self._install_prices()
+        self.answers = Answers() if os.environ.get(answers.VARIABLE) else None
         self.engine = FaultEngine()
         self.faults = Wiring(
             self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery
@@ -134,7 +139,7 @@ class LocalAccount:
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
-        life.on_change = lambda _instance: store.save()
+        life.on_change = self._note_change
         self.authorizer.authorizes_itself = lambda service, action: (
             service in TARGET_PREFIXES
             or ec2.authorizes(service, action)
@@ -147,6 +152,11 @@ class LocalAccount:
         self.tag_memory = TagMemory(pace.still_named_s)
         self.tag_memory.install(collectors)
         return ec2
+
+    def _note_change(self, _instance: Instance) -> None:
+        """Save the instances, and watch the connections of a machine that starts."""
+        self.ec2.store.save()
+        self.watch.wake()
 
     def _install_fronts(self) -> None:
         """Put checks in front of IAM and S3 where the emulator is less strict than AWS."""
@@ -213,6 +223,7 @@ class LocalAccount:
                 self.engine,
                 self.tag_memory,
                 self.faults.machines.saw_write,
+                self.answers,
             )
 
     def images(self) -> Mapping[str, Mapping[str, Any]]:
@@ -244,8 +255,9 @@ class LocalAccount:
         """Save the changes of background work, such as a stack that continues after its request's
         answer.
         """
-        pause = threading.Event()
-        while not pause.wait(COMMIT_EVERY_S):
+        while True:
+            self.saver.await_work()
+            time.sleep(COMMIT_EVERY_S)
             try:
                 self.saver.save_while_busy()
             except Exception:  # one failed round must not end the thread
@@ -261,8 +273,8 @@ class LocalAccount:
         self.reaper.close()
 
     def _has_processes(self) -> bool:
-        """Say whether a machine or a function may be running."""
-        return self.runner.running() > 0 or any(
+        """Say whether a machine or a function may be running. A frozen function does not run."""
+        return self.runner.active() > 0 or any(
             instance.state in LIVE for instance in self.ec2.store.known()
         )
 
@@ -303,6 +315,7 @@ class LocalAccount:
             "pace": self.pace,
             "seed": self.seed,
             "usage": self.authorizer.usage.as_list(),
+            **({"answers": self.answers.as_dict()} if self.answers else {}),
         }
 
     def _out_of_bounds(self) -> list[dict[str, str]]:

@@ -65,16 +65,28 @@ class Saver:
         self._blobs: dict[int, tuple[bytes, str]] = {}
         self._lock = threading.Lock()
         self._touched_at = time.monotonic()
+        self._touched = threading.Event()
 
     def touch(self) -> None:
         """Note that a request was served, because its background work may change the account for a
         while.
         """
         self._touched_at = time.monotonic()
+        self._touched.set()
+
+    def is_busy(self) -> bool:
+        """Say whether the last request was a short time ago."""
+        return time.monotonic() - self._touched_at < BUSY_FOR_S
+
+    def await_work(self) -> None:
+        """Return when background work may be going on, at once or after the next request."""
+        self._touched.clear()
+        if not self.is_busy():
+            self._touched.wait()
 
     def save_while_busy(self) -> None:
         """Save the changes, but only if the last request was a short time ago."""
-        if time.monotonic() - self._touched_at < BUSY_FOR_S:
+        if self.is_busy():
             self.save()
 
     def install(self) -> None:

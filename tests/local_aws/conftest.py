@@ -20,6 +20,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.local_aws.answers import unlike_aws
+
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
 ACCOUNT = "123456789012"
@@ -288,8 +290,11 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAwsUnderTest]
     Each test makes its own roles, buckets and machines.
     """
     state = tmp_path_factory.mktemp("aws") / "state"
-    yield start(state, "--pace", "steady")
+    started = start(state, "--pace", "steady")
+    yield started
+    answers = started.cli("status")["answers"]
     run_cli("down", "--state", str(state))
+    assert unlike_aws(answers) == {}
 
 
 @pytest.fixture(autouse=True)

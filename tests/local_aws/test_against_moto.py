@@ -13,8 +13,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from .conftest import QUICK, ROOT
-from .test_conformance import TABLE, Account, Row, _holds, unmet
+from tests.local_aws.conformance.account import Account, Row
+from tests.local_aws.conformance.table import BASIC
+from tests.local_aws.conftest import QUICK, ROOT
+from tests.local_aws.test_conformance import unmet
 
 REGION = "eu-west-1"
 
@@ -41,11 +43,11 @@ def listed() -> set[str]:
     return set(re.findall(r"`([^`]+)`", section))
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
+@pytest.mark.parametrize("row", BASIC, ids=lambda row: row.name.replace(" ", "-"))
 def test_moto_does_what_the_documentation_says_it_does(moto_account: Account, row: Row) -> None:
     """Each row holds on moto except the listed ones, so every difference is seen."""
     try:
-        holds = bool(_holds(row, moto_account))
+        holds = row.look(moto_account).holds
     except Exception:
         holds = False  # what moto does not have at all
     assert holds == (row.name not in listed()), row.source
@@ -53,5 +55,5 @@ def test_moto_does_what_the_documentation_says_it_does(moto_account: Account, ro
 
 def test_the_list_names_rows() -> None:
     """The list names only existing rows, and no row fails on both."""
-    assert listed() <= {row.name for row in TABLE}
+    assert listed() <= {row.name for row in BASIC}
     assert not listed() & unmet()

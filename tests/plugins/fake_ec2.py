@@ -71,6 +71,9 @@ class FakeEc2:
 
     :param unfound: how often TerminateInstances does not find a hidden machine
 
+    :param used_token: how CreateFleet refuses a token whose machine has ended: `error` or `list`.
+    Empty: it gives its earlier answer. AWS does not document which it does.
+
     :param lose_answers: whether CreateFleet launches but its answer is lost
 
     :param during: called once when CreateFleet was `sent` (before it takes effect) or has `made`
@@ -83,6 +86,7 @@ class FakeEc2:
     calls: list[str] = field(default_factory=list)
     hide_new: bool = False
     unfound: int = 0
+    used_token: str = ""
     lose_answers: bool = False
     template_gone: bool = False
     image_gone: bool = False
@@ -105,13 +109,26 @@ class FakeEc2:
                     "the token was used with other parameters",
                     "CreateFleet",
                 )
-            return answer
+            return self._answer_again(answer)
         answer = self._launch(request)
         self._answers[token] = (request, answer)
         self._happen("made")
         if self.lose_answers:
             raise ConnectionError("the answer was lost")
         return answer
+
+    def _answer_again(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return the earlier answer of a token, or refuse it after the end of its machine."""
+        groups = answer["Instances"]
+        has_ended = groups and not any(self.machines[g["InstanceIds"][0]].alive for g in groups)
+        if not has_ended or not self.used_token:
+            return answer
+        code = "IdempotentInstanceTerminated"
+        if self.used_token == "error":
+            raise error(code, "the resource is already deleted", "CreateFleet")
+        where = groups[0]["LaunchTemplateAndOverrides"]
+        refusal = {"LaunchTemplateAndOverrides": where, "ErrorCode": code, "ErrorMessage": code}
+        return {**answer, "Instances": [], "Errors": [refusal]}
 
     def _happen(self, moment: str) -> None:
         if (happening := self.during.pop(moment, None)) is not None:

@@ -23,6 +23,7 @@ from rl_lifecycle.storage.layout import spec_key, version_prefix
 from rl_lifecycle.storage.object_store import get
 from rl_lifecycle.storage.s3_store import S3Store
 from tests.conftest import ROOT
+from tests.local_aws.answers import unlike_aws
 from tests.system import deliveries
 from tests.system.accounts import Account
 from tests.system.projects import copy_project, read_shipped
@@ -346,6 +347,15 @@ def test_each_unused_permission_has_its_reason(
         f"used by now, or no longer allowed; take it out of unused_permissions.yaml: {stale}"
     )
     assert all(group["reason"] for groups in table.values() for group in groups)
+
+
+def test_each_answer_of_the_nights_has_the_shape_that_aws_publishes(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    """No answer to Airflow, a machine or a function differs from the service's model."""
+    answers = local_account.call("status")["answers"]
+    assert len(answers["checked"]) > 20
+    assert unlike_aws(answers) == {}
 
 
 def test_results_of_stacks_are_different_states() -> None:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from rl_lifecycle.aws_errors import ErrorKind, kind_of
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
@@ -32,31 +33,12 @@ TOKEN_HOLDS = timedelta(minutes=30)
 BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 15.0, 600.0
 TAG_PREFIX = "nightshift:"
 
-#: Error codes that may go away after a while.
-#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-WAITABLE_CODES = frozenset(
-    {
-        "InsufficientInstanceCapacity",
-        "InsufficientHostCapacity",
-        "InsufficientCapacity",
-        "UnfulfillableCapacity",
-        "SpotMaxPriceTooLow",
-        "MaxSpotInstanceCountExceeded",
-        "VcpuLimitExceeded",
-        "InstanceLimitExceeded",
-        "RequestLimitExceeded",
-        "Throttling",
-        "InternalError",
-        "Unavailable",
-        "ServiceUnavailable",
-        "MaxFleetCountExceeded",
-        "InsufficientFreeAddressesInSubnet",
-    }
-)
-#: EC2's error codes for a quota that is used up.
-QUOTA_CODES = frozenset(
+#: EC2's error codes for a vCPU quota that is used up.
+VCPU_QUOTA_CODES = frozenset(
     {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"}
 )
+#: The kinds of refusal that may go away after a while.
+WAITABLE = frozenset({ErrorKind.RETRY, ErrorKind.CAPACITY, ErrorKind.QUOTA})
 
 
 class Pool(NamedTuple):
@@ -259,11 +241,10 @@ def build_fleet_request(
 
 def explain_refusals(codes: Iterable[str]) -> str:
     """Say in one clause what to do about refused pools. It is empty if only waiting helps."""
-    seen = set(codes)
-    if quota := seen & QUOTA_CODES:
+    if quota := {code for code in codes if kind_of(code) is ErrorKind.QUOTA}:
+        what = "vCPU quota" if quota <= VCPU_QUOTA_CODES else "quota"
         return (
-            f"{', '.join(sorted(quota))}: the account's vCPU quota is used up; wait, or raise it "
-            "under Service Quotas → "
-            "Amazon EC2"
+            f"{', '.join(sorted(quota))}: the account's {what} is used up; wait, or raise it under "
+            "Service Quotas → Amazon EC2"
         )
     return ""

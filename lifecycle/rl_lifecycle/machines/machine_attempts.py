@@ -101,8 +101,14 @@ class AttemptOutcome(Record):
         *,
         market: Literal["spot", "on-demand"] | None,
         at: datetime,
+        seconds: float = 0.0,
+        usd: float = 0.0,
     ) -> Self:
-        """Record that the attempt got no machine, so that it cost nothing."""
+        """Record that the attempt has no machine.
+
+        :param seconds: 0, unless it had one that ended unseen; then how long it may have run.
+        :param usd: what that may have cost.
+        """
         return self.model_copy(
             update={
                 "end": end,
@@ -110,8 +116,8 @@ class AttemptOutcome(Record):
                 "refusals": refusals,
                 "market": market,
                 "ended_at": at,
-                "seconds": 0.0,
-                "usd": 0.0,
+                "seconds": seconds,
+                "usd": usd,
             }
         )
 

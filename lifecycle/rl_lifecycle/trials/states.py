@@ -62,7 +62,8 @@ CAUSES: dict[TrainerCause | None, AttemptEnd] = {
     None: AttemptEnd.CODE_FAILED,
 }
 #: EC2's StateReason codes that say why an instance ended.
-#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html and
+#: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-instancelaunchfailure.html
 REASON_CODES = {
     "Server.SpotInstanceTermination": AttemptEnd.INTERRUPTED,
     "Server.SpotInstanceShutdown": AttemptEnd.INTERRUPTED,
@@ -70,9 +71,16 @@ REASON_CODES = {
     "Server.InsufficientInstanceCapacity": AttemptEnd.NO_CAPACITY,
     "Server.InternalError": AttemptEnd.MACHINE_LOST,
     "Client.InternalError": AttemptEnd.REFUSED,
+    "Client.InvalidKMSKey.InvalidState": AttemptEnd.REFUSED,
     "Client.InvalidSnapshot.NotFound": AttemptEnd.REFUSED,
     "Client.VolumeLimitExceeded": AttemptEnd.REFUSED,
 }
+#: What else a person should know about a code. EC2's own message names no key.
+REASON_HINTS = dict.fromkeys(
+    ("Client.InternalError", "Client.InvalidKMSKey.InvalidState"),
+    "; mostly, the launch may not use the KMS key that encrypts its disks: see the account's "
+    "default key with `aws ec2 get-ebs-default-kms-key-id`",
+)
 #: The last states that a trainer reports.
 LAST_WORDS = (
     TrainerState.FINISHED,
@@ -204,6 +212,7 @@ def _said_by_ec2(evidence: Evidence, newest: Attempt) -> Finding | None:
     said = (
         f"{machine.instance_id} is {machine.state}: "
         f"{machine.reason or machine.reason_code or 'no reason given'}"
+        f"{REASON_HINTS.get(machine.reason_code, '')}"
     )
     cause, beat = REASON_CODES.get(machine.reason_code), evidence.beat
     if (

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
 from rl_airflow.infrastructure.aws_errors import client_error
-from rl_lifecycle.aws_errors import error_code
+from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of
 from rl_lifecycle.evaluation.gate import Verdict
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
@@ -42,11 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Lambda's error codes for too many calls, and the pauses before each repetition, seconds.
-THROTTLED, AGAIN_AFTER_S = (
-    ("TooManyRequestsException", "ThrottlingException"),
-    (1.0, 2.0, 4.0, 8.0, 16.0),
-)
+#: The pauses before each repetition of a call that Lambda is too busy for, seconds.
+AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 #: The function's message for a request or a stored record of another version: an unknown or missing
 #: key, or a newer action or form. The request itself carries no version, because the functions that
 #: are deployed already would refuse such a key.
@@ -317,14 +314,17 @@ class Evaluator:
     def _invoke(
         self, kind: Literal["Event", "RequestResponse"], request: Record
     ) -> "InvocationResponseTypeDef":
-        """Call the function. A throttled call did not run, so it is repeated after a pause."""
+        """Call the function. A call that Lambda is too busy for is repeated after a pause.
+
+        This is safe even if the function ran, because it writes each of its keys once.
+        """
         for pause in (*AGAIN_AFTER_S, None):
             try:
                 return self.client.invoke(
                     FunctionName=self.function, InvocationType=kind, Payload=request.to_json()
                 )
             except client_error() as error:
-                if pause is None or error_code(error) not in THROTTLED:
+                if pause is None or kind_of(error_code(error)) is not ErrorKind.RETRY:
                     raise
                 log.info(
                     "Lambda refuses for now (%s); asking again in %.0f s", error_code(error), pause

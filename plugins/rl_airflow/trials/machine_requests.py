@@ -9,31 +9,19 @@ from rl_airflow.machines.instances import Granted, Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.task_state import MachineMemory
-from rl_lifecycle.aws_errors import error_code
+from rl_lifecycle.aws_errors import ENDED_MACHINE, ErrorKind, error_code, kind_of
 from rl_lifecycle.machines.launch_requests import (
     TOKEN_HOLDS,
-    WAITABLE_CODES,
+    WAITABLE,
     explain_refusals,
     market_of,
 )
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, Refusal
 from rl_lifecycle.trials.evidence import Machine
 
-#: These error codes concern AWS itself or the credentials, not the request. So they do not show
-#: whether an earlier call made a machine.
-SILENT_CODES = frozenset(
-    {
-        "",
-        "RequestLimitExceeded",
-        "Throttling",
-        "InternalError",
-        "Unavailable",
-        "ServiceUnavailable",
-        "RequestExpired",
-        "ExpiredToken",
-        "AuthFailure",
-    }
-)
+#: With these kinds of error EC2 has looked at the request and refused it, so an earlier call with
+#: the same token made no machine. Every other answer proves nothing, also an unknown one.
+PROVES_NO_MACHINE = frozenset({ErrorKind.CAPACITY, ErrorKind.QUOTA, ErrorKind.BAD_REQUEST})
 
 
 class MachineRequester:
@@ -136,7 +124,9 @@ class MachineRequester:
                 ),
             )
         codes = [refusal.code for refusal in granted.refusals]
-        waitable = bool(set(codes) & WAITABLE_CODES) or not codes
+        if ENDED_MACHINE in codes:
+            return self._record_ended(stored, granted, now)
+        waitable = any(kind_of(code) in WAITABLE for code in codes) or not codes
         reason = explain_refusals(codes) or _name_refusals(granted)
         self.log.warning("%s: no machine: %s", self.trial.trial, reason)
         return self.attempts.update(
@@ -147,6 +137,29 @@ class MachineRequester:
                 granted.refusals,
                 market=granted.market,
                 at=now,
+            ),
+        )
+
+    def _record_ended(self, stored: StoredAttempt, granted: Granted, now: datetime) -> bool:
+        """Record that an earlier request got a machine, which has ended and is no longer shown.
+
+        Nothing says when it ended, so its cost counts from the time when the attempt was written,
+        at the highest price of its pools.
+        """
+        attempt = stored.attempt
+        seconds = max(0.0, (now - attempt.created_at).total_seconds())
+        reason = "EC2 gave this attempt a machine, which has ended before its id was recorded"
+        self.log.warning("%s: %s", self.trial.trial, reason)
+        return self.attempts.update(
+            stored,
+            lambda outcome: outcome.refused(
+                AttemptEnd.MACHINE_LOST,
+                reason,
+                granted.refusals,
+                market=granted.market,
+                at=now,
+                seconds=seconds,
+                usd=seconds / 3600 * attempt.reserved_usd_per_hour,
             ),
         )
 
@@ -181,9 +194,10 @@ class MachineRequester:
         try:
             granted = self.machines.request(stored.attempt)
         except client_error() as error:
-            if error_code(error) in SILENT_CODES:
-                raise
-            return  # EC2 refused the request, so there is no machine
+            code = error_code(error)
+            if code == ENDED_MACHINE or kind_of(code) in PROVES_NO_MACHINE:
+                return  # there is no machine, or it has ended
+            raise
         if granted.instance_id is not None:
             self.machines.terminate([granted.instance_id])
             self._record_answer(stored, granted, stored.attempt.created_at)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from rl_lifecycle.aws_errors import ErrorKind, kind_of
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
-from rl_lifecycle.machines.launch_requests import WAITABLE_CODES
 from rl_lifecycle.machines.quotas import (
     FULL,
     Usage,
@@ -50,7 +50,7 @@ def test_a_full_quota_refuses_every_pool_with_a_code_that_waits() -> None:
         ("m7i.large", "eu-west-1b", "MaxSpotInstanceCountExceeded"),
     ]
     assert "63 of 64 vCPUs" in refusals[0].message
-    assert set(FULL.values()) <= WAITABLE_CODES
+    assert {kind_of(code) for code in FULL.values()} == {ErrorKind.QUOTA}
 
 
 def test_room_in_one_pool_is_left_to_ec2() -> None:

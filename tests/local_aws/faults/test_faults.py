@@ -338,14 +338,15 @@ def test_a_hanging_machine_is_alive_and_does_not_move(aws: LocalAwsUnderTest) ->
 
 def test_a_new_instance_may_not_be_found_yet(aws: LocalAwsUnderTest, fault: Any) -> None:
     """Eventual consistency: a new instance is unknown right after its launch and found later."""
-    fault("late_visibility", "seconds=1", "count=1")
-    machine = aws.launch(SLEEPS)
-    assert (
-        code_of(aws.client("ec2").describe_instances, InstanceIds=[machine])
-        == "InvalidInstanceID.NotFound"
-    )
-    time.sleep(1.1)
-    assert aws.instance(machine)["InstanceId"] == machine
+    fault("late_visibility", "seconds=5", "count=1")
+    ec2, machine = aws.client("ec2"), aws.launch(SLEEPS)
+    unknown = [
+        code_of(ec2.describe_instances, InstanceIds=[machine]),
+        code_of(ec2.terminate_instances, InstanceIds=[machine]),
+        code_of(ec2.create_tags, Resources=[machine], Tags=[{"Key": "a", "Value": "b"}]),
+    ]
+    assert unknown == ["InvalidInstanceID.NotFound"] * 3
+    until(lambda: is_found(aws, machine), "it is found", 8)
 
 
 @pytest.mark.parametrize("pace", ["fast", "real"])
@@ -357,30 +358,26 @@ def test_each_launch_lags_for_a_time_within_the_limits_of_its_pace(pace: str) ->
     assert all(shortest <= seconds <= longest for lag in drawn for seconds in lag)
     assert [again.draw() for _ in range(200)] == drawn
     assert [other.draw() for _ in range(200)] != drawn
+    assert shortest > 0
     assert {lag.by_id_s < lag.by_filter_s for lag in drawn} == {True, False}
 
 
-def test_every_launch_is_late_by_default(own_state: Path) -> None:
+def test_a_launch_is_late_by_itself(own_state: Path) -> None:
     """A new instance is unknown by id and not listed by tag, then found, without any fault.
 
-    With this seed, both lags of the first launch are longer than 1.8 s.
+    At this pace and with this seed, both lags of the first launch are longer than five seconds, so
+    a busy machine is quick enough.
     """
-    aws = start(own_state, "--seed", "0")
+    aws = start(own_state, "--pace", "real", "--seed", "0")
     ec2, mark = aws.client("ec2"), unique("mark")
     named = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
     machine = aws.launch(SLEEPS, TagSpecifications=named)
     by_tag = [{"Name": "tag:mark", "Values": [mark]}]
-    unknown = [
-        code_of(ec2.describe_instances, InstanceIds=[machine]),
-        code_of(ec2.terminate_instances, InstanceIds=[machine]),
-        code_of(ec2.create_tags, Resources=[machine], Tags=[{"Key": "a", "Value": "b"}]),
-    ]
-    assert unknown == ["InvalidInstanceID.NotFound"] * 3
+    assert code_of(ec2.describe_instances, InstanceIds=[machine]) == "InvalidInstanceID.NotFound"
     assert ec2.describe_instances(Filters=by_tag)["Reservations"] == []
-    assert ec2.describe_volumes(Filters=attached_to(machine))["Volumes"] == []
-    until(lambda: ec2.describe_instances(Filters=by_tag)["Reservations"], "it is listed", 3)
+    until(lambda: ec2.describe_instances(Filters=by_tag)["Reservations"], "it is listed", 9)
     assert len(ec2.describe_volumes(Filters=attached_to(machine))["Volumes"]) == 1
-    until(lambda: is_found(aws, machine), "it is found by its id", 3)
+    until(lambda: is_found(aws, machine), "it is found by its id", 9)
 
 
 def attached_to(machine: str) -> list[dict[str, Any]]:

@@ -71,6 +71,76 @@ def test_an_unanswered_request_is_repeated_with_the_same_token(world: World) -> 
     assert (len(world.ec2.machines), action.finding.state) == (1, TrialState.LAUNCHING)
 
 
+def lose_a_machine(world: World) -> None:
+    """Request a machine, lose EC2's answer, and let EC2 end and forget the machine."""
+    world.ec2.hide_new = world.ec2.lose_answers = True
+    with pytest.raises(ConnectionError):
+        world.look()
+    world.ec2.hide_new = world.ec2.lose_answers = False
+    (machine,) = world.ec2.machines
+    world.ec2.end(machine, "Server.InternalError")
+    world.pass_time(600)
+
+
+@pytest.mark.parametrize("answer", ["error", "list", ""])
+def test_a_token_whose_machine_has_ended_leads_to_another_machine(
+    world: World, answer: str
+) -> None:
+    """Whatever EC2 answers: the trial goes on, and the lost machine's cost is counted."""
+    lose_a_machine(world)
+    world.ec2.used_token = answer
+    world.look()
+    world.pass_time(600)
+    _, evidence = world.look()
+    first, second = evidence.attempts
+    assert first.outcome.end is AttemptEnd.MACHINE_LOST
+    assert (first.outcome.usd or 0) > 0
+    assert (second.outcome.end, len(world.ec2.living)) == (None, 1)
+
+
+@pytest.mark.parametrize("answer", ["error", "list", ""])
+def test_a_trial_can_be_cancelled_after_its_unknown_machine_has_ended(
+    world: World, answer: str
+) -> None:
+    """The repeated request shows that there is no machine, and makes none."""
+    lose_a_machine(world)
+    world.ec2.used_token = answer
+    world.supervisor().cancel("the run ended")
+    assert len(world.ec2.machines) == 1
+    assert world.supervisor().attempts.read()[-1].attempt.outcome.end is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "is_proof"),
+    [
+        ("InsufficientInstanceCapacity", True),
+        ("VcpuLimitExceeded", True),
+        ("InvalidLaunchTemplateId.NotFound", True),
+        ("UnauthorizedOperation", False),
+        ("ExpiredToken", False),
+        ("InternalError", False),
+        ("IdempotentParameterMismatch", False),
+        ("SomethingNew", False),
+    ],
+)
+def test_only_some_answers_prove_that_an_unanswered_request_made_no_machine(
+    world: World, code: str, is_proof: bool
+) -> None:
+    """After any other answer the attempt stays open, so that the cancelling is repeated."""
+    lose_a_machine(world)
+
+    def refuse() -> None:
+        raise error(code, "refused", "CreateFleet")
+
+    world.ec2.during["sent"] = refuse
+    if is_proof:
+        world.supervisor().cancel("the run ended")
+    else:
+        with pytest.raises(ClientError, match=code):
+            world.supervisor().cancel("the run ended")
+    assert (world.supervisor().attempts.read()[-1].attempt.outcome.end is not None) == is_proof
+
+
 def test_refused_capacity_is_waited_out_with_a_fresh_token_each_time(world: World) -> None:
     """Each attempt has a new token and names the refused pools."""
     world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity"

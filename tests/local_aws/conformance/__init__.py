@@ -1,0 +1,1 @@
+"""Behaviours of AWS, checked against the local AWS or a real account."""
