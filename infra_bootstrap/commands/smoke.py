@@ -197,7 +197,15 @@ def run_smoke(
         raise
     finally:
         story = Story(settings.environment, began_at, run.seconds, errors, run.denials, answer)
+        _write(clients, story, say)
+
+
+def _write(clients: Clients, story: Story, say: Say) -> None:
+    """Write the file for a bug report. A full disk must not hide what went wrong before."""
+    try:
         say(f"for a bug report: {write_bug_report(clients, story)}")
+    except OSError as error:
+        say(f"the file for a bug report could not be written: {error}")
 
 
 def _chain(error: BaseException | None) -> list[str]:

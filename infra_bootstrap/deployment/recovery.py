@@ -107,7 +107,7 @@ def import_bucket(clients: Clients, settings: DeploymentSettings) -> DeployedSta
     output or a tag. The deployment that follows is an update, which adds the rest of the template.
     Source: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/import-resources-manually.html
 
-    :return: the stack, or None if there is no such bucket.
+    :return: the stack, or None if there is no such bucket of this account.
     :raises BadInputError: if the bucket does not have the environment's tag.
     :raises AccessRefusedError: if the caller may not import. Airflow's role may not, because a
         stack could take over resources that are not ours.
@@ -116,8 +116,8 @@ def import_bucket(clients: Clients, settings: DeploymentSettings) -> DeployedSta
     name = stack_name(settings.environment, Concern.STORAGE)
     try:
         owner = find_owner(clients, settings.environment, bucket)
-        if owner is BucketOwner.NOBODY:
-            return None
+        if owner in (BucketOwner.NOBODY, BucketOwner.STRANGER):
+            return None  # a stranger's bucket, or one that the caller may not see: AWS says so
         if owner is not BucketOwner.ENVIRONMENT:
             raise BadInputError(
                 f"the bucket {bucket} exists, and does not have the tag of {settings.environment}: "

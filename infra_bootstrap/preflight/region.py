@@ -29,30 +29,6 @@ SERVICES = (
     "ssm",
     "sts",
 )
-#: The regions in which CloudFormation has no `AWS::Budgets::Budget`, by the resource schemas that
-#: cfn-lint ships. A test compares them.
-NO_BUDGETS = frozenset(
-    {
-        "af-south-1",
-        "ap-east-1",
-        "ap-east-2",
-        "ap-northeast-3",
-        "ap-south-2",
-        "ap-southeast-3",
-        "ap-southeast-4",
-        "ap-southeast-5",
-        "ap-southeast-6",
-        "ap-southeast-7",
-        "ca-west-1",
-        "eu-central-2",
-        "eu-north-1",
-        "eu-south-1",
-        "eu-south-2",
-        "il-central-1",
-        "me-central-1",
-        "mx-central-1",
-    }
-)
 OPEN = ("opt-in-not-required", "opted-in")
 
 
@@ -73,13 +49,6 @@ def check_region(at: Situation) -> Iterator[Check]:
         return
     if missing := missing_services(clients, SERVICES):
         yield _failed(f"{region} has no {', '.join(missing)}", "choose another region")
-        return
-    if float(at.settings.parameters.get("MonthlyBudgetUsd", "0")) > 0 and region in NO_BUDGETS:
-        yield _failed(
-            f"{region} has no AWS::Budgets::Budget",
-            "leave MonthlyBudgetUsd at 0, and make the budget in the console, or choose another "
-            "region",
-        )
         return
     yield _opted_in(clients)
 

@@ -12,8 +12,10 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.call_log import MOST_FAILURES, CallLog
 from infra_bootstrap.clients import Clients
+from infra_bootstrap.commands import smoke
 from infra_bootstrap.commands.bug_report import Story, write_bug_report
 from tests.infra_bootstrap.accounts import Account
+from tests.infra_bootstrap.preflight.test_preflight import FakeClients
 
 AT = datetime(2026, 11, 30, 3, tzinfo=UTC)
 KEY = "AKIA" + "IOSFODNN7EXAMPLE"
@@ -91,6 +93,16 @@ def test_no_secret_and_no_account_is_in_the_file(account: Account, tmp_path: Pat
     ):
         assert planted not in text, planted
     assert json.loads(text)["result"] == "failed"
+
+
+def test_a_report_that_cannot_be_written_hides_nothing(tmp_path: Path) -> None:
+    """A folder that cannot be made gives a line, and no other error."""
+    (tmp_path / "file").write_text("in the way")
+    said = list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTSHIFT_STATE", str(tmp_path / "file" / "state"))
+        smoke._write(FakeClients({}), story(), said.append)
+    assert said[0].startswith("the file for a bug report could not be written: ")
 
 
 def test_only_so_many_failures_are_kept() -> None:

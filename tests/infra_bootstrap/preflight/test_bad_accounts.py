@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import boto3
 import pytest
@@ -21,7 +20,7 @@ from infra_bootstrap.preflight.checklist import (
 from infra_bootstrap.preflight.policies import check_organisation
 from infra_bootstrap.preflight.results import CheckResult, Situation
 from infra_bootstrap.preflight.traces import find_traces
-from infra_bootstrap.stacks.concerns import TEMPLATES, Concern
+from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import parameters_of
 from tests.infra_bootstrap.accounts import PYTHON, Account
@@ -93,41 +92,6 @@ def test_every_region_of_the_partition_has_what_the_stacks_use() -> None:
         assert set(session.get_available_regions("ec2")) <= set(
             session.get_available_regions(service)
         )
-
-
-def test_the_regions_without_budgets_are_those_of_the_schemas() -> None:
-    """CloudFormation's schemas, which cfn-lint ships, say which regions have no budgets."""
-    from cfnlint.helpers import REGIONS
-    from cfnlint.schema import PROVIDER_SCHEMA_MANAGER, ResourceNotFoundError
-
-    def has(name: str, kind: str) -> bool:
-        try:
-            PROVIDER_SCHEMA_MANAGER.get_resource_schema(name, kind)
-        except ResourceNotFoundError:
-            return False
-        return True
-
-    ours = [name for name in REGIONS if not name.startswith(("cn-", "us-gov-"))]
-    assert {name for name in ours if not has(name, "AWS::Budgets::Budget")} == region.NO_BUDGETS
-    kinds = {
-        line.split()[-1]
-        for path in TEMPLATES.glob("*.yaml")
-        for line in Path(path).read_text().splitlines()
-        if line.startswith("    Type: AWS::") and "<" not in line
-    } - {"AWS::Budgets::Budget"}
-    assert len(kinds) > 20
-    assert {(name, kind) for name in ours for kind in kinds if not has(name, kind)} == set()
-
-
-def test_a_budget_is_refused_where_there_are_none(account: Account) -> None:
-    """A budget that would have no effect is refused, and without it the region is good."""
-    clients = elsewhere(account, "eu-north-1")
-    asked = DeploymentSettings("bad-account", parameters={"MonthlyBudgetUsd": "50"})
-    assert "eu-north-1 has no AWS::Budgets::Budget → leave MonthlyBudgetUsd at 0" in refused(
-        clients, asked
-    )
-    (check,) = make_check("region", Situation(clients, NEW))
-    assert check.verdict is CheckResult.GOOD
 
 
 @pytest.mark.parametrize(
