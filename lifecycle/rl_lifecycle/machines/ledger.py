@@ -65,8 +65,8 @@ class EvaluationEntry(Record):
     )
     invocations: int = Field(0, ge=0, description="those that `usd` counts")
     seconds: float = Field(0.0, ge=0, description="the durations of those invocations")
-    calls: int = Field(0, ge=0, description="invocations that a task waited for")
-    call_seconds: float = Field(0.0, ge=0, description="how long the tasks waited for them")
+    calls: int = Field(0, ge=0, description="invocations without a shard")
+    call_seconds: float = Field(0.0, ge=0, description="their durations together")
 
     @property
     def committed_usd(self) -> float:
@@ -77,10 +77,10 @@ class EvaluationEntry(Record):
         """Reserve an amount, and expect further requests."""
         return self.model_copy(update={"reserved_usd": usd, "usd": None})
 
-    def with_call(self, seconds: float) -> Self:
-        """Count an invocation that a task waited for."""
+    def with_calls(self, calls: int, seconds: float) -> Self:
+        """Count invocations that left no shard."""
         return self.model_copy(
-            update={"calls": self.calls + 1, "call_seconds": self.call_seconds + seconds}
+            update={"calls": self.calls + calls, "call_seconds": self.call_seconds + seconds}
         )
 
     def settled(self, usd: float, invocations: int, seconds: float) -> Self:
@@ -208,9 +208,15 @@ class Ledger(Record):
             raise BudgetExceededError(usd, max(0.0, left), self.budget_usd, EVALUATIONS)
         return self._with_evaluation(entry.reserved(usd))
 
-    def with_call(self, seconds: float) -> Self:
-        """Count an invocation of the evaluator that a task waited for."""
-        return self._with_evaluation((self.evaluation or EvaluationEntry()).with_call(seconds))
+    def with_calls(self, calls: int, seconds: float) -> Self:
+        """Count invocations of the evaluator that left no shard.
+
+        A task waited for them, or they failed.
+
+        :param seconds: their durations together.
+        """
+        entry = self.evaluation or EvaluationEntry()
+        return self._with_evaluation(entry.with_calls(calls, seconds))
 
     def settle_evaluation(self, usd: float, invocations: int, seconds: float) -> Self:
         """Replace the reservation of the evaluations by what they have cost so far."""

@@ -136,6 +136,9 @@ class LambdaRunOperator(RunOperator):
         by_name = {job.name: job for job in jobs}
         while (missing := files.find_missing(jobs, asked)).gaps:
             if (event or {}).get("quiet"):
+                if money is not None:
+                    lost = [gap.n_episodes for gap in missing.in_flight]
+                    money.count_lost(lost, longest_episode_s(self._environment()))
                 self._probe(evaluator, scene, by_name[missing.gaps[0].name], missing.gaps[0])
                 event, asked = None, set()
                 continue

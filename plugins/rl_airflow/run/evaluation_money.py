@@ -32,6 +32,8 @@ from rl_lifecycle.storage.object_store import ObjectStore, get
 log = logging.getLogger(__name__)
 
 SHARDS = "/shards/"
+#: Lambda tries an event again twice (`MaximumRetryAttempts` in templates/evaluation.yaml).
+TRIES = 3
 
 
 class EvaluationMoney:
@@ -67,7 +69,16 @@ class EvaluationMoney:
 
     def count_call(self, seconds: float) -> None:
         """Count an invocation that a task waited for."""
-        self.ledger.change(lambda before: before.with_call(seconds))
+        self.ledger.change(lambda before: before.with_calls(1, seconds))
+
+    def count_lost(self, episodes: Iterable[int], episode_s: float | None) -> None:
+        """Count requested shards that never arrived, with all tries that Lambda may have made.
+
+        :param episodes: the number of episodes of each shard.
+        :param episode_s: as in :func:`rl_lifecycle.machines.billing.invocation_s`.
+        """
+        lost = [TRIES * invocation_s(n, episode_s) for n in episodes]
+        self.ledger.change(lambda before: before.with_calls(TRIES * len(lost), sum(lost)))
 
     def reserve(self, episodes: Iterable[int], episode_s: float | None) -> None:
         """Reserve the money for shards that are requested, with all that was evaluated before.

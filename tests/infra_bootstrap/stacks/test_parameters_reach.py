@@ -78,7 +78,7 @@ def find_reached(document: dict[str, Any], concern: Concern, parameter: str) -> 
             for one in (before, after)
         ]
         if kept[0] == kept[1]:
-            changed -= {"Evaluator"}  # only $LATEST would change, which nothing runs
+            return []  # only $LATEST would change, which nothing runs
     return sorted(changed)
 
 
@@ -159,12 +159,19 @@ class Recorded(dict[str, str]):
     """Outputs of a stack that remember which of them were read."""
 
     def __init__(self, names: list[str]) -> None:
-        super().__init__(dict.fromkeys(names, "eu-west-1a=x"))
+        super().__init__(
+            {name: "eu-west-1a=x" if name.startswith("Subnet") else "1" for name in names}
+        )
         self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
         self.read.add(name)
         return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an output that an older stack may lack."""
+        self.read.add(name)
+        return super().get(name, default)
 
     def items(self) -> Any:
         """Return all outputs: the subnets are found among them."""

@@ -186,7 +186,7 @@ def test_reserving_evaluations_again_keeps_the_larger_amount() -> None:
 
 def test_settled_evaluations_give_back_what_they_did_not_cost() -> None:
     """Further requests reserve again, and a later settlement counts all of them."""
-    books = ledger().reserve_evaluation(0.4).with_call(2.5).settle_evaluation(0.01, 5, 50.0)
+    books = ledger().reserve_evaluation(0.4).with_calls(1, 2.5).settle_evaluation(0.01, 5, 50.0)
     assert books.committed_usd == books.spent_usd == pytest.approx(0.01)
     again = books.reserve_evaluation(0.2)
     assert (again.committed_usd, again.spent_usd) == (pytest.approx(0.2), 0.0)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
+from infra_bootstrap.stacks.concerns import Concern
+from infra_bootstrap.stacks.template_files import template
+from rl_airflow.run.evaluation_money import TRIES, EvaluationMoney, longest_episode_s
 from rl_lifecycle.errors import BudgetExceededError
 from rl_lifecycle.evaluation.requests import EnvironmentReport, EpisodeEnd, Shard
 from rl_lifecycle.machines.billing import LONGEST_START_S, FunctionUse, bill_functions, total
@@ -79,6 +81,20 @@ def test_requests_that_the_budget_does_not_cover_are_refused() -> None:
         play(world, offset, 890.0)
     with pytest.raises(BudgetExceededError):
         money_of(world).reserve([50], None)
+
+
+def test_shards_that_never_arrived_are_counted_with_every_try() -> None:
+    """A function that fails writes no shard, and Lambda tries it three times."""
+    world = World()
+    money = money_of(world)
+    money.count_lost([50, 20], 0.1)
+    money.settle()
+    entry = money.ledger.read().evaluation
+    assert entry is not None
+    assert entry.invocations == 6
+    assert entry.seconds == pytest.approx(3 * (10 + 15) + 3 * (10 + 6))
+    retries = template(Concern.EVALUATION)["Resources"]["EvaluatorAsync"]["Properties"]
+    assert retries["MaximumRetryAttempts"] + 1 == TRIES
 
 
 def test_a_run_that_evaluated_nothing_has_no_entry() -> None:
