@@ -84,7 +84,7 @@ def bill_machine(use: MachineUse, prices: ServicePrices) -> dict[str, float]:
     >>> from rl_lifecycle.machines.service_prices import TABLE
     >>> bill = bill_machine(MachineUse(3600, 0.1, 100, 2), TABLE.prices)
     >>> {name: round(usd, 4) for name, usd in bill.items()}
-    {'instance': 0.1, 'volumes': 0.0111, 'addresses': 0.0, 's3': 0.0068}
+    {'instance': 0.1, 'volumes': 0.0111, 'addresses': 0.0, 's3': 0.0073}
     """
     seconds = max(use.seconds, BILLED_AT_LEAST_S)
     writes = (
