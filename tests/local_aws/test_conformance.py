@@ -18,9 +18,9 @@ from tests.local_aws.answers import unlike_aws
 from tests.local_aws.conformance.__main__ import MOST_USD, as_table, cost_usd, main
 from tests.local_aws.conformance.account import PREFIX, Account, Row, Seen
 from tests.local_aws.conformance.launch_rows import launch
-from tests.local_aws.conformance.leftovers import remove_leftovers
+from tests.local_aws.conformance.leftovers import TAGGED, remove_leftovers
 from tests.local_aws.conformance.table import DOCS, TABLE
-from tests.local_aws.conftest import ROOT, LocalAwsUnderTest, run_cli, start, trust
+from tests.local_aws.conftest import ROOT, LocalAwsUnderTest, run_cli, start, trust, until
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,13 @@ def test_what_a_killed_run_has_left_is_removed(usual_aws: LocalAwsUnderTest) -> 
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     killed.client("sqs").create_queue(QueueName=name)
     killed.client("ssm").put_parameter(Name=f"/{name}", Value="1", Type="String")
-    killed.patiently(lambda: killed.client("ec2").describe_instances(InstanceIds=[machine]))
+    # A call by tag may find a new machine later than a call by its id.
+    filters = [*TAGGED, {"Name": "instance-id", "Values": [machine]}]
+    until(
+        lambda: killed.client("ec2").describe_instances(Filters=filters)["Reservations"],
+        "the machine in a call by its tag",
+        killed.patience_s,
+    )
 
     later = Account(usual_aws.client, usual_aws.region)
     removed = remove_leftovers(later)

@@ -42,6 +42,7 @@ def gather(
         n_episodes=EPISODES,
         shard_episodes=SHARD,
     )
+    plan = World().plan.model_copy(update={"ledger_key": None})  # no run, so no budget to check
     task = LambdaRunOperator(task_id="gather", plan=None, deferrable=False)
     patch.setattr(task, "_store", lambda plan: store)
     patch.setattr(task, "_evaluator", lambda plan: Evaluator(lambda_client, f"{FUNCTION}:live"))
@@ -49,10 +50,10 @@ def gather(
     patch.setattr(operators, "QUIET_S", 4.0)  # two minutes in production
     for _ in range(TRIES - 1):
         try:
-            return task._gather(World().plan, scene, [job], None).get_merged(job)
+            return task._gather(plan, scene, [job], None).get_merged(job)
         except EvaluationFailedError as error:
             log.warning("tried again: %s", error)
-    return task._gather(World().plan, scene, [job], None).get_merged(job)
+    return task._gather(plan, scene, [job], None).get_merged(job)
 
 
 def list_shards(store: S3Store, name: str) -> list[str]:

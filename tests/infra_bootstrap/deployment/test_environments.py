@@ -81,6 +81,7 @@ def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deplo
         "trainer_python",
         "lambda_runtime",
         "launch_template_version",
+        "evaluator_memory_mib",
     }
     ours, theirs = dev.outputs.to_dict(), prod.outputs.to_dict()
     assert {name for name in ours if ours[name] == theirs[name]} <= shared

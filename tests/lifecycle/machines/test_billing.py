@@ -53,6 +53,7 @@ LAUNCH_TEMPLATE: dict[str, str] = {
 #: The same for a volume.
 VOLUME: dict[str, str] = {
     "Encrypted": "nothing: AWS's own key is free of charge",
+    "KmsKeyId": "nothing: requests to a key of your own are not counted, as the documentation says",
     "VolumeType": "gp3; other types are refused",
     "VolumeSize": "the volumes: `volumes`",
     "DeleteOnTermination": "nothing, and the volume ends with its machine",

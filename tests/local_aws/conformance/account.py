@@ -147,7 +147,8 @@ class Account:
         """Terminate a machine and wait until it has ended."""
         ec2 = self.client("ec2")
         self.patiently(lambda: ec2.terminate_instances(InstanceIds=[instance_id]))
-        until(lambda: self.state_of(instance_id) in (None, "terminated"), "its end", 300)
+        # A terminated machine stays listed for an hour, so one that is not listed is new.
+        until(lambda: self.state_of(instance_id) == "terminated", "its end", 300)
 
     def state_of(self, instance_id: str) -> str | None:
         """Return the state of a machine, or None if EC2 lists none."""

@@ -153,7 +153,7 @@ def console(account: Account) -> Seen:
     machine = launch(account)
 
     def text() -> str:
-        return str(ec2.get_console_output(InstanceId=machine).get("Output", ""))
+        return str(ec2.get_console_output(InstanceId=machine, Latest=True).get("Output", ""))
 
     said = "the conformance table runs here"
     until(lambda: said in account.patiently(text), "the text on the console", 600)
