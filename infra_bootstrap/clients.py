@@ -32,6 +32,16 @@ REFUSED = frozenset(
 #: to 900 s. So TCP sends a probe after every minute. Three probes in a row may stay unanswered.
 #: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html
 KEEP_ALIVE_S, MOST_UNANSWERED = 60, 3
+#: The error codes of services for something that does not exist, besides those with `NotFound`.
+MISSING = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NoSuchEntity",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+    }
+)
 CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 6},
     max_pool_connections=16,
@@ -199,6 +209,12 @@ def message_of(error: ClientError) -> str:
 def is_refusal(error: ClientError) -> bool:
     """Tell whether AWS refused the call, because the caller lacks a permission."""
     return code_of(error) in REFUSED
+
+
+def is_missing(error: ClientError) -> bool:
+    """Tell whether an error says that a resource does not exist."""
+    code = code_of(error)
+    return code in MISSING or "NotFound" in code
 
 
 def refused_or_same(error: ClientError, action: str) -> Exception:

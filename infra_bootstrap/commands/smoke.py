@@ -34,8 +34,10 @@ from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Spec, freeze_spec
+from rl_lifecycle.machines.billing import MachineUse, bill_machine
 from rl_lifecycle.machines.launch_requests import build_fleet_request, plan_pools, trial_tags
 from rl_lifecycle.machines.prices import FALL_BACK
+from rl_lifecycle.machines.service_prices import TABLE
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import heartbeat_key, shard_key, spec_key
 from rl_lifecycle.storage.object_store import ObjectStore
@@ -46,9 +48,6 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 ENVIRONMENT = "smoke"
 #: The highest cost of the whole run, US dollars.
 CAP_USD = 1.00
-#: gp3, US dollars a GiB and month (of 730 hours), us-east-1. https://aws.amazon.com/ebs/pricing/,
-#: read 2026-11-29.
-GP3_USD_A_GIB_MONTH, HOURS_A_MONTH = 0.08, 730
 #: The name that stands for Airflow's role. Roles that trust Airflow's role trust nothing then.
 NO_AIRFLOW = "nightshift-smoke-has-no-airflow"
 #: The highest cost of everything but the machine and its volume, US dollars: requests, an hour of
@@ -132,7 +131,8 @@ def _machine_usd(settings: DeploymentSettings, hours: float) -> float:
         or parameters_of(Concern.TRAINING)["VolumeGib"]["Default"]
     )
     machine = max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES)
-    return hours * (machine + gib * GP3_USD_A_GIB_MONTH / HOURS_A_MONTH)
+    bill = bill_machine(MachineUse(hours * 3600, machine, gib, checkpoints=1), TABLE.prices)
+    return bill["instance"] + bill["volumes"]
 
 
 def without_airflow(settings: DeploymentSettings) -> DeploymentSettings:

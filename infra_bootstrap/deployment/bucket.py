@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from infra_bootstrap.clients import Clients, code_of, refused_or_same
+from infra_bootstrap.clients import Clients, code_of, is_missing, refused_or_same
 from infra_bootstrap.deployment.deletion import delays
 from infra_bootstrap.errors import AccessRefusedError, BucketNotEmptiedError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 #: A bucket policy may take a moment until every request meets it, so a late writer may still add an
 #: object, and the bucket is emptied again.
 EMPTY_WITHIN_S = 300.0
-NO_BUCKET = ("NoSuchBucket", "404")
 #: Errors of single objects that do not go away when the request is sent again.
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 LASTING = ("AccessDenied", "AllAccessDisabled", "InvalidArgument", "MethodNotAllowed")
@@ -89,7 +88,7 @@ def lock_bucket(clients: Clients, bucket: str) -> bool:
             Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements})
         )
     except ClientError as error:
-        if code_of(error) in NO_BUCKET:
+        if is_missing(error):
             return False
         raise refused_or_same(error, f"s3:PutBucketPolicy {bucket}") from error
     return True
@@ -111,7 +110,7 @@ def empty_bucket(clients: Clients, bucket: str) -> "list[ErrorTypeDef]":
             )
             failed += answer.get("Errors", ())
     except ClientError as error:
-        if code_of(error) in NO_BUCKET:
+        if is_missing(error):
             return []
         raise refused_or_same(error, f"emptying {bucket}") from error
     for problem in failed:
@@ -139,7 +138,7 @@ def _delete(clients: Clients, bucket: str) -> bool:
     try:
         clients.s3.delete_bucket(Bucket=bucket)
     except ClientError as error:
-        if code_of(error) in NO_BUCKET:
+        if is_missing(error):
             return True
         if code_of(error) == "BucketNotEmpty":
             return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from infra_bootstrap.clients import Clients, code_of, is_refusal
+from infra_bootstrap.clients import Clients, is_missing, is_refusal
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG, PRESENT
 from infra_bootstrap.stacks.concerns import DEPLOYMENT_TAG, Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 #: How long a resource may still be found after its deletion. A queue takes up to 60 seconds:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteQueue.html
 SETTLE_S = 75.0
-#: The error codes of services for something that does not exist, besides those with `NotFound`.
-MISSING = frozenset(
-    {
-        "404",
-        "NoSuchBucket",
-        "NoSuchEntity",
-        "AWS.SimpleQueueService.NonExistentQueue",
-        "QueueDoesNotExist",
-    }
-)
 Look = Callable[[Clients, str], Any]
 
 
@@ -139,7 +129,7 @@ EC2_LOOKS: dict[str, tuple[str, str, str]] = {
         "NetworkInterfaces",
     ),
 }
-#: These are records of a request. They cost nothing, nobody can delete them, and they stay visible
+#: These are records of a request. They cost nothing and cannot be deleted, and they stay visible
 #: for hours or days.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html
 REQUESTS = ("spot-instances-request", "fleet")
@@ -206,12 +196,6 @@ def _exists(clients: Clients, kind: str, name: str) -> bool | None:
         if is_refusal(error):
             return None
         raise
-
-
-def is_missing(error: ClientError) -> bool:
-    """Tell whether an error says that a resource does not exist."""
-    code = code_of(error)
-    return code in MISSING or "NotFound" in code
 
 
 def _names(clients: Clients, environment: str, kept: set[Concern]) -> Iterator[tuple[str, str]]:

@@ -116,8 +116,8 @@ def import_bucket(clients: Clients, settings: DeploymentSettings) -> DeployedSta
     name = stack_name(settings.environment, Concern.STORAGE)
     try:
         owner = find_owner(clients, settings.environment, bucket)
-        if owner in (BucketOwner.NOBODY, BucketOwner.STRANGER):
-            return None  # a stranger's bucket, or one that the caller may not see: AWS says so
+        if owner in (BucketOwner.NONE, BucketOwner.OTHER_ACCOUNT):
+            return None  # of another account, or not to be seen: AWS says so later
         if owner is not BucketOwner.ENVIRONMENT:
             raise BadInputError(
                 f"the bucket {bucket} exists, and does not have the tag of {settings.environment}: "

@@ -4,17 +4,17 @@ from enum import StrEnum
 
 from botocore.exceptions import ClientError
 
-from infra_bootstrap.clients import Clients, code_of
+from infra_bootstrap.clients import Clients, code_of, is_missing
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG
 
 
 class BucketOwner(StrEnum):
     """Whom a bucket belongs to."""
 
-    NOBODY = "nobody"
+    NONE = "none, because there is no such bucket"
     ENVIRONMENT = "the environment"
     ACCOUNT = "the account, without the environment's tag"
-    STRANGER = "another account"
+    OTHER_ACCOUNT = "another account"
 
 
 def find_owner(clients: Clients, environment: str, bucket: str) -> BucketOwner:
@@ -27,8 +27,7 @@ def find_owner(clients: Clients, environment: str, bucket: str) -> BucketOwner:
     try:
         clients.s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=clients.account_id)
     except ClientError as error:
-        gone = code_of(error) in ("404", "NoSuchBucket")
-        return BucketOwner.NOBODY if gone else BucketOwner.STRANGER
+        return BucketOwner.NONE if is_missing(error) else BucketOwner.OTHER_ACCOUNT
     try:
         tags = clients.s3.get_bucket_tagging(Bucket=bucket)["TagSet"]
     except ClientError as error:

@@ -219,12 +219,12 @@ def check_bucket(at: Situation) -> Iterator[Check]:
         yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} has its stack")
         return
     owner = find_owner(clients, settings.environment, name)
-    if owner is BucketOwner.NOBODY:
+    if owner is BucketOwner.NONE:
         yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} is free")
         return
     tag = f"{{Key={ENVIRONMENT_TAG},Value={settings.environment}}}"
     verdict, found, fix = {
-        BucketOwner.STRANGER: (
+        BucketOwner.OTHER_ACCOUNT: (
             CheckResult.FAILED,
             "belongs to another account",
             "choose another environment's name: bucket names are shared by all of AWS",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from botocore.exceptions import ClientError
 
-from infra_bootstrap.clients import Clients, code_of
+from infra_bootstrap.clients import Clients, is_missing
 from infra_bootstrap.reaper.reaper import find_machines
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
@@ -53,7 +53,7 @@ def _bucket_exists(clients: Clients, bucket: str) -> bool:
     try:
         clients.s3.head_bucket(Bucket=bucket)
     except ClientError as error:
-        return code_of(error) not in ("404", "NoSuchBucket")
+        return not is_missing(error)
     return True
 
 

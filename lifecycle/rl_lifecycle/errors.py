@@ -10,6 +10,7 @@ LifecycleError
 ├── StoreUnavailableError       the store did not answer; a write may have taken effect
 ├── OverlappingSeedsError       two evaluations would share episode seeds
 ├── BudgetExceededError         a machine would cost more than what is left of the run's budget
+│   └── EvaluationBudgetError   the evaluations would
 ├── NoPlaceError                the run has as many machines at work as it may have
 ├── LaunchRefusedError          a launch cannot work, so it is not requested
 ├── CorruptArtifactError        bytes do not have the digest that was recorded for them
@@ -130,27 +131,31 @@ class ChangedPiecesError(LifecycleError):
 
 
 class BudgetExceededError(LifecycleError):
-    """A machine, or the evaluations, may cost more than what is left of the run's budget.
+    """A machine may cost more than what is left of the run's budget.
 
     :param needed_usd: the amount to reserve.
     :param left_usd: the amount that is neither reserved nor spent.
-    :param what: what may cost as much.
     """
 
-    def __init__(
-        self, needed_usd: float, left_usd: float, budget_usd: float, what: str = "the next machine"
-    ) -> None:
+    what = "the next machine"
+    fix = "lower compute.max_hours or trials"
+
+    def __init__(self, needed_usd: float, left_usd: float, budget_usd: float) -> None:
         self.needed_usd, self.left_usd, self.budget_usd = needed_usd, left_usd, budget_usd
-        fewer = (
-            "compute.max_hours or trials"
-            if what == "the next machine"
-            else "evaluation.max_pairs, evaluation.selection_episodes or trials, or raise "
-            "checkpoint_every"
-        )
         super().__init__(
-            f"{what} may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
-            f"compute.budget_usd {budget_usd:g}; raise the budget, or lower {fewer}"
+            f"{self.what} may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
+            f"compute.budget_usd {budget_usd:g}; raise the budget, or {self.fix}"
         )
+
+
+class EvaluationBudgetError(BudgetExceededError):
+    """The evaluations may cost more than what the machines leave of the run's budget."""
+
+    what = "the evaluations of this run"
+    fix = (
+        "lower evaluation.max_pairs, evaluation.selection_episodes or trials, or raise "
+        "checkpoint_every"
+    )
 
 
 class NoPlaceError(LifecycleError):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from local_aws.cloudformation.provisioning import OPERATOR, Operator
 from local_aws.cloudformation.references import unresolved
 from local_aws.emulator import seams
-from local_aws.emulator.wire import request_id
+from local_aws.emulator.wire import read_form, request_id
 from local_aws.iam.authorization import Authorizer
 from local_aws.iam.sessions import Issuer, RoleMissingError
 
@@ -46,12 +45,7 @@ class CloudFormationFront:
         query: Mapping[str, Any],
     ) -> Response:
         """Serve one request. The stack operation acts with the role that the request names."""
-        form = {
-            name: values[-1]
-            for name, values in parse_qs(
-                body.decode(errors="replace"), keep_blank_values=True
-            ).items()
-        }
+        form = read_form(body)
         given = form.get("RoleARN")
         if form.get("Action") not in OPERATIONS:
             answer: Response = await self._inner(method, path, headers, body, query)

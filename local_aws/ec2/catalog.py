@@ -20,6 +20,10 @@ from typing import Any
 
 from local_aws.errors import InstanceTypesError
 
+WITHOUT_NITRO = ("p2", "p3", "g3", "t2", "m4", "c4", "r4")
+"""The families of before the Nitro hypervisor, as far as the catalogue may have them:
+https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html"""
+
 
 @dataclass(frozen=True)
 class OfferedGpu:
@@ -53,6 +57,11 @@ class OfferedType:
         """The part of the name before the dot."""
         return self.name.partition(".")[0]
 
+    @property
+    def has_nitro(self) -> bool:
+        """Whether it runs on the Nitro hypervisor."""
+        return self.family not in WITHOUT_NITRO
+
     def spot_usd(self, zone: str) -> float:
         """Return the spot price for one hour.
 
@@ -60,6 +69,46 @@ class OfferedType:
         """
         spread = int(hashlib.sha256(f"{self.name}/{zone}".encode()).hexdigest()[:4], 16) / 0xFFFF
         return round(self.on_demand_usd * self.spot_share * (0.9 + 0.2 * spread), 6)
+
+    def described(self) -> dict[str, Any]:
+        """Return the type as DescribeInstanceTypes reports it."""
+        gpu: dict[str, Any] = {}
+        if self.gpu:
+            one = {
+                "Name": self.gpu.name,
+                "Manufacturer": self.gpu.manufacturer,
+                "Count": self.gpu.count,
+                "MemoryInfo": {"SizeInMiB": self.gpu.memory_mib},
+            }
+            gpu = {
+                "GpuInfo": {
+                    "Gpus": [one],
+                    "TotalGpuMemoryInMiB": self.gpu.memory_mib * self.gpu.count,
+                }
+            }
+        return {
+            "InstanceType": self.name,
+            "CurrentGeneration": not self.name.startswith("p3"),
+            "FreeTierEligible": self.name == "t3.micro",
+            "SupportedUsageClasses": ["on-demand", "spot"],
+            "SupportedRootDeviceTypes": ["ebs"],
+            "SupportedVirtualizationTypes": ["hvm"],
+            "BareMetal": False,
+            "Hypervisor": "nitro" if self.has_nitro else "xen",
+            "ProcessorInfo": {"SupportedArchitectures": [self.architecture]},
+            "VCpuInfo": {
+                "DefaultVCpus": self.vcpus,
+                "DefaultCores": max(1, self.vcpus // 2),
+                "DefaultThreadsPerCore": 2,
+            },
+            "MemoryInfo": {"SizeInMiB": self.memory_mib},
+            "InstanceStorageSupported": False,
+            "EbsInfo": {"EbsOptimizedSupport": "default", "EncryptionSupport": "supported"},
+            "HibernationSupported": False,
+            "BurstablePerformanceSupported": self.burstable,
+            "DedicatedHostsSupported": not self.burstable,
+            **gpu,
+        }
 
 
 def _sizes(

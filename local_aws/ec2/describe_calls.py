@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 Request = Mapping[str, Any]
 Response = dict[str, Any]
 CONSOLE_LIMIT = 65536
-WITHOUT_NITRO = ("p2", "p3", "g3", "t2", "m4", "c4", "r4")
-"""The families of before the Nitro hypervisor, as far as the catalogue may have them:
-https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html"""
 SPOT_HISTORY_H = (0, 6, 12, 24, 48)
 """The age of each price of the spot history, in hours."""
 
@@ -138,7 +135,7 @@ class DescribeCalls:
         """
         instance = self._store.get([request["InstanceId"]])[0]
         latest = request.get("Latest", False)
-        if latest and instance.record["InstanceType"].partition(".")[0] in WITHOUT_NITRO:
+        if latest and not CATALOG[instance.record["InstanceType"]].has_nitro:
             raise Ec2ApiError(
                 "UnsupportedOperation",
                 "This instance type does not support retrieving the latest console logs.",
@@ -337,7 +334,7 @@ class DescribeCalls:
                 "InvalidParameterCombination",
                 "The parameter InstanceTypes cannot be used with the parameter MaxResults",
             )
-        chosen = [_type(entry) for entry in _known(request.get("InstanceTypes"))]
+        chosen = [entry.described() for entry in _known(request.get("InstanceTypes"))]
         page, after = filters.page(
             filters.select(chosen, request.get("Filters", []), filters.TYPE),
             request.get("MaxResults"),
@@ -434,47 +431,6 @@ def _known(names: Sequence[str] | None) -> list[OfferedType]:
             f"The following supplied instance types do not exist: [{', '.join(unknown)}]",
         )
     return [CATALOG[name] for name in names or CATALOG]
-
-
-def _type(entry: OfferedType) -> Response:
-    """Return a type as DescribeInstanceTypes reports it."""
-    gpu: Response = {}
-    if entry.gpu:
-        one = {
-            "Name": entry.gpu.name,
-            "Manufacturer": entry.gpu.manufacturer,
-            "Count": entry.gpu.count,
-            "MemoryInfo": {"SizeInMiB": entry.gpu.memory_mib},
-        }
-        gpu = {
-            "GpuInfo": {
-                "Gpus": [one],
-                "TotalGpuMemoryInMiB": entry.gpu.memory_mib * entry.gpu.count,
-            }
-        }
-    return {
-        "InstanceType": entry.name,
-        "CurrentGeneration": not entry.name.startswith("p3"),
-        "FreeTierEligible": entry.name == "t3.micro",
-        "SupportedUsageClasses": ["on-demand", "spot"],
-        "SupportedRootDeviceTypes": ["ebs"],
-        "SupportedVirtualizationTypes": ["hvm"],
-        "BareMetal": False,
-        "Hypervisor": "nitro",
-        "ProcessorInfo": {"SupportedArchitectures": [entry.architecture]},
-        "VCpuInfo": {
-            "DefaultVCpus": entry.vcpus,
-            "DefaultCores": max(1, entry.vcpus // 2),
-            "DefaultThreadsPerCore": 2,
-        },
-        "MemoryInfo": {"SizeInMiB": entry.memory_mib},
-        "InstanceStorageSupported": False,
-        "EbsInfo": {"EbsOptimizedSupport": "default", "EncryptionSupport": "supported"},
-        "HibernationSupported": False,
-        "BurstablePerformanceSupported": entry.burstable,
-        "DedicatedHostsSupported": not entry.burstable,
-        **gpu,
-    }
 
 
 def _price(entry: OfferedType, zone: str, hours: int) -> Response:

@@ -59,16 +59,15 @@ def request_id() -> str:
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
 
 
+def read_form(body: bytes) -> dict[str, str]:
+    """Read the form in a request's body. Bytes that are not UTF-8 are replaced."""
+    fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+    return {name: values[-1] for name, values in fields.items()}
+
+
 def flatten(body: bytes, query: Mapping[str, list[str]] | None) -> dict[str, str]:
     """Merge the query string and the form of a request."""
-    flat = {name: values[-1] for name, values in (query or {}).items()}
-    flat.update(
-        {
-            name: values[-1]
-            for name, values in parse_qs(body.decode(), keep_blank_values=True).items()
-        }
-    )
-    return flat
+    return {name: values[-1] for name, values in (query or {}).items()} | read_form(body)
 
 
 def decode_request(action: str, flat: Mapping[str, str]) -> dict[str, Any]:

@@ -14,10 +14,9 @@ import json
 import zlib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from local_aws.emulator.wire import request_id
+from local_aws.emulator.wire import read_form, request_id
 from local_aws.iam.authorization import Authorizer
 
 Response = tuple[int, dict[str, str], Any]
@@ -89,7 +88,7 @@ class StsFront:
         query: Mapping[str, Any],
     ) -> Response:
         """Serve one request. The emulator has authenticated the caller before."""
-        form = {name: values[-1] for name, values in parse_qs(body.decode()).items()}
+        form = read_form(body)
         if form.get("Action") != ACTION:
             answer: Response = await self._inner(method, path, headers, body, query)
             return answer

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from local_aws.emulator.wire import request_id
+from local_aws.emulator.wire import read_form, request_id
 
 Response = tuple[int, dict[str, str], bytes]
 DOCUMENTS = {"CreateRole": "AssumeRolePolicyDocument", "UpdateAssumeRolePolicy": "PolicyDocument"}
@@ -37,12 +36,7 @@ class IamFront:
         query: Mapping[str, Any],
     ) -> Response:
         """Serve one request. The emulator has authorized the caller before."""
-        form = {
-            name: values[-1]
-            for name, values in parse_qs(
-                body.decode(errors="replace"), keep_blank_values=True
-            ).items()
-        }
+        form = read_form(body)
         document = form.get(DOCUMENTS.get(form.get("Action", ""), ""))
         if document is not None and (problem := find_problem(document)):
             return refusal(problem)

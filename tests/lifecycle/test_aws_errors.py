@@ -94,7 +94,7 @@ def test_the_pinned_codes_are_dated_and_each_has_one_kind() -> None:
 
 @pytest.mark.parametrize(("page", "kind"), sorted({(page, kind) for page, kind, _ in DOCUMENTED}))
 def test_each_documented_code_of_our_calls_has_its_kind(page: str, kind: str) -> None:
-    """A code that none of our calls can get is repeated by nobody and waited for by nobody."""
+    """A code that none of our calls can get is neither repeated nor waited for."""
     codes = [code for p, k, code in DOCUMENTED if (p, k) == (page, kind)]
     found = {code: kind_of(code) for code in codes}
     safe = {ErrorKind.UNKNOWN, ErrorKind.BAD_REQUEST} if kind == NOT_OURS else {ErrorKind(kind)}

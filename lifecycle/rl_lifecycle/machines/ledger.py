@@ -15,13 +15,11 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from rl_lifecycle.errors import BudgetExceededError, NoPlaceError
+from rl_lifecycle.errors import BudgetExceededError, EvaluationBudgetError, NoPlaceError
 from rl_lifecycle.records.record import Record
 
 #: Amounts are sums of floats, so smaller differences than this are rounding errors.
 EPSILON_USD = 1e-9
-#: What a message calls the evaluations.
-EVALUATIONS = "the evaluations of this run"
 #: If its deadline passed longer ago than this, a machine no longer counts as at work. It ends
 #: itself at the deadline, and the reaper runs every 15 minutes.
 PLACE_GRACE = timedelta(minutes=30)
@@ -198,14 +196,14 @@ class Ledger(Record):
 
         :param usd: the most that all evaluations of the run may cost, with those that were settled.
         :return: the unchanged ledger if as much is reserved already.
-        :raises BudgetExceededError: if the amount is more than what the machines leave.
+        :raises EvaluationBudgetError: if the amount is more than what the machines leave.
         """
         entry = self.evaluation or EvaluationEntry()
         if self.evaluation is not None and usd <= entry.committed_usd + EPSILON_USD:
             return self
         left = self.budget_usd - self._committed_by_machines
         if usd > left + EPSILON_USD:
-            raise BudgetExceededError(usd, max(0.0, left), self.budget_usd, EVALUATIONS)
+            raise EvaluationBudgetError(usd, max(0.0, left), self.budget_usd)
         return self._with_evaluation(entry.reserved(usd))
 
     def with_calls(self, calls: int, seconds: float) -> Self:
