@@ -1,7 +1,8 @@
 """The account's machine images: some that stand for AWS's deep-learning AMIs.
 
-SSM parameters lead to them. A machine runs with the Python of its environment here, whatever its
-image, so each image has a tag that says so. On AWS these images have no tags.
+SSM parameters lead to them. A machine runs here on this computer, with the Python of its
+environment, whatever its image. So each image has tags that say so. On AWS these images have no
+tags.
 
 Source: https://docs.aws.amazon.com/dlami/latest/devguide/find-dlami-id.html and
 https://docs.aws.amazon.com/dlami/latest/devguide/appendix-ami-release-notes.html
@@ -10,12 +11,16 @@ https://docs.aws.amazon.com/dlami/latest/devguide/appendix-ami-release-notes.htm
 from __future__ import annotations
 
 import hashlib
+import platform
+import sys
 from typing import Any, NamedTuple
 
 OWNER = "898082745236"
 """The account that publishes the deep-learning AMIs."""
 PYTHON_TAG = "nightshift:python"
 """The tag with the Python version of an image. The images of a team can have this tag, too."""
+PLATFORM_TAG = "nightshift:platform"
+"""The tag with the platform that the wheels for an image's machines are made for."""
 
 
 class Flavour(NamedTuple):
@@ -69,6 +74,12 @@ def parameters(region: str) -> dict[str, str]:
     }
 
 
+def this_platform() -> str:
+    """Return the platform of this computer, such as `linux-x86_64` or `macos-arm64`."""
+    system = "macos" if sys.platform == "darwin" else sys.platform
+    return f"{system}-{platform.machine()}"
+
+
 def describe(region: str, python_version: str) -> list[dict[str, Any]]:
     """Describe the images as DescribeImages does."""
     return [_describe(flavour, region, python_version) for flavour in FLAVOURS]
@@ -111,5 +122,8 @@ def _describe(flavour: Flavour, region: str, python_version: str) -> dict[str, A
         "VirtualizationType": "hvm",
         "BootMode": "uefi-preferred",
         "ImdsSupport": "v2.0",
-        "Tags": [{"Key": PYTHON_TAG, "Value": python_version}],
+        "Tags": [
+            {"Key": PYTHON_TAG, "Value": python_version},
+            {"Key": PLATFORM_TAG, "Value": this_platform()},
+        ],
     }

@@ -115,15 +115,22 @@ class Account:
         self, *arguments: str, role: str = "administrator", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `python -m infra_bootstrap` as a role, as a user would."""
+        started = self.start_cli(*arguments, role=role, **variables)
+        stdout, stderr = started.communicate(timeout=300)
+        return subprocess.CompletedProcess(started.args, started.returncode, stdout, stderr)
+
+    def start_cli(
+        self, *arguments: str, role: str = "administrator", **variables: str
+    ) -> subprocess.Popen[str]:
+        """Start `python -m infra_bootstrap` as a role, and return its process."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "infra_bootstrap", *arguments],
             cwd=ROOT,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env=environ | self.variables(role) | variables,
-            timeout=300,
-            check=False,
         )
 
     @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from tests.infra_bootstrap.accounts import Account, Deployment
 from tests.infra_bootstrap.preflight.test_preflight import FakeClients
 
 KILLS = 7
+PROCESS_KILLS = 3
 EVENTS = ("before-send", "after-call")
 STORED = ((Concern.IDENTITY,), (Concern.STORAGE,))
 
@@ -108,6 +111,32 @@ def test_a_destroy_that_is_killed_anywhere_is_finished_by_the_same_command(
             break
     assert kills >= 3
     assert finish(fresh).leftovers == ()
+    assert look(fresh.as_role("administrator"), fresh.settings, set()) == nothing()
+
+
+def test_a_destroy_whose_process_is_killed_is_finished_by_the_same_command(
+    fresh: Deployment,
+) -> None:
+    """Send SIGKILL to the command at random moments. Then the same command finishes."""
+    fresh.deploy(*STORED)
+    put(fresh, "attempts/e/r/t/1.json")
+    name = fresh.settings.environment
+    command = ("destroy", "--environment", name, "--confirm", name, "--delete-bucket", "--json")
+    choose = random.Random(3)
+    ends = list[int]()
+    while len(ends) < PROCESS_KILLS and 0 not in ends:  # 0: it was faster than the signal
+        process = fresh.account.start_cli(*command)
+        for _line in range(choose.randrange(1, 4)):  # its progress says that it is at work
+            assert process.stderr is not None
+            process.stderr.readline()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        ends.append(process.returncode)
+    assert ends[0] == -signal.SIGKILL
+    assert set(ends) <= {-signal.SIGKILL, 0}
+    done = fresh.account.cli(*command)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["leftovers"] == []
     assert look(fresh.as_role("administrator"), fresh.settings, set()) == nothing()
 
 

@@ -12,7 +12,7 @@ import pytest
 from botocore.stub import Stubber
 from packaging.requirements import Requirement
 
-from infra_bootstrap.artifacts.locks import LOCKS, PYTHONS
+from infra_bootstrap.artifacts.locks import LOCKS, PLATFORMS, PYTHONS, Target
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.preflight.images import judge_table
@@ -188,3 +188,12 @@ def test_an_image_without_wheels_is_refused_by_name(shown: dict[str, Any], messa
     """An image that no locked wheel fits is refused, with the fix, before a machine is rented."""
     with pytest.raises(BadInputError, match=message):
         find_image(OneImage(**shown), "/my/image")
+
+
+def test_a_local_image_names_the_platform_that_its_machines_run_on() -> None:
+    """The local AWS tags its images with this computer's platform, and wheels are locked for it."""
+    here = local_images.this_platform()
+    (image, *_) = local_images.describe("eu-west-1", PYTHONS[-1])
+    assert find_image(OneImage(**image | {"ImageId": "ami-1"}), "/any").target == Target(
+        PYTHONS[-1], PLATFORMS[here]
+    )
