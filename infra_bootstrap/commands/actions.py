@@ -62,13 +62,13 @@ def deploy_stacks(command: Command) -> Answer:
 
 
 def write_prices(command: Command) -> Answer:
-    """Write the table of prices anew, from AWS's price list for the region."""
+    """Write the tables of prices anew, from AWS's prices in the region."""
     pricing = command.clients.client("pricing", PRICES_REGION)
     output = command.arguments.output
     answer = refresh_prices(
         pricing,
-        command.clients.region,
-        datetime.now(UTC).date(),
+        command.clients.ec2,
+        datetime.now(UTC),
         Path(output) if output else None,
     )
     return answer, describe(answer)

@@ -134,10 +134,10 @@ def build_parser() -> argparse.ArgumentParser:
         kinds,
         "prices",
         actions.write_prices,
-        "write the table of prices anew, from AWS's price list for the region",
+        "write the tables of prices anew, from AWS's prices in the region",
     )
     prices.add_argument(
-        "--output", metavar="FILE", help="the file to write (default: the table of this checkout)"
+        "--output", metavar="FOLDER", help="where to write them (default: this checkout's tables)"
     )
     destroy = _add(
         kinds,

@@ -51,6 +51,13 @@ PRODUCTS: Mapping[str, Product] = {
     "s3_read": Product("AmazonS3", {"group": "S3-API-Tier2"}, "Requests-Tier2"),
     "logs_gib": Product("AmazonCloudWatch", {"group": "Ingested Logs"}, "DataProcessing-Bytes"),
 }
+#: The attributes of a machine's Linux price: shared hardware, no reserved capacity.
+LINUX_MACHINE: Mapping[str, str] = {
+    "operatingSystem": "Linux",
+    "preInstalledSw": "NA",
+    "tenancy": "Shared",
+    "capacitystatus": "Used",
+}
 
 
 def read_service_prices(pricing: PricingClient, region: str) -> dict[str, float]:
@@ -69,6 +76,20 @@ def read_service_prices(pricing: PricingClient, region: str) -> dict[str, float]
         for name, price in found.items()
         if price is not None and 1 / MOST_DIFFERENT <= price / known[name] <= MOST_DIFFERENT
     }
+
+
+def read_machine_price(pricing: PricingClient, region: str, instance_type: str) -> float | None:
+    """Read the on-demand price of one hour of a type, with Linux and no other software.
+
+    :return: None if the price list has no price for the type in this region.
+    """
+    machine = Product("AmazonEC2", {**LINUX_MACHINE, "instanceType": instance_type}, "")
+    prices = [
+        price
+        for item in _products(pricing, region, machine)
+        for price in dimensions(item, unit="Hrs")
+    ]
+    return max((price for price in prices if price > 0), default=None)
 
 
 def _read_price(pricing: PricingClient, region: str, product: Product) -> float | None:
@@ -103,10 +124,14 @@ def _has_usage(usage_type: str, usage: str) -> bool:
     return re.fullmatch(rf"([A-Z]{{2,4}}[0-9]?-)?{re.escape(usage)}", usage_type) is not None
 
 
-def dimensions(item: Mapping[str, Any]) -> list[float]:
-    """Return all on-demand prices of a product, US dollars for one unit."""
+def dimensions(item: Mapping[str, Any], unit: str | None = None) -> list[float]:
+    """Return all on-demand prices of a product, US dollars for one unit.
+
+    :param unit: the unit that the prices must be for; None takes any.
+    """
     return [
         float(dimension["pricePerUnit"]["USD"])
         for term in item["terms"].get("OnDemand", {}).values()
         for dimension in term["priceDimensions"].values()
+        if unit is None or dimension.get("unit") == unit
     ]

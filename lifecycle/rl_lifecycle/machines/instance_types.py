@@ -13,7 +13,7 @@ Nothing else has to change.
                   If a family has several processors, write the family's name: it is one class.
 `quota`           A name in :data:`rl_lifecycle.machines.quotas.QUOTA_CODES`.
                   Null: its quota is not read.
-`on_demand_usd`   List price for one hour in us-east-1, Linux, and what spot usually costs there.
+`on_demand_usd`   List price of an hour with Linux in the file's region, and what spot costs there.
 `spot_usd`        Null: the price is not known here, so only a price from AWS can be used.
 `gpu`             Its GPUs, all of one model; left out where there are none.
 `auto`            True where `compute.instance_types: auto` may choose the type. Such a type has two
@@ -23,9 +23,9 @@ Nothing else has to change.
 ================= ==================================================================================
 
 Vcpus, memory, architecture and GPUs are those of https://aws.amazon.com/ec2/instance-types/.
-Prices are approximate. They were written down on :data:`AS_OF` from general knowledge, not fetched
-from AWS, with spot at about two fifths. Compare them with
-https://aws.amazon.com/ec2/pricing/on-demand/, and change `as_of` when you change them.
+The file says where its prices come from, and when. `python -m infra_bootstrap prices` writes them
+anew from AWS's price list and spot prices. Until somebody with an account does, they are
+approximate. Compare them with https://aws.amazon.com/ec2/pricing/on-demand/.
 """
 
 import json
@@ -86,6 +86,32 @@ def read_rows() -> list[InstanceType]:
 def _read_row(row: Mapping[str, Any]) -> InstanceType:
     gpu = row.get("gpu")
     return InstanceType(**{**row, "gpu": Gpu(**gpu) if gpu else None})
+
+
+def with_prices(
+    prices: Mapping[str, tuple[float | None, float | None]], as_of: date, region: str, source: str
+) -> bytes:
+    """Write the file with other prices.
+
+    :param prices: on-demand and spot price of each type, US dollars per hour. A type keeps a null
+        price unless both are known.
+    :param source: where the prices come from.
+    """
+    lines = [
+        json.dumps({**row, "on_demand_usd": on_demand, "spot_usd": spot})
+        for row in _DOCUMENT["types"]
+        for on_demand, spot in [_both(prices[row["name"]])]
+    ]
+    head = {"as_of": as_of.isoformat(), "region": region, "source": source}
+    opening = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
+    rows = ",\n".join(f"    {line}" for line in lines)
+    return f'{{\n{opening}  "types": [\n{rows}\n  ]\n}}\n'.encode()
+
+
+def _both(
+    prices: tuple[float | None, float | None],
+) -> tuple[float | None, float | None]:
+    return prices if None not in prices else (None, None)
 
 
 #: The date of the prices.

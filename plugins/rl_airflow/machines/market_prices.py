@@ -3,11 +3,11 @@
 Without an answer the dated price table is used.
 """
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from infra_bootstrap.stacks.price_list import read_machine_price
 from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors
 from rl_airflow.infrastructure.service_prices import find_service_prices
@@ -18,7 +18,6 @@ from rl_lifecycle.machines.service_prices import TABLE, ServicePrices
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_pricing import PricingClient
-    from mypy_boto3_pricing.type_defs import FilterTypeDef
 
 
 class MarketPrices:
@@ -65,14 +64,7 @@ class MarketPrices:
             return None
         try:
             pricing, region = self.make_pricing(), self.ec2.meta.region_name
-            found = {
-                name: _read_price(
-                    pricing.get_products(
-                        ServiceCode="AmazonEC2", Filters=_price_filters(name, region), MaxResults=10
-                    )
-                )
-                for name in instance_types
-            }
+            found = {name: read_machine_price(pricing, region, name) for name in instance_types}
         except (*aws_errors(), LookupError, TypeError, ValueError) as error:
             self.log.info(
                 "the price list could not be read (%s); the table of %s is used",
@@ -137,32 +129,3 @@ class MarketPrices:
                 first_line(error),
             )
             return None
-
-
-def _price_filters(instance_type: str, region: str) -> "list[FilterTypeDef]":
-    """Return the filters for a type's Linux on-demand price without extra software."""
-    wanted = {
-        "instanceType": instance_type,
-        "regionCode": region,
-        "operatingSystem": "Linux",
-        "preInstalledSw": "NA",
-        "tenancy": "Shared",
-        "capacitystatus": "Used",
-    }
-    return [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
-
-
-def _read_price(answer: Mapping[str, Any]) -> float | None:
-    """Read the highest hourly price from GetProducts' JSON strings; None if there is none.
-
-    Source:
-    https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
-    """
-    prices = [
-        float(dimension["pricePerUnit"]["USD"])
-        for text in answer.get("PriceList", ())
-        for term in json.loads(text)["terms"].get("OnDemand", {}).values()
-        for dimension in term["priceDimensions"].values()
-        if dimension.get("unit") == "Hrs"
-    ]
-    return max((price for price in prices if price > 0), default=None)

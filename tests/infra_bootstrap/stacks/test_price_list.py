@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ import pytest
 from infra_bootstrap.commands.price_refresh import describe, refresh_prices
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks.price_list import PRODUCTS, read_service_prices
+from local_aws.ec2.catalog import CATALOG
 from rl_airflow.machines.market_prices import MarketPrices
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.service_prices import PAGES, TABLE, read_table
 from tests.infra_bootstrap.accounts import Deployment
 
+NOW = datetime(2027, 1, 2, tzinfo=UTC)
 #: The local AWS's prices of eu-west-1, whose products look like AWS's.
 EU = {
     "gp3_gib_month": 0.088,
@@ -33,16 +37,38 @@ EU = {
 
 def test_the_command_writes_the_table_of_a_region(dev: Deployment, tmp_path: Path) -> None:
     """It has the region's prices, today's date and its source, and the package can read it."""
-    path = tmp_path / "service_prices.json"
-    done = dev.account.cli("prices", "--output", str(path), "--json")
+    done = dev.account.cli("prices", "--output", str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
+    path = tmp_path / "service_prices.json"
     table = read_table(path.read_bytes())
     assert table.region == dev.account.region == answer["region"]
     assert table.as_of.isoformat() == answer["as_of"]
     assert "pricing:GetProducts" in table.source
-    assert asdict(table.prices) == answer["prices"] == pytest.approx(EU)
+    assert asdict(table.prices) == pytest.approx(EU)
+    assert answer["prices"].items() >= asdict(table.prices).items()
     assert json.loads(path.read_text())["pages"] == PAGES
+
+
+def test_the_command_writes_the_prices_of_machines(dev: Deployment, tmp_path: Path) -> None:
+    """Each type of the table has the region's on-demand price and its highest spot price.
+
+    A type that the region does not sell has none, so nothing can be reserved with a stale price.
+    """
+    assert dev.account.cli("prices", "--output", str(tmp_path)).returncode == 0
+    document = json.loads((tmp_path / "instance_types.json").read_text())
+    assert document["region"] == dev.account.region
+    assert document["as_of"] == f"{datetime.now(UTC):%Y-%m-%d}"
+    rows = {row["name"]: row for row in document["types"]}
+    assert list(rows) == list(INSTANCE_TYPES)
+    ec2 = dev.as_role("administrator").ec2
+    history = ec2.describe_spot_price_history(
+        InstanceTypes=["c7i.large"], StartTime=datetime.now(UTC)
+    )["SpotPriceHistory"]
+    assert rows["c7i.large"]["spot_usd"] == max(float(entry["SpotPrice"]) for entry in history)
+    assert {name for name, row in rows.items() if row["on_demand_usd"]} >= rows.keys() & CATALOG
+    assert rows["m7a.large"] | {"on_demand_usd": None, "spot_usd": None} == rows["m7a.large"]
+    assert rows["c7i.large"]["on_demand_usd"] == CATALOG["c7i.large"].on_demand_usd
 
 
 def test_a_launch_uses_the_prices_of_its_region(dev: Deployment) -> None:
@@ -79,6 +105,19 @@ class FakePricing:
         return [{"PriceList": [json.dumps(product(*item)) for item in self.usd.items()]}]
 
 
+class FakeSpot(FakePricing):
+    """An EC2 of eu-central-1 that has no spot prices."""
+
+    meta = SimpleNamespace(region_name="eu-central-1")
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def paginate(self, **_request: Any) -> list[dict[str, Any]]:
+        """Return one empty page."""
+        return [{"SpotPriceHistory": []}]
+
+
 def product(usage: str, usd: float) -> dict[str, Any]:
     """Build a product."""
     prices = {"1": {"unit": "?", "pricePerUnit": {"USD": str(usd)}}}
@@ -101,24 +140,18 @@ def test_a_price_of_another_unit_is_not_believed() -> None:
 
 
 def test_a_table_with_a_hole_is_not_written(tmp_path: Path) -> None:
-    """The command says which price is missing, and leaves the file as it is."""
+    """The command says which price is missing, and leaves the files as they are."""
     usd = listed()
     del usd["EBS:VolumeUsage.gp3"]
-    path = tmp_path / "service_prices.json"
     with pytest.raises(BadInputError, match="no price for gp3_gib_month in eu-central-1"):
-        refresh_prices(FakePricing(usd), "eu-central-1", date(2027, 1, 2), path)  # type: ignore[arg-type]
-    assert not path.exists()
+        refresh_prices(FakePricing(usd), FakeSpot(), NOW, tmp_path / "tables")  # type: ignore[arg-type]
+    assert not (tmp_path / "tables").exists()
 
 
 def test_what_changed_is_said(tmp_path: Path) -> None:
     """A person sees each price, and the one before if it differs."""
     usd = listed() | {"EBS:VolumeUsage.gp3": 0.095}
-    answer = refresh_prices(
-        FakePricing(usd),  # type: ignore[arg-type]
-        "eu-central-1",
-        date(2027, 1, 2),
-        tmp_path / "service_prices.json",
-    )
+    answer = refresh_prices(FakePricing(usd), FakeSpot(), NOW, tmp_path)  # type: ignore[arg-type]
     text = describe(answer)
     assert "prices of eu-central-1 on 2027-01-02" in text
     assert re_line(text, "gp3_gib_month") == "gp3_gib_month 0.095 was 0.08"
