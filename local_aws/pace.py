@@ -20,6 +20,7 @@ class Pace:
     :param pending_s: time from a launch to state running.
     :param ending_s: shortest time from the end of an instance's processes to state terminated.
     :param unseen_s: the shortest and the longest time for which calls do not find a new instance.
+    :param console_s: how long after an instance's end its console is posted.
     :param still_named_s: for how long the tagging service names a resource that was deleted.
     :param after_error_s: waiting times before the asynchronous retries of a function, in order.
     :param after_throttle_s: waiting time before the first retry of a throttled event. It doubles
@@ -29,6 +30,7 @@ class Pace:
     pending_s: float
     ending_s: float
     unseen_s: tuple[float, float]
+    console_s: float
     still_named_s: float
     after_error_s: tuple[float, ...]
     after_throttle_s: float
@@ -36,9 +38,9 @@ class Pace:
 
 
 PACES = {
-    "fast": Pace(0.3, 0.2, (0.3, 2.0), 5.0, (0.5, 1.0), 0.5, 8.0),
-    "real": Pace(12.0, 35.0, (1.0, 6.0), 300.0, (60.0, 120.0), 1.0, 300.0),
-    "steady": Pace(0.3, 0.2, (0.0, 0.0), 0.0, (0.5, 1.0), 0.5, 8.0),
+    "fast": Pace(0.3, 0.2, (0.3, 2.0), 3.0, 5.0, (0.5, 1.0), 0.5, 8.0),
+    "real": Pace(12.0, 35.0, (1.0, 6.0), 120.0, 300.0, (60.0, 120.0), 1.0, 300.0),
+    "steady": Pace(0.3, 0.2, (0.0, 0.0), 0.0, 0.0, (0.5, 1.0), 0.5, 8.0),
 }
 """The paces by the name that `up --pace` takes. `steady` is `fast` without any lag."""
 

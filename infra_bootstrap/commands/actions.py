@@ -14,6 +14,7 @@ from infra_bootstrap.commands.price_refresh import describe, refresh_prices
 from infra_bootstrap.commands.smoke import run_smoke
 from infra_bootstrap.deployment import deploy, destroy, drift
 from infra_bootstrap.deployment import plan as planning
+from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.preflight import checklist
 from infra_bootstrap.stacks.changes import summary
 from infra_bootstrap.stacks.concerns import NEED_ARTIFACTS, Concern
@@ -201,8 +202,17 @@ def smoke(command: Command) -> Answer:
 
 
 def destroy_stacks(command: Command) -> Answer:
-    """Delete the environment, and prove that nothing is left."""
+    """Delete the environment, and prove that nothing is left.
+
+    :raises BadInputError: if one stack was named, because more would be deleted than was named.
+    """
     arguments = command.arguments
+    if command.only is not None:
+        raise BadInputError(
+            f"destroy deletes the whole environment {command.settings.environment}, and not the "
+            f"stack {command.only} alone: leave out --stack, or delete the one stack with "
+            "`aws cloudformation delete-stack`"
+        )
     done = destroy.destroy(
         command.clients,
         command.settings,

@@ -44,6 +44,10 @@ UNKNOWN_CREDENTIALS = (
     "InvalidClientTokenId",
     "UnrecognizedClientException",
 )
+#: The commands that can work on one stack.
+CHOOSE_A_STACK = ("plan", "deploy", "drift")
+#: The commands that take the option, too, so that a script may give it to all of them.
+TAKE_A_STACK = ("preflight", "outputs", "destroy")
 BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError, PreflightFailedError)
 
 
@@ -188,11 +192,16 @@ def _add(
     """Add a command, with the options that all commands share."""
     parser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument("--environment", required=True, metavar="NAME", help="such as dev or prod")
-    parser.add_argument(
-        "--stack",
-        choices=[str(concern) for concern in Concern],
-        help="only this stack (default: all)",
-    )
+    if name in (*CHOOSE_A_STACK, *TAKE_A_STACK):
+        parser.add_argument(
+            "--stack",
+            choices=[str(concern) for concern in Concern],
+            help="only this stack (default: all)"
+            if name in CHOOSE_A_STACK
+            else "refused: it deletes the whole environment"
+            if name == "destroy"
+            else "not used: it looks at all stacks",
+        )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument(
         "--lambda-runtime",
@@ -245,7 +254,10 @@ def _check_account(clients: Clients, expected: str | None) -> None:
 
 def _session(arguments: argparse.Namespace) -> boto3.Session:
     try:
-        session = boto3.Session(profile_name=arguments.profile, region_name=arguments.region)
+        session = boto3.Session(
+            profile_name=arguments.profile,
+            region_name=arguments.region or os.environ.get("AWS_REGION"),
+        )
     except BotoCoreError as error:
         raise BadInputError(str(error)) from None
     if session.region_name is None:

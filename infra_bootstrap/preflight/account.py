@@ -7,6 +7,8 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, code_of, role_of_arn
 from infra_bootstrap.errors import BadInputError
+from infra_bootstrap.preflight.policies import context_of
+from infra_bootstrap.preflight.quotas import find_quota
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
@@ -187,6 +189,7 @@ def _simulate(clients: Clients, settings: DeploymentSettings, source: str) -> li
             PolicySourceArn=source,
             ActionNames=list(actions),
             ResourceArns=[resource.format(**names)],
+            ContextEntries=context_of(clients),
         )
         refused += [
             answer["EvalActionName"]
@@ -201,7 +204,7 @@ def check_quotas(at: Situation) -> Iterator[Check]:
     clients = at.clients
     quotas = clients.service_quotas
     for family, code, fewest, needed in VCPU_QUOTAS:
-        value = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
+        value = find_quota(quotas, "ec2", code)
         bad = CheckResult.FAILED if needed else CheckResult.WARNING
         fix = (
             "ask for more: aws service-quotas request-service-quota-increase --service-code ec2 "

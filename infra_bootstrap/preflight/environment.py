@@ -6,6 +6,7 @@ from typing import Any
 from infra_bootstrap.clients import role_of_arn
 from infra_bootstrap.preflight.buckets import BucketOwner, find_owner
 from infra_bootstrap.preflight.policies import check_boundary
+from infra_bootstrap.preflight.quotas import find_quota
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
@@ -36,11 +37,6 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
     name = settings.airflow_role or (
         identity.parameters["AirflowRoleName"] if identity and not identity.is_dead else default
     )
-    if role_of_arn(clients.identity["Arn"]) == name:
-        yield Check(
-            name="Airflow's role", verdict=CheckResult.GOOD, found=f"{name}, and it is the caller"
-        )
-        return
     try:
         role = clients.iam.get_role(RoleName=name)["Role"]
     except clients.iam.exceptions.NoSuchEntityException:
@@ -52,7 +48,8 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
             "Airflow: --parameter AttachAirflowPolicy=false",
         )
         return
-    good = Check(name="Airflow's role", verdict=CheckResult.GOOD, found=name)
+    caller = ", and it is the caller" if role_of_arn(clients.identity["Arn"]) == name else ""
+    good = Check(name="Airflow's role", verdict=CheckResult.GOOD, found=f"{name}{caller}")
     yield check_boundary(clients, settings.environment, role) or good
 
 
@@ -108,11 +105,7 @@ def check_zones(at: Situation) -> Iterator[Check]:
 def check_vpcs(at: Situation) -> Iterator[Check]:
     """Check the quota of VPCs. By default an account may have five in a region."""
     clients, settings = at
-    quota = float(
-        clients.service_quotas.get_service_quota(ServiceCode="vpc", QuotaCode=VPC_QUOTA)["Quota"][
-            "Value"
-        ]
-    )
+    quota = find_quota(clients.service_quotas, "vpc", VPC_QUOTA)
     used = len(clients.ec2.describe_vpcs()["Vpcs"])
     deployed = find_stack(clients, stack_name(settings.environment, Concern.NETWORK)) is not None
     full = used >= quota and not deployed

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
@@ -10,6 +10,9 @@ from botocore.exceptions import ClientError
 from infra_bootstrap.clients import Clients, code_of, is_refusal, message_of
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import bucket_name, role_name
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam.type_defs import ContextEntryTypeDef
 
 #: How a service says that a policy of the organisation denied a call.
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
@@ -28,6 +31,28 @@ ACTIONS_OF_ROLES = (
     "s3:CreateBucket",
     "sqs:CreateQueue",
 )
+#: IAM simulates without the conditions that it is not told of, such as who the caller is.
+ONLY_SIMULATED = (
+    "Only IAM's simulation says so; if the policy makes an exception for you, use --unchecked"
+)
+
+
+def context_of(clients: Clients) -> "list[ContextEntryTypeDef]":
+    """Return the values of the condition keys that organisations limit most often.
+
+    A key without a value makes a condition such as `StringNotEquals` true, so a policy that allows
+    this region would seem to deny everything.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    """
+    strings = {"aws:RequestedRegion": clients.region, "ec2:MetadataHttpTokens": "required"}
+    return [
+        *(_entry(key, value, "string") for key, value in strings.items()),
+        *(_entry(key, "true", "boolean") for key in ("aws:SecureTransport", "ec2:Encrypted")),
+    ]
+
+
+def _entry(key: str, value: str, kind: Literal["string", "boolean"]) -> "ContextEntryTypeDef":
+    return {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": kind}
 
 
 def denied_by_organisation(error: ClientError) -> bool:
@@ -46,17 +71,20 @@ def organisation_fix(region: str) -> str:
 def check_organisation(at: Situation) -> Iterator[Check]:
     """Check that no service control policy denies what the stacks need.
 
-    Two calls of EC2 are made as dry runs, which change nothing. IAM's simulation knows the policies
-    of the organisation that have no condition.
-    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_OrganizationsDecisionDetail.html
+    Two calls of EC2 are made as dry runs, which change nothing. IAM's simulation evaluates the
+    policies of the organisation with their conditions, for the values of :func:`context_of`. It
+    does not know other values, so a person may pass over what it alone says.
+    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulateCustomPolicy.html
     """
     clients = at.clients
-    denied = [*_denied_dry_runs(clients), *_denied_in_simulation(clients)]
+    real, simulated = [*_denied_dry_runs(clients)], [*_denied_in_simulation(clients)]
+    denied = list(dict.fromkeys([*real, *simulated]))
+    exception = "" if real or not simulated else f". {ONLY_SIMULATED}"
     yield Check(
         name="service control policies",
         verdict=CheckResult.FAILED if denied else CheckResult.GOOD,
-        found=f"deny {', '.join(dict.fromkeys(denied))}" if denied else "deny nothing that we need",
-        fix=organisation_fix(clients.region) if denied else "",
+        found=f"deny {', '.join(denied)}" if denied else "deny nothing that we need",
+        fix=organisation_fix(clients.region) + exception if denied else "",
     )
 
 
@@ -82,7 +110,9 @@ def _denied_dry_runs(clients: Clients) -> Iterator[str]:
 def _denied_in_simulation(clients: Clients) -> Iterator[str]:
     try:
         answers = clients.iam.simulate_custom_policy(
-            PolicyInputList=[allow_all()], ActionNames=list(ACTIONS_OF_ROLES)
+            PolicyInputList=[allow_all()],
+            ActionNames=list(ACTIONS_OF_ROLES),
+            ContextEntries=context_of(clients),
         )["EvaluationResults"]
     except ClientError as error:
         if not is_refusal(error):
@@ -149,7 +179,10 @@ def _not_allowed(
 ) -> Iterator[str]:
     """Yield the actions that one policy does not allow. IAM evaluates it."""
     answers = clients.iam.simulate_custom_policy(
-        PolicyInputList=[policy], ActionNames=list(actions), ResourceArns=[resource]
+        PolicyInputList=[policy],
+        ActionNames=list(actions),
+        ResourceArns=[resource],
+        ContextEntries=context_of(clients),
     )["EvaluationResults"]
     yield from (
         answer["EvalActionName"] for answer in answers if answer["EvalDecision"] != "allowed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class DescribeCalls:
 
     :param network: a client of the emulator's EC2.
     :param images: returns the images of the account, by id.
+    :param console_s: how long after an instance's end its console is posted.
     :ivar foreign_key: returns the ARN of the customer-managed key that encrypts every new disk by
         default, or None.
     """
@@ -38,11 +40,13 @@ class DescribeCalls:
         network: EC2Client,
         region: str,
         images: Callable[[], Mapping[str, Mapping[str, Any]]],
+        console_s: float,
     ) -> None:
         self._store = store
         self._network = network
         self._region = region
         self._images = images
+        self._console_s = console_s
         self.foreign_key: Callable[[], str | None] = lambda: None
 
     # --- Instances ---
@@ -127,8 +131,8 @@ class DescribeCalls:
     def get_console_output(self, request: Request) -> Response:
         """Return the end of an instance's console, in base64.
 
-        EC2 posts it after a change of state, so a living instance has none yet. `Latest` reads it
-        at any time, on Nitro alone.
+        EC2 posts it some time after a change of state, so neither a living instance has one, nor
+        one that has just ended. On Nitro alone, `Latest` reads that of a living one at any time.
 
         Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
         :raises Ec2ApiError: UnsupportedOperation for `Latest` of an older type.
@@ -141,7 +145,8 @@ class DescribeCalls:
                 "This instance type does not support retrieving the latest console logs.",
             )
         answer = {"InstanceId": instance.id, "Timestamp": now()}
-        posted = latest or instance.state in ("terminated", "stopped")
+        ended = instance.state in ("terminated", "stopped")
+        posted = time.time() >= (instance.ended_at or 0.0) + self._console_s if ended else latest
         if posted and instance.machine and instance.machine.console.exists():
             text = instance.machine.console.read_bytes()[-CONSOLE_LIMIT:]
             answer["Output"] = base64.b64encode(text).decode()

@@ -17,7 +17,7 @@ DECISIONS = {"Allow": "allowed", "Deny": "explicitDeny", "ImplicitDeny": "implic
 Parameters = Mapping[str, Any]
 
 
-def install(account_id: str, region: str) -> None:
+def install(account_id: str) -> None:
     """Answer SimulatePrincipalPolicy for roles; users keep the emulator's answer."""
     handlers = seams.seam("services.iam", "_IAM_HANDLERS")
     original = handlers["SimulatePrincipalPolicy"]
@@ -26,7 +26,7 @@ def install(account_id: str, region: str) -> None:
         source = _text(parameters, "PolicySourceArn")
         if ":role/" not in source:
             return original(parameters)
-        found = _results(parameters, source, account_id, region)
+        found = _results(parameters, source, account_id)
         return seams.module("services.iam")._xml(
             200,
             "SimulatePrincipalPolicyResponse",
@@ -38,8 +38,11 @@ def install(account_id: str, region: str) -> None:
     handlers["SimulatePrincipalPolicy"] = simulate
 
 
-def _results(parameters: Parameters, source: str, account_id: str, region: str) -> Iterator[str]:
-    """Yield the result for each action on each resource."""
+def _results(parameters: Parameters, source: str, account_id: str) -> Iterator[str]:
+    """Yield the result for each action on each resource.
+
+    The region of the simulated call is not known, unless the request gives it as a condition key.
+    """
     evaluator = seams.module("core.iam_evaluator")
     name = source.rsplit("/", 1)[-1]
     policies = evaluator._gather_role_policies(name, account_id)
@@ -54,7 +57,7 @@ def _results(parameters: Parameters, source: str, account_id: str, region: str) 
                 principal_account=account_id,
                 action=action,
                 resource_arn=resource,
-                region=region,
+                region=str(keys.get("aws:requestedregion", "")),
                 service_context=keys,
             )
             result = evaluator.evaluate(context, policies, *limits)

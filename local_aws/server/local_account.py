@@ -73,7 +73,7 @@ class LocalAccount:
         self.pace, self.seed = pace, seed
         self.authorizer = Authorizer(running.region)
         self.authorizer.install()
-        simulation.install(running.account_id, running.region)
+        simulation.install(running.account_id)
         self.saver = Saver(state.emulator, state.path / "sessions.json")
         self.saver.install()
         self.issuer = Issuer(running.account_id, running.region)
@@ -136,7 +136,7 @@ class LocalAccount:
         life = Life(
             store, self.host, self.issuer, self.running.account_id, pace, Lags(pace, self.seed)
         )
-        reader = DescribeCalls(store, network, region, self.images)
+        reader = DescribeCalls(store, network, region, self.images, pace.console_s)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)

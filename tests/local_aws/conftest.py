@@ -74,6 +74,15 @@ def unique(kind: str) -> str:
     return f"{kind}-{uuid.uuid4().hex[:10]}"
 
 
+def located(region: str) -> dict[str, Any]:
+    """Return what CreateBucket needs to know of a region. In us-east-1 it may not be named.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+    """
+    wanted = {"LocationConstraint": region}
+    return {} if region == "us-east-1" else {"CreateBucketConfiguration": wanted}
+
+
 def policy(*statements: dict[str, Any]) -> str:
     """Return a policy document."""
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
@@ -260,9 +269,7 @@ class LocalAwsUnderTest:
     def bucket(self) -> str:
         """Make a bucket."""
         name = unique("bucket")
-        self.client("s3").create_bucket(
-            Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region}
-        )
+        self.client("s3").create_bucket(Bucket=name, **located(self.region))
         return name
 
     def function(self, source: str, *statements: dict[str, Any], **settings: Any) -> str:

@@ -25,9 +25,12 @@ from tests.local_aws.conftest import ROOT, LocalAwsUnderTest, run_cli, start, tr
 
 @pytest.fixture(scope="module")
 def usual_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAwsUnderTest]:
-    """A local AWS of the usual pace, on which every launch is late."""
+    """A local AWS of the usual pace, on which every launch is late.
+
+    It is in us-east-1, where buckets are made in another way, and zones offer different types.
+    """
     state = tmp_path_factory.mktemp("conformance") / "state"
-    started = start(state)
+    started = start(state, "--region", "us-east-1")
     yield started
     answers = started.cli("status")["answers"]
     run_cli("down", "--state", str(state))

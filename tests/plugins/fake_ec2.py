@@ -37,6 +37,7 @@ class FakeMachine:
     hidden: bool = False
     console: str = ""
     console_after: int = 0
+    nitro: bool = True
 
     @property
     def alive(self) -> bool:
@@ -266,6 +267,8 @@ class FakeEc2:
         """Return what a machine said on its console, once EC2 has it, as botocore decodes it."""
         self._check("GetConsoleOutput", request)
         machine = self.machines[request["InstanceId"]]
+        if request.get("Latest") and not machine.nitro:
+            raise error("UnsupportedOperation", "no latest console", "GetConsoleOutput")
         if machine.console_after:
             machine.console_after -= 1
             return {"InstanceId": machine.instance_id}

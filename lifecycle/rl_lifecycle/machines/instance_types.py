@@ -116,5 +116,7 @@ def _both(
 
 #: The date of the prices.
 AS_OF = date.fromisoformat(_DOCUMENT["as_of"])
+#: The region of the prices.
+PRICED_REGION = str(_DOCUMENT["region"])
 #: Every row by name, in the file's order.
 INSTANCE_TYPES: Mapping[str, InstanceType] = {row.name: row for row in read_rows()}

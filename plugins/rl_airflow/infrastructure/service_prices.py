@@ -21,10 +21,13 @@ def find_service_prices(
     try:
         return TABLE.prices.with_known(read_service_prices(make_pricing(), region))
     except (*aws_errors(), LookupError, TypeError, ValueError) as error:
-        log.info(
-            "the price list could not be read (%s); the table of %s is used",
+        log.warning(
+            "the price list could not be read (%s); the table of %s is used, which has the prices "
+            "of %s, and %s may be dearer",
             first_line(error),
             TABLE.as_of,
+            TABLE.region,
+            region,
         )
         return TABLE.prices
 

@@ -24,9 +24,10 @@ DESCRIBED_AT_ONCE, FILTERED_AT_ONCE = 1000, 200
 END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 #: EC2 shows a new machine after a few seconds. `on_kill` has about five seconds in all.
 NEW_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
-#: EC2 posts a machine's console "shortly after" its end. See
-#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
-CONSOLE_PAUSES_S = (0.0, 2.0, 5.0, 8.0, 15.0, 30.0)
+#: EC2 posts a machine's console "shortly after" its end, which can be minutes. See
+#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html and
+#: https://github.com/canonical/pycloudlib/pull/193
+CONSOLE_PAUSES_S = (0.0, 2.0, 5.0, 8.0, 15.0, 30.0, 60.0, 60.0, 60.0, 60.0)
 NO_LONGER_ALIVE = tuple(state.value for state in InstanceState if not state.alive)
 
 
@@ -188,16 +189,25 @@ class Machines:
         terminate(self.ec2, [instance_id])
 
     def read_console(self, instance_id: str) -> Iterator[str]:
-        """Read the console of a machine that has ended, again and again for a minute.
+        """Read the console of a machine that has ended, again and again for five minutes.
 
-        EC2 posts it in parts, so the last lines may be missing at first. botocore decodes it.
+        EC2 posts it in parts, so the last lines may be missing at first. `Latest` shows more
+        earlier, if the type supports it. botocore decodes the text.
 
-        :return: the last 64 KiB at each time.
+        :return: the last 64 KiB at each time, in both forms.
         """
+        latest = True
         for pause_s in CONSOLE_PAUSES_S:
             self.sleep(pause_s)
-            answer = self.ec2.get_console_output(InstanceId=instance_id)
-            yield answer.get("Output", "")
+            if latest:
+                try:
+                    answer = self.ec2.get_console_output(InstanceId=instance_id, Latest=True)
+                    yield answer.get("Output", "")
+                except client_error() as error:
+                    if error_code(error) != "UnsupportedOperation":
+                        raise
+                    latest = False
+            yield self.ec2.get_console_output(InstanceId=instance_id).get("Output", "")
 
     def terminate_run(
         self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from infra_bootstrap.preflight.quotas import find_quota
 from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_lifecycle.aws_errors import error_code
@@ -147,9 +148,7 @@ class LaunchChecks:
             return None
         try:
             self._quotas = self._quotas or self.make_quotas()
-            return float(
-                self._quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
-            )
+            return find_quota(self._quotas, "ec2", code)
         except aws_errors() as error:
             self.log.info("the quota %s was not checked (%s); EC2 decides", code, first_line(error))
             return None

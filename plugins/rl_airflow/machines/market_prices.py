@@ -11,7 +11,7 @@ from infra_bootstrap.stacks.price_list import read_machine_price
 from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors
 from rl_airflow.infrastructure.service_prices import find_service_prices
-from rl_lifecycle.machines.instance_types import AS_OF
+from rl_lifecycle.machines.instance_types import AS_OF, PRICED_REGION
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.machines.service_prices import TABLE, ServicePrices
 
@@ -62,14 +62,18 @@ class MarketPrices:
         """Return current on-demand prices by type from the price list. None means no answer."""
         if self.make_pricing is None or self.ec2 is None:
             return None
+        region = self.ec2.meta.region_name
         try:
-            pricing, region = self.make_pricing(), self.ec2.meta.region_name
+            pricing = self.make_pricing()
             found = {name: read_machine_price(pricing, region, name) for name in instance_types}
         except (*aws_errors(), LookupError, TypeError, ValueError) as error:
-            self.log.info(
-                "the price list could not be read (%s); the table of %s is used",
+            self.log.warning(
+                "the price list could not be read (%s); the table of %s is used, which has the "
+                "prices of %s, and %s may be dearer",
                 first_line(error),
                 AS_OF,
+                PRICED_REGION,
+                region,
             )
             return None
         return {name: price for name, price in found.items() if price is not None}

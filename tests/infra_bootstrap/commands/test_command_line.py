@@ -48,6 +48,12 @@ KEYS = {
         (["deploy", "--environment", "a" * 21], {}, "at most 20 characters"),
         (["deploy", "--environment", "dev", "--stack", "compute"], {}, "invalid choice: 'compute'"),
         (
+            ["destroy", "--environment", "dev", "--confirm", "dev", "--stack", "training"],
+            {**KEYS, "AWS_REGION": "eu-west-1"},
+            "destroy deletes the whole environment dev, and not the stack training alone",
+        ),
+        (["smoke", "--stack", "training"], {}, "unrecognized arguments: --stack"),
+        (
             ["deploy", "--environment", "dev", "--lambda-runtime", "python3.9"],
             {},
             "invalid choice: 'python3.9'",

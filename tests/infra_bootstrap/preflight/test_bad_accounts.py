@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import boto3
 import pytest
@@ -17,7 +18,8 @@ from infra_bootstrap.preflight.checklist import (
     refuse_what_would_fail,
     run_checks,
 )
-from infra_bootstrap.preflight.policies import check_organisation
+from infra_bootstrap.preflight.policies import check_organisation, context_of
+from infra_bootstrap.preflight.quotas import find_quota
 from infra_bootstrap.preflight.results import CheckResult, Situation
 from infra_bootstrap.preflight.traces import find_traces
 from infra_bootstrap.stacks.concerns import Concern
@@ -138,6 +140,43 @@ def test_the_simulation_knows_policies_of_the_organisation() -> None:
     )
     (check,) = check_organisation(Situation(clients, NEW))
     assert (check.verdict, check.found) == (CheckResult.FAILED, "deny lambda:CreateFunction")
+
+
+def test_the_simulation_is_told_the_region(account: Account) -> None:
+    """A policy that denies all other regions does not seem to deny everything in this one."""
+    clients = account.clients()
+    guard = {
+        "Effect": "Deny",
+        "Action": "ec2:RunInstances",
+        "Resource": "*",
+        "Condition": {"StringNotEquals": {"aws:RequestedRegion": clients.region}},
+    }
+    allow = {"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}
+    text = json.dumps({"Version": "2012-10-17", "Statement": [allow, guard]})
+    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}
+    trusted = {"Version": "2012-10-17", "Statement": [{**trust, "Action": "sts:AssumeRole"}]}
+    name = "guarded-by-region"
+    role = clients.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trusted))
+    clients.iam.put_role_policy(RoleName=name, PolicyName="guard", PolicyDocument=text)
+
+    def decision(**told: Any) -> str:
+        answer = clients.iam.simulate_principal_policy(
+            PolicySourceArn=role["Role"]["Arn"], ActionNames=["ec2:RunInstances"], **told
+        )
+        return answer["EvaluationResults"][0]["EvalDecision"]
+
+    assert decision() == "explicitDeny"
+    assert decision(ContextEntries=context_of(clients)) == "allowed"
+
+
+def test_a_quota_that_was_never_changed_has_its_default() -> None:
+    """Service Quotas may know no value of the account's own."""
+    client = answering(
+        "service-quotas",
+        ("get_service_quota", "NoSuchResourceException"),
+        ("get_aws_default_service_quota", {"Quota": {"Value": 5.0}}),
+    )
+    assert find_quota(client, "vpc", "L-F678F1CE") == 5.0
 
 
 def test_a_foreign_default_key_of_ebs_is_refused_unless_the_template_names_another(

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local_aws.conftest import policy, trust, unique, until
+from tests.local_aws.conftest import located, policy, trust, unique, until
 
 PREFIX = "nightshift-conformance"
 """How the names of all resources begin, so that those of a killed run can be found."""
@@ -104,7 +104,7 @@ class Account:
     def bucket(self) -> tuple[Any, str]:
         """Create a bucket without versioning; return a client and its name."""
         s3, name = self.client("s3"), named("bucket")
-        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region})
+        s3.create_bucket(Bucket=name, **located(self.region))
         self.later(lambda: s3.delete_bucket(Bucket=name))
         self.later(
             lambda: [
@@ -133,9 +133,16 @@ class Account:
         return str(made)
 
     def subnet(self) -> str:
-        """Create a VPC with one subnet; return the subnet's id."""
+        """Create a VPC with one subnet in a zone that offers our type; return the subnet's id."""
         ec2, vpc = vpc_of(self)
-        made = ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
+        offers = ec2.describe_instance_type_offerings(
+            LocationType="availability-zone",
+            Filters=[{"Name": "instance-type", "Values": [INSTANCE_TYPE]}],
+        )["InstanceTypeOfferings"]
+        zone = min(offer["Location"] for offer in offers)
+        made = ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24", AvailabilityZone=zone)[
+            "Subnet"
+        ]["SubnetId"]
         self.later(lambda: ec2.delete_subnet(SubnetId=made))
         return str(made)
 

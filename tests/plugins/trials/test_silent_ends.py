@@ -96,6 +96,18 @@ def test_the_console_is_waited_for_because_ec2_posts_it_late(world: World) -> No
     assert world.ec2.calls.count("GetConsoleOutput") == 4
 
 
+def test_an_older_type_has_the_console_in_one_form_alone(world: World) -> None:
+    """Without Nitro there is no `Latest`. It is tried once."""
+    world.look()
+    (machine,) = world.machines_of()
+    world.ec2.machines[machine].nitro = False
+    world.ec2.machines[machine].console = said("no_tags")
+    world.ec2.machines[machine].console_after = 2
+    world.ec2.end(machine, SHUT_DOWN)
+    assert world.look()[0].kind is ActionKind.FAIL
+    assert world.ec2.calls.count("GetConsoleOutput") == 4
+
+
 @pytest.mark.parametrize("code", ["Server.SpotInstanceTermination", "Client.UserInitiatedShutdown"])
 def test_a_machine_that_others_ended_is_not_asked(world: World, code: str) -> None:
     """The console is read only if the machine shut itself down without a report."""
