@@ -110,7 +110,7 @@ def broken(how: str) -> dict[str, Any]:
         ),
         (
             hyper(normalize="dict(norm_obs_keys=['x'])"),
-            "hyperparameters.normalize: .*norm_obs_keys",
+            "hyperparameters.normalize.norm_obs_keys: needs observations that are a Dict",
         ),
         (hyper(normalize=3), "normalize: must be true"),
         (
@@ -181,10 +181,13 @@ def broken(how: str) -> dict[str, Any]:
         (broken(""), "does not pass SB3's checker: no level of that name"),
         (
             broken("tuple"),
-            r"env_id: no policy takes the observations of Broken-v0, Tuple.*so that they are Box, "
+            r"env_id: no policy takes the spaces of Broken-v0, Tuple.*so that they are Box, "
             r"Discrete",
         ),
-        (broken("start"), "start at -1; wrap the environment, so that they start at 0"),
+        (
+            broken("start"),
+            "start=-1.*, do not start at 0; wrap the environment",
+        ),
         (broken("unbounded"), "are unbounded; wrap the environment, so that they have bounds"),
         ({"env_kwargs": {"foo": 1}}, "env_id: CartPole-v1 cannot be made: .*foo"),
         # wrappers

@@ -22,7 +22,10 @@ from rl_trainer.errors import BadInputError
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The settings from a spec's hyper-parameters, for its environments and its algorithm."""
+    """The settings from a spec's hyper-parameters, for its environments and its algorithm.
+
+    :param values: the checked hyper-parameters that the other fields were made from.
+    """
 
     algorithm: Algorithm
     policy: str
@@ -33,6 +36,7 @@ class ModelSettings:
     wrappers: tuple[WrapperForm, ...]
     monitor_kwargs: dict[str, Any]
     noise: tuple[str, float] | None
+    values: Mapping[str, Any]
 
 
 class LinearDecay:
@@ -80,6 +84,7 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> ModelSetting
         noise=(values["noise_type"], float(values["noise_std"]))
         if values.get("noise_type") is not None
         else None,
+        values=values,
     )
 
 

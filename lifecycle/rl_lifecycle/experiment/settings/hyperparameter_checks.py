@@ -184,7 +184,7 @@ def _combinations(
         ),
         (
             "frame_stack",
-            stacked and algorithm.keeps_transitions and _normalizes_observations(read),
+            stacked and algorithm.keeps_transitions and normalizes_observations(read),
             f"cannot be combined with normalized observations for {algorithm.name}, because its "
             "replay buffer keeps observations before they are normalized and stacked; remove it, "
             "or set normalize: {norm_obs: false, norm_reward: true}",
@@ -237,7 +237,8 @@ def _combinations(
     )
 
 
-def _normalizes_observations(read: Mapping[str, Any]) -> bool:
+def normalizes_observations(read: Mapping[str, Any]) -> bool:
+    """Whether checked hyper-parameters say that observations are normalized."""
     normalize = read.get("normalize")
     return normalize.get("norm_obs", True) if isinstance(normalize, dict) else bool(normalize)
 

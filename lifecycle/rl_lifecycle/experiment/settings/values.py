@@ -22,7 +22,7 @@ from rl_lifecycle.experiment.settings.places import Place
 NUMBER = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NULLS = ("None", "null", "~", "")
 #: The largest count that makes sense anywhere: environment steps of years.
-MOST = 10**12
+MOST = 10**15
 
 
 class Kind(StrEnum):
