@@ -31,9 +31,10 @@ from laptop.figures.records import (
 )
 from laptop.figures.tables import newest_table
 from laptop.places import ROOT
+from rl_lifecycle.experiment.settings.literals import parse_expression
+from rl_lifecycle.experiment.settings.places import Place
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.reporting.curves import Curves
-from rl_trainer.settings.literals import parse_expression
 from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
@@ -168,7 +169,7 @@ def sbx_worker(
     """
     given = case.hyperparameters
     kwargs = {
-        key: parse_expression(value, key)
+        key: parse_expression(value, Place("case", key))
         if key == "policy_kwargs" and isinstance(value, str)
         else value
         for key, value in given.items()

@@ -30,7 +30,7 @@ def find_sampler(metadata: PolicyMetadata) -> Sampler | None:
     """
     space = metadata.action_space
     samplers: dict[str, Sampler] = {
-        "categorical": lambda row, rng: np.asarray(space.start + _categorical(row[LOGITS], rng)),
+        "categorical": lambda row, rng: np.add(space.start, _categorical(row[LOGITS], rng)),
         "multi_categorical": lambda row, rng: _multi_categorical(row[LOGITS], rng, space),
         "bernoulli": lambda row, rng: _bernoulli(row[LOGITS], rng).reshape(space.shape),
         "gaussian": lambda row, rng: _gaussian(row[MEAN], row[LOG_STD], rng, space),

@@ -32,6 +32,7 @@ def describe_space(space: spaces.Space[Any], env_id: str = "environment") -> Spa
             shape=space.shape,
             dtype=str(space.dtype),
             n=tuple(space.nvec.ravel().tolist()),
+            start=_start(space.start),
         )
     if isinstance(space, spaces.MultiBinary):
         return SpaceForm(
@@ -58,6 +59,11 @@ def _bound(values: np.ndarray[Any, Any]) -> float | tuple[float, ...] | None:
         return None
     flat = values.ravel().tolist()
     return float(flat[0]) if len(set(flat)) == 1 else tuple(float(value) for value in flat)
+
+
+def _start(values: np.ndarray[Any, Any]) -> int | tuple[int, ...]:
+    """Return 0 if every choice counts from 0."""
+    return tuple(values.ravel().tolist()) if values.any() else 0
 
 
 def check_spaces(
@@ -123,6 +129,10 @@ def _same_bound(
     )
 
 
+def _plain(start: int | tuple[int, ...]) -> int | list[int]:
+    return list(start) if isinstance(start, tuple) else start
+
+
 def _words(space: SpaceForm) -> str:
     if space.kind == "Dict":
         return (
@@ -133,6 +143,6 @@ def _words(space: SpaceForm) -> str:
     size = {"Discrete": f"{space.n}", "MultiDiscrete": f"{list(_counts(space))}"}.get(
         space.kind, f"{list(space.shape)}"
     )
-    start = f", start={space.start}" if space.start else ""
+    start = f", start={_plain(space.start)}" if space.start else ""
     bounds = f", {space.low}…{space.high}" if space.kind == "Box" and space.low is not None else ""
     return f"{space.kind}({size}{start}{bounds})"

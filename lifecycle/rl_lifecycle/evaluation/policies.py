@@ -41,7 +41,9 @@ class SpaceForm(Record):
     )
     high: float | tuple[float, ...] | None = None
     n: int | tuple[int, ...] | None = None
-    start: int = 0
+    start: int | tuple[int, ...] = Field(
+        0, description="MultiDiscrete: one number, or one for each choice"
+    )
     spaces: dict[str, "SpaceForm"] = {}
 
 

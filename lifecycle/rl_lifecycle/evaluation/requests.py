@@ -15,7 +15,7 @@ from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.policies import PolicyMetadata
 from rl_lifecycle.experiment.evaluation_settings import Perturbation
 from rl_lifecycle.experiment.spec import Artifact
-from rl_lifecycle.records.names import slug
+from rl_lifecycle.records.names import Slug, slug
 from rl_lifecycle.records.record import Record
 
 
@@ -34,9 +34,9 @@ class EvaluateRequest(Record):
     """
 
     action: Literal["evaluate"] = "evaluate"
-    experiment: str
-    run: str
-    name: str = Field(description="slug of the evaluation, e.g. gate-candidate")
+    experiment: Slug
+    run: Slug
+    name: Slug = Field(description="slug of the evaluation, e.g. gate-candidate")
     shard: int = Field(ge=0)
     policy: Artifact
     env_id: str
@@ -112,10 +112,10 @@ class DecideRequest(Record):
     """
 
     action: Literal["decide"] = "decide"
-    experiment: str
-    run: str
-    candidate: str = Field(description="name of the candidate's evaluation")
-    champion: str | None = Field(
+    experiment: Slug
+    run: Slug
+    candidate: Slug = Field(description="name of the candidate's evaluation")
+    champion: Slug | None = Field(
         description="name of the champion's evaluation; None: the absolute bar of a first champion"
     )
     spec: Artifact
@@ -128,10 +128,10 @@ class RenderReportRequest(Record):
     """
 
     action: Literal["render_report"] = "render_report"
-    experiment: str
-    run: str
-    candidate: str = Field(description="name of the candidate's evaluation")
-    champion: str | None = Field(
+    experiment: Slug
+    run: Slug
+    candidate: Slug = Field(description="name of the candidate's evaluation")
+    champion: Slug | None = Field(
         description="name of the champion's evaluation; None: there is no champion"
     )
     spec: Artifact

@@ -15,6 +15,30 @@ BOX, DISCRETE = ("Box",), ("Discrete",)
 MULTI = ("MultiDiscrete", "MultiBinary")
 
 
+#: The arguments of policies that an experiment may set.
+NETWORK_KEYS = (
+    "net_arch",
+    "activation_fn",
+    "features_extractor_class",
+    "features_extractor_kwargs",
+    "normalize_images",
+    "optimizer_class",
+    "optimizer_kwargs",
+)
+MASKED_KEYS = (*NETWORK_KEYS, "ortho_init", "share_features_extractor")
+ACTOR_CRITIC_KEYS = (*MASKED_KEYS, "log_std_init", "full_std", "use_expln", "squash_output")
+LSTM_KEYS = (
+    "lstm_hidden_size",
+    "n_lstm_layers",
+    "shared_lstm",
+    "enable_critic_lstm",
+    "lstm_kwargs",
+)
+CRITICS_KEYS = (*NETWORK_KEYS, "n_critics", "share_features_extractor")
+SQUASHED_KEYS = (*CRITICS_KEYS, "log_std_init", "use_expln", "clip_mean")
+RENORM_KEYS = ("batch_norm", "batch_norm_momentum", "batch_norm_eps", "renorm_warmup_steps")
+
+
 class Family(StrEnum):
     """How an algorithm collects its training data. Segments are rounded accordingly."""
 
@@ -54,6 +78,8 @@ class Algorithm:
     :param action_masks: whether the environment must say which actions are allowed.
     :param policy_module: a model.zip is recognised by this part of the module name of its saved
         policies. It is empty if the algorithm shares its policies with others.
+    :param policies: the names of its policies.
+    :param policy_keys: the arguments of its policies that an experiment may set.
     :param saved_attributes: attributes in its model.zip that distinguish it from algorithms with
         the same policies. If several algorithms match, the longest list wins.
     """
@@ -65,6 +91,8 @@ class Algorithm:
     actions: tuple[str, ...]
     exporter: Exporter
     default_policy: str = "MlpPolicy"
+    policies: tuple[str, ...] = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+    policy_keys: tuple[str, ...] = ACTOR_CRITIC_KEYS
     minibatches: Literal["all", "critic"] | None = None
     remembers: bool = False
     action_masks: bool = False
@@ -171,6 +199,7 @@ _ROWS = (
         DISCRETE,
         Exporter.Q_VALUES,
         policy_module="dqn",
+        policy_keys=NETWORK_KEYS,
     ),
     Algorithm(
         "sac",
@@ -180,6 +209,7 @@ _ROWS = (
         BOX,
         Exporter.SQUASHED,
         policy_module="sac",
+        policy_keys=SQUASHED_KEYS,
     ),
     Algorithm(
         "td3",
@@ -189,6 +219,7 @@ _ROWS = (
         BOX,
         Exporter.DETERMINISTIC,
         policy_module="td3",
+        policy_keys=CRITICS_KEYS,
     ),
     Algorithm(
         "ddpg",  # SB3 saves it with TD3's policies
@@ -197,6 +228,7 @@ _ROWS = (
         _DDPG,
         BOX,
         Exporter.DETERMINISTIC,
+        policy_keys=CRITICS_KEYS,
     ),
     Algorithm(
         "tqc",
@@ -206,6 +238,7 @@ _ROWS = (
         BOX,
         Exporter.SQUASHED,
         policy_module="tqc",
+        policy_keys=(*SQUASHED_KEYS, "n_quantiles"),
     ),
     Algorithm(
         "qrdqn",
@@ -221,6 +254,7 @@ _ROWS = (
         DISCRETE,
         Exporter.QUANTILES,
         policy_module="qrdqn",
+        policy_keys=(*NETWORK_KEYS, "n_quantiles"),
     ),
     Algorithm(
         "crossq",
@@ -230,6 +264,8 @@ _ROWS = (
         BOX,
         Exporter.SQUASHED,
         policy_module="crossq",
+        policies=("MlpPolicy",),
+        policy_keys=(*SQUASHED_KEYS, *RENORM_KEYS),
     ),
     Algorithm(
         "trpo",
@@ -267,6 +303,8 @@ _ROWS = (
         minibatches="all",
         remembers=True,
         policy_module="recurrent",
+        policies=("MlpLstmPolicy", "CnnLstmPolicy", "MultiInputLstmPolicy"),
+        policy_keys=(*ACTOR_CRITIC_KEYS, *LSTM_KEYS),
     ),
     Algorithm(
         "maskable_ppo",
@@ -278,6 +316,7 @@ _ROWS = (
         minibatches="all",
         action_masks=True,
         policy_module="maskable",
+        policy_keys=MASKED_KEYS,
     ),
     Algorithm(
         "ars",
@@ -297,6 +336,8 @@ _ROWS = (
         Exporter.LINEAR,
         default_policy="LinearPolicy",
         policy_module="ars",
+        policies=("MlpPolicy", "LinearPolicy"),
+        policy_keys=("net_arch", "activation_fn", "with_bias", "squash_output"),
     ),
 )
 #: Name → algorithm.

@@ -9,7 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -26,14 +26,17 @@ from rl_lifecycle.experiment.evaluation_settings import (
     EarlyStop,
     Evaluation,
     GateSettings,
+    Perturbation,
     Scenario,
 )
 from rl_lifecycle.experiment.gate_settings import (
     ALPHA_SHARES,
 )
-from rl_lifecycle.records.names import is_slug
+from rl_lifecycle.records.names import is_slug, slug
 from rl_lifecycle.records.record import Record
 
+#: Characters of a scenario's name. It is part of the names of evaluations, which have at most 100.
+LONGEST_SCENARIO = 60
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
 
 
@@ -192,14 +195,17 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
             source, "", "must hold a mapping of keys such as env_id, algo and evaluation"
         )
     _refuse_removed(document, source)
+    _check_scenario_names(document, source)
     try:
         return Experiment.model_validate({**document, "name": name})
+    except RecursionError:
+        raise InvalidExperimentError(source, "", "is nested too deeply, or holds itself") from None
     except ValidationError as error:
         key, problem = _explain(error)
         raise InvalidExperimentError(source, key, problem) from None
 
 
-def _refuse_removed(document: Mapping[str, object], source: str) -> None:
+def _refuse_removed(document: Mapping[Any, object], source: str) -> None:
     """Refuse settings that only stored specs may have.
 
     :raises InvalidExperimentError: with what to do.
@@ -211,6 +217,31 @@ def _refuse_removed(document: Mapping[str, object], source: str) -> None:
             "compute.gpu_updates",
             f"cuda_graphs was removed in release {GRAPHS_REMOVED_IN}: delete this line, and SB3's "
             "own updates train",
+        )
+
+
+def _check_scenario_names(document: Mapping[Any, object], source: str) -> None:
+    """Refuse names of scenarios whose evaluations would have no name, or the same name.
+
+    Stored specs of earlier releases may have other names, so the model allows them.
+
+    :raises InvalidExperimentError: with what is allowed.
+    """
+    evaluation = document.get("evaluation")
+    scenarios = evaluation.get("scenarios") if isinstance(evaluation, Mapping) else None
+    seen: dict[str, str] = {}
+    for name in scenarios if isinstance(scenarios, Mapping) else ():
+        if not isinstance(name, str) or not 0 < len(name.strip()) == len(name) <= LONGEST_SCENARIO:
+            problem = f"must have a name of 1 to {LONGEST_SCENARIO} characters"
+        elif not name.isprintable():
+            problem = "must have a name without line breaks and control characters"
+        elif slug(name) in seen:
+            problem = f"needs another name, because {seen[slug(name)]!r} gives the same one in keys"
+        else:
+            seen[slug(name)] = name
+            continue
+        raise InvalidExperimentError(
+            source, "evaluation.scenarios", f"the scenario {name!r:.80} {problem}"
         )
 
 
@@ -271,7 +302,9 @@ def _fields_at(path: list[str]) -> list[str]:
     }
     if not path:
         return sorted(set(Experiment.model_fields) - {"name"})
-    if path[:2] and path[0] == "evaluation" and len(path) == 3:
+    if path[0] == "evaluation" and len(path) == 4 and path[3] == "perturbation":
+        return sorted(Perturbation.model_fields)
+    if path[0] == "evaluation" and len(path) == 3:
         return sorted(Scenario.model_fields)
     return sorted(sections[path[0]].model_fields) if path[0] in sections else []
 

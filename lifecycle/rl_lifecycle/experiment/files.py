@@ -4,12 +4,16 @@ This is the only module of the package that imports yaml, and it does so only wh
 Everything else works without yaml.
 """
 
+import functools
+import re
 from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 
+#: Numbers of YAML 1.2 that YAML 1.1 reads as text.
+EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 #: The endings of experiment files.
 SUFFIXES = (".yaml", ".yml")
 
@@ -42,10 +46,9 @@ def parse_yaml(text: str, source: str) -> object:
     """
     import yaml
 
-    kind: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it was built in
     loader = None
     try:
-        loader = kind(text)
+        loader = _loader_class()(text)
         node = loader.get_single_node()
         _refuse_duplicates(node, source, set())
         return None if node is None else loader.construct_document(node)
@@ -54,9 +57,31 @@ def parse_yaml(text: str, source: str) -> object:
         where = f"line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or error
         raise InvalidExperimentError(source, where, f"is not YAML: {problem}") from None
+    except RecursionError:
+        raise InvalidExperimentError(source, "", "is nested too deeply") from None
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        # PyYAML's constructors raise these for values that their tag does not allow.
+        raise InvalidExperimentError(
+            source, "", f"holds a value that is not YAML: {' '.join(str(error).split())}"
+        ) from None
     finally:
         if loader is not None:
             loader.dispose()
+
+
+@functools.cache
+def _loader_class() -> Any:
+    """Return PyYAML's safe loader, which also reads `1e-5` as a number.
+
+    PyYAML follows YAML 1.1, where such a number is text without a dot and a sign. Source:
+    https://yaml.org/spec/1.2.2/#1032-tag-resolution
+    """
+    import yaml
+
+    kind: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it was built in
+    made: Any = type("ExperimentLoader", (kind,), {})
+    made.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
+    return made
 
 
 def _refuse_duplicates(node: object, source: str, seen: set[int]) -> None:

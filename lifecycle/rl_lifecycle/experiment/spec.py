@@ -23,6 +23,7 @@ from rl_lifecycle.experiment.seeds import (
     check_no_overlap,
     first_seed,
 )
+from rl_lifecycle.experiment.settings.hyperparameter_checks import freeze_hyperparameters
 from rl_lifecycle.experiment.trial_plans import TrialPlan, plan_trials
 from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import Record, sha256_hex
@@ -170,14 +171,16 @@ def freeze_spec(
     launch_template: str | None = None,
     commit: str | None = None,
     champion: Champion | None = None,
+    source: str | None = None,
 ) -> Spec:
-    """Freeze a run: resolve hyper-parameters, round the segment, draw the seeds.
+    """Freeze a run: check hyper-parameters, round the segment, draw the seeds.
 
     :param run_id: Airflow's dag run id. It decides the seeds, unless the experiment has `reseed:
         false`.
     :param created_at: an aware UTC datetime.
     :param overrides: keys of the experiment that this run changes, for example `total_timesteps`
         from a form. None means that it changes nothing.
+    :param source: the experiment's file in error messages. None means `experiments/<name>.yaml`.
     :raises InvalidExperimentError: if an override or a hyper-parameter is not allowed.
     """
     if created_at.tzinfo is None:
@@ -185,8 +188,11 @@ def freeze_spec(
     if overrides:
         experiment = _override(experiment, overrides)
     _refuse_past(experiment, created_at)
-    hyperparameters = resolve_hyperparameters(experiment)
-    rollout = rollout_timesteps(experiment.algo, hyperparameters)
+    source = source or f"experiments/{experiment.name}.yaml"
+    hyperparameters = freeze_hyperparameters(
+        experiment.algo, resolve_hyperparameters(experiment, source), source
+    )
+    rollout = rollout_timesteps(experiment.algo, hyperparameters, source)
     run = slug(run_id)
     return Spec(
         run=run,

@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 SLUG = re.compile(r"[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?")
 
@@ -12,6 +15,18 @@ def is_slug(name: str) -> bool:
     A slug has at most 100 characters: lower-case letters, digits, `-` and `_`.
     """
     return SLUG.fullmatch(name) is not None
+
+
+def _checked_slug(name: str) -> str:
+    if not is_slug(name):
+        raise ValueError(
+            f"must be at most 100 lower-case letters, digits, - and _, not {name!r:.100}"
+        )
+    return name
+
+
+#: A name in a record that becomes part of a key.
+Slug = Annotated[str, AfterValidator(_checked_slug)]
 
 
 def slug(name: str) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, TypeVar, cast
-from urllib.parse import urlsplit
 
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import (
@@ -195,9 +194,11 @@ class _Arriving:
 def split_s3_uri(uri: str) -> tuple[str, str]:
     """Split `s3://bucket/prefix` into a bucket and a prefix that is empty or ends with a slash.
 
-    >>> split_s3_uri("s3://lake/team/a")
-    ('lake', 'team/a/')
+    Every character after the bucket belongs to the prefix, as in keys of S3, also `#`, `?` and `%`.
+
+    >>> split_s3_uri("s3://lake/team/a"), split_s3_uri("s3://lake/run#1?x=%20")
+    (('lake', 'team/a/'), ('lake', 'run#1?x=%20/'))
     """
-    parts = urlsplit(uri)
-    prefix = parts.path.strip("/")
-    return parts.netloc, f"{prefix}/" if prefix else ""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    prefix = key.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""

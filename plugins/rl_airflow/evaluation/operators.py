@@ -30,10 +30,12 @@ from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import ends_of_trials
 from rl_lifecycle.errors import BudgetExceededError, InvalidExperimentError
-from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.policies import PolicyRecord, SpaceForm
 from rl_lifecycle.evaluation.requests import EnvironmentReport, Shard
 from rl_lifecycle.evaluation.selection import select, selection_name
+from rl_lifecycle.evaluation.trainable_spaces import check_spaces
 from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.experiment.settings.hyperparameter_checks import read_hyperparameters
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import check_wrappers, wrappers_of
 from rl_lifecycle.records.record import Record, sha256_hex
@@ -226,6 +228,10 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
             raise AirflowFailException(
                 f"experiments/{plan.experiment}.yaml: env_id: {report.problem}"
             )
+        try:
+            _check_spaces(spec, report)
+        except InvalidExperimentError as error:
+            raise AirflowFailException(str(error)) from None
         self._check_scenarios(plan, spec, report)
         try:
             check_wrappers(spec.experiment, spec.hyperparameters)
@@ -268,6 +274,22 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
                 raise AirflowFailException(
                     f"experiments/{plan.experiment}.yaml: evaluation.scenarios.{name}: {problem}"
                 )
+
+
+def _check_spaces(spec: Spec, report: EnvironmentReport) -> None:
+    """Refuse spaces that the trainer would refuse, before a machine is rented.
+
+    :raises InvalidExperimentError: naming the key and the space.
+    """
+    experiment, source = spec.experiment, f"experiments/{spec.experiment.name}.yaml"
+    check_spaces(
+        experiment.algo,
+        read_hyperparameters(experiment.algo, spec.hyperparameters, source),
+        experiment.env_id,
+        SpaceForm.from_value(report.observation_space, "check_environment"),
+        SpaceForm.from_value(report.action_space, "check_environment"),
+        source,
+    )
 
 
 class LambdaSelectCandidateOperator(LambdaRunOperator):

@@ -7,6 +7,7 @@ import gymnasium as gym
 import pytest
 from gymnasium import spaces
 
+from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.experiment.tuned import TUNED
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.model_settings import read_settings
@@ -55,6 +56,16 @@ def other(algo: str, **values: Any) -> dict[str, Any]:
     return {"algo": algo, "hyperparameters": values}
 
 
+def frozen_unchecked(document: dict[str, Any]) -> Spec:
+    """Freeze an experiment as an earlier release did, without a check of its hyper-parameters."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            "rl_lifecycle.experiment.spec.freeze_hyperparameters",
+            lambda algo, values, source: values,
+        )
+        return frozen(document)
+
+
 def broken(how: str) -> dict[str, Any]:
     """Return an experiment with a broken environment."""
     return {"env_id": "Broken-v0", "env_kwargs": {"how": how}}
@@ -79,26 +90,32 @@ def broken(how: str) -> dict[str, Any]:
         (hyper(learning_rate="lin_x"), "learning_rate: must be a number or lin_<number>"),
         (hyper(learning_rate=-1), "learning_rate: must be at"),
         (hyper(clip_range="lin_-1"), "hyperparameters.clip_range: must be at least 0"),
-        (hyper(frame_stack=0), "frame_stack: must be at least 1"),
+        (hyper(frame_stack=0), "frame_stack: must be from 1 to 1000, not 0"),
         (
             hyper(policy_kwargs="foo("),
             "hyperparameters.policy_kwargs: 'foo\\(' is not an expression",
         ),
         (hyper(policy_kwargs=3), "policy_kwargs: must"),
-        (hyper(policy_kwargs="dict(foo=1)"), "ppo refuses them: .*foo"),
-        (hyper(policy_kwargs="dict(net_arch=[-5])"), "ppo refuses them: .*-5"),
+        (
+            hyper(policy_kwargs="dict(foo=1)"),
+            "hyperparameters.policy_kwargs.foo: unknown for ppo's MlpPolicy; allowed: act",
+        ),
+        (
+            hyper(policy_kwargs="dict(net_arch=[-5])"),
+            "policy_kwargs.net_arch: must be from 1 to",
+        ),
         (
             hyper(normalize="dict(norm_obs='x')"),
             "hyperparameters.normalize.norm_obs: must be true or false",
         ),
         (
             hyper(normalize="dict(norm_obs_keys=['x'])"),
-            "hyperparameters.normalize: .*norm_obs_keys",
+            "hyperparameters.normalize.norm_obs_keys: needs observations that are a Dict",
         ),
         (hyper(normalize=3), "normalize: must be true"),
         (
             hyper(monitor_kwargs="dict(foo=1)"),
-            "hyperparameters.monitor_kwargs: must be a mapping of allow_early_resets",
+            "hyperparameters.monitor_kwargs.foo: unknown; allowed: allow_early_resets",
         ),
         (other("dqn", learning_starts=-5), "learning_starts: must be at least 0"),
         (other("dqn", buffer_size=0), "buffer_size: must be at least 1"),
@@ -138,7 +155,7 @@ def broken(how: str) -> dict[str, Any]:
         (other("maskable_ppo"), "needs an environment with action_masks"),
         (
             other("dqn", noise_type="normal", noise_std=0.1),
-            "hyperparameters.noise_type: needs continuous actions",
+            "hyperparameters.noise_type: unknown for dqn",
         ),
         (hyper(use_sde=True), "only be used with continuous actions"),
         (hyper(policy="CnnPolicy"), "hyperparameters.policy: CnnPolicy needs images"),
@@ -157,17 +174,20 @@ def broken(how: str) -> dict[str, Any]:
         ),
         (
             other("ppo_lstm", policy="MlpPolicy", batch_size=64),
-            "hyperparameters.policy: 'MlpPolicy' is unknown .*allowed: CnnLstm",
+            "hyperparameters.policy: 'MlpPolicy' is unknown; allowed: MlpLstmPolicy",
         ),
         # environments
         (broken("init"), "env_id: Broken-v0 cannot be made: no licence"),
         (broken(""), "does not pass SB3's checker: no level of that name"),
         (
             broken("tuple"),
-            r"env_id: no policy takes the observations of Broken-v0, Tuple.*so that they are Box, "
+            r"env_id: no policy takes the spaces of Broken-v0, Tuple.*so that they are Box, "
             r"Discrete",
         ),
-        (broken("start"), "start at -1; wrap the environment, so that they start at 0"),
+        (
+            broken("start"),
+            "start=-1.*, do not start at 0; wrap the environment",
+        ),
         (broken("unbounded"), "are unbounded; wrap the environment, so that they have bounds"),
         ({"env_kwargs": {"foo": 1}}, "env_id: CartPole-v1 cannot be made: .*foo"),
         # wrappers
@@ -207,7 +227,13 @@ def broken(how: str) -> dict[str, Any]:
             "optimize_memory_usage: true cannot be resumed exactly",
         ),
         (
-            PENDULUM | other("sac", replay_buffer_kwargs="dict(copy_info_dict=True)"),
+            PENDULUM
+            | other(
+                "sac",
+                policy="MultiInputPolicy",
+                replay_buffer_class="HerReplayBuffer",
+                replay_buffer_kwargs="dict(copy_info_dict=True)",
+            ),
             "copy_info_dict=True cannot be resumed exactly",
         ),
     ],
@@ -216,7 +242,7 @@ def test_a_mistake_is_named_before_training(changes: dict[str, Any], message: st
     """Most mistakes are named by key; SB3's and the environment's errors are quoted."""
     document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
     with pytest.raises(BadInputError, match=message) as raised:
-        make_trainer(frozen(document), "seed-0", None).prepare(0, None)
+        make_trainer(frozen_unchecked(document), "seed-0", None).prepare(0, None)
     assert raised.value.exit_code == 2
     assert len(str(raised.value).splitlines()) == 1
 

@@ -7,6 +7,7 @@ retries. :class:`PatientStore` retries, with its own generator.
 
 import errno
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from rl_lifecycle.storage.streams import put_pieces, read_through
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 
 T = TypeVar("T")
+#: What botocore accepts as the name of a bucket. Source: VALID_BUCKET in botocore/handlers.py.
+BUCKET = re.compile(r"[a-zA-Z0-9.\-_]{1,255}")
 #: Errors of a directory that do not go away by waiting.
 PERMANENT_ERRNOS = {
     errno.ENOSPC: "no space left",
@@ -72,8 +75,10 @@ def _open_bucket(uri: str) -> ObjectStore:
 
     keep_global_random_untouched()
     bucket, prefix = split_s3_uri(uri)
-    if not bucket:
-        raise BadInputError(f"--store {uri}: names no bucket; write s3://bucket/prefix")
+    if not BUCKET.fullmatch(bucket):
+        raise BadInputError(
+            f"--store {uri}: {bucket!r} is no name of a bucket; write s3://bucket/prefix"
+        )
     config = Config(
         retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=5, read_timeout=60
     )

@@ -8,11 +8,18 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecFrameStack,
+    VecNormalize,
+    VecTransposeImage,
+)
 
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.vec_env import LeanVecEnv
 from rl_trainer.errors import BadInputError
+from rl_trainer.onnx_export.spaces import space_form
 from rl_trainer.settings.model_settings import ModelSettings
 from rl_trainer.settings.space_checks import check_spaces
 from rl_trainer.settings.wrappers import wrapper_of
@@ -56,10 +63,17 @@ class EnvironmentFactory:
             environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)
         ]
         vectorized: VecEnv = LeanVecEnv([self._maker(seed) for seed in seeds], seeds)
-        if self.settings.normalize is not None:
-            vectorized = _normalized(vectorized, self.settings.normalize)
-        if self.settings.frame_stack:
-            vectorized = VecFrameStack(vectorized, self.settings.frame_stack)
+        normalize, stack = self.settings.normalize, self.settings.frame_stack
+        if normalize is not None and normalize.get("norm_obs", True):
+            vectorized = _normalized(vectorized, normalize)
+        if stack:
+            vectorized = VecFrameStack(vectorized, stack)
+        if normalize is not None and not normalize.get("norm_obs", True):
+            # A replay buffer asks VecNormalize for the observations that it must keep. So frames
+            # are stacked and images are transposed inside of it.
+            if _has_channels_last(vectorized.observation_space):
+                vectorized = VecTransposeImage(vectorized)
+            vectorized = _normalized(vectorized, normalize)
         return vectorized
 
     def _maker(self, seed: int) -> Callable[[], gym.Env[Any, Any]]:
@@ -69,6 +83,12 @@ class EnvironmentFactory:
             return env
 
         return make
+
+
+def _has_channels_last(space: Any) -> bool:
+    """Whether SB3 transposes an image of these observations."""
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else (space,)
+    return any(is_image_space(part) and not is_image_space_channels_first(part) for part in parts)
 
 
 def _normalized(env: VecEnv, kwargs: dict[str, Any]) -> VecNormalize:
@@ -95,7 +115,7 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     from stable_baselines3.common.env_checker import check_env
 
     env = factory.make_one()
-    check_spaces(env, factory.settings, factory.env_id)
+    _check_spaces(env, factory)
     try:
         # The checker prints remarks about environments with goals. Stdout is for the result only.
         with contextlib.redirect_stdout(sys.stderr):
@@ -108,15 +128,35 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     return env
 
 
+def _check_spaces(env: gym.Env[Any, Any], factory: EnvironmentFactory) -> None:
+    env_id = factory.env_id
+    try:
+        forms = space_form(env.observation_space), space_form(env.action_space)
+    except BadInputError:
+        raise BadInputError(
+            f"env_id: no policy takes the spaces of {env_id}, {env.observation_space} and "
+            f"{env.action_space}; wrap the environment, so that they are Box, Discrete, "
+            "MultiDiscrete or MultiBinary, or for observations a Dict of these"
+        ) from None
+    check_spaces(env, *forms, factory.settings, env_id)
+
+
 class _PlainRewards(gym.Wrapper[Any, Any, Any, Any]):
     """Converts NumPy rewards to Python numbers.
 
-    SB3 trains on both, but its checker refuses the `float32` rewards of BipedalWalker.
+    SB3 trains on both, but its checker refuses the `float32` rewards of BipedalWalker. An array is
+    refused, also one of a single number, because NumPy and SB3 treat it differently from release to
+    release.
     """
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step, and convert its reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
+        if isinstance(reward, np.ndarray):
+            raise TypeError(
+                f"its reward is an array of shape {reward.shape}; return a number, such as "
+                "float(reward)"
+            )
         plain = reward.item() if isinstance(reward, np.number) else reward
         return observation, plain, terminated, truncated, info
 

@@ -1,43 +1,31 @@
-"""Read hyper-parameters in rl_zoo3's form, and convert them to arguments for SB3's constructors.
+"""Convert hyper-parameters in rl_zoo3's form to arguments for SB3's constructors.
 
+:mod:`rl_lifecycle.experiment.settings.hyperparameter_checks` checks them, here and when the spec is
+frozen.
 Source of the form: https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/rl_zoo3/exp_manager.py
 """
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Family
+from rl_lifecycle.experiment.settings.hyperparameter_checks import read_hyperparameters
+from rl_lifecycle.experiment.settings.keys import ZOO_FORMS, forms_of
+from rl_lifecycle.experiment.settings.literals import ClassName
+from rl_lifecycle.experiment.settings.values import Kind
 from rl_lifecycle.experiment.wrappers import WrapperForm, wrappers_of
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.algorithm_classes import load_class
-from rl_trainer.settings.hyperparameter_checks import SCHEDULED, ZOO_KEYS, check_hyperparameters
-from rl_trainer.settings.literals import parse_expression
-
-#: Keys whose value may be written as a Python expression, such as `dict(net_arch=[64, 64])`.
-EXPRESSIONS = (
-    "policy_kwargs",
-    "replay_buffer_class",
-    "replay_buffer_kwargs",
-    "monitor_kwargs",
-    "normalize",
-)
-POLICIES = (
-    "MlpPolicy",
-    "CnnPolicy",
-    "MultiInputPolicy",
-    "MlpLstmPolicy",
-    "CnnLstmPolicy",
-    "MultiInputLstmPolicy",
-    "LinearPolicy",
-)
-MONITOR_KEYS = ("allow_early_resets", "info_keywords", "reset_keywords")
-NOISES = ("normal", "ornstein-uhlenbeck")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The settings from a spec's hyper-parameters, for its environments and its algorithm."""
+    """The settings from a spec's hyper-parameters, for its environments and its algorithm.
+
+    :param values: the checked hyper-parameters that the other fields were made from.
+    """
 
     algorithm: Algorithm
     policy: str
@@ -48,6 +36,7 @@ class ModelSettings:
     wrappers: tuple[WrapperForm, ...]
     monitor_kwargs: dict[str, Any]
     noise: tuple[str, float] | None
+    values: Mapping[str, Any]
 
 
 class LinearDecay:
@@ -74,20 +63,28 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> ModelSetting
     :raises BadInputError: naming the key that is wrong and what is allowed.
     """
     algorithm = ALGORITHMS[algo]
-    values = {key: _expression(key, value) for key, value in hyperparameters.items()}
-    check_hyperparameters(algorithm, values)
-    gamma = values.get("gamma")
-    kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
+    try:
+        values = read_hyperparameters(algo, hyperparameters, "spec")
+    except InvalidExperimentError as error:
+        raise BadInputError(f"{error.key}: {error.problem}") from None
+    forms = forms_of(algorithm)
     return ModelSettings(
         algorithm=algorithm,
-        policy=_policy(algorithm, values),
+        policy=values.get("policy", algorithm.default_policy),
         n_envs=_n_envs(algorithm, values),
-        model_kwargs=kwargs,
-        normalize=_normalize(values.get("normalize", False), gamma),
+        model_kwargs={
+            key: _model_value(forms[key].kind, value)
+            for key, value in values.items()
+            if key not in ZOO_FORMS
+        },
+        normalize=_normalize(values.get("normalize"), values.get("gamma")),
         frame_stack=values.get("frame_stack"),
-        wrappers=_wrappers(values.get("env_wrapper")),
+        wrappers=wrappers_of(values),
         monitor_kwargs=_monitor_kwargs(values.get("monitor_kwargs")),
-        noise=_noise(values),
+        noise=(values["noise_type"], float(values["noise_std"]))
+        if values.get("noise_type") is not None
+        else None,
+        values=values,
     )
 
 
@@ -100,122 +97,40 @@ def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
     return 1 if algorithm.family is Family.EPISODES else int(values.get("n_envs", 1))
 
 
-def _expression(key: str, value: Any) -> Any:
-    return parse_expression(value, key) if key in EXPRESSIONS and isinstance(value, str) else value
+def _model_value(kind: Kind, value: Any) -> Any:
+    """Convert a checked value to what SB3's constructor takes."""
+    if value is None:
+        return None
+    if kind is Kind.SCHEDULE:
+        text = str(value)
+        return LinearDecay(float(text[4:])) if text.startswith("lin_") else float(value)
+    if kind is Kind.FREQUENCY:
+        return tuple(value) if isinstance(value, list) else value
+    return _with_classes(value)
 
 
-def _model_value(key: str, value: Any) -> Any:
-    if key in SCHEDULED and value is not None:
-        return _schedule(key, value)
-    if key == "train_freq" and isinstance(value, list):
-        return tuple(value)
-    if key in ("policy_kwargs", "replay_buffer_kwargs"):
-        if not isinstance(value, dict):
-            raise BadInputError(
-                f"hyperparameters.{key}: must be a mapping or dict(…), not {value!r}"
-            )
-        return {name: _expression_inside(key, inner) for name, inner in value.items()}
+def _with_classes(value: Any) -> Any:
+    """Import the classes that a value names, at every depth."""
+    if isinstance(value, ClassName):
+        return getattr(importlib.import_module(value.module), value.class_name)
+    if isinstance(value, dict):
+        return {name: _with_classes(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_classes(inner) for inner in value)
     return value
-
-
-def _expression_inside(key: str, value: Any) -> Any:
-    """Read a class name inside a mapping, such as `activation_fn: nn.ReLU`."""
-    return (
-        parse_expression(value, key)
-        if isinstance(value, str) and value.startswith(("nn.", "th.", "torch."))
-        else value
-    )
-
-
-def _schedule(key: str, value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadInputError(
-            f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}"
-        )
-    if not isinstance(value, str):
-        return float(value)
-    kind, _, initial = value.partition("_")
-    try:
-        if kind != "lin":
-            return float(value)
-        return LinearDecay(float(initial))
-    except ValueError:
-        raise BadInputError(
-            f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}"
-        ) from None
-
-
-def _policy(algorithm: Algorithm, values: Mapping[str, Any]) -> str:
-    policy = values.get("policy", algorithm.default_policy)
-    aliases = load_class(algorithm).policy_aliases
-    if policy not in POLICIES or policy not in aliases:
-        allowed = ", ".join(sorted(aliases))
-        raise BadInputError(
-            f"hyperparameters.policy: {policy!r} is unknown to {algorithm.name}; allowed: {allowed}"
-        )
-    return str(policy)
 
 
 def _normalize(value: Any, gamma: float | None) -> dict[str, Any] | None:
     """Return VecNormalize's arguments. As in rl_zoo3, they include the algorithm's discount."""
     if value is False or value is None:
         return None
-    if value is not True and not isinstance(value, dict):
-        raise BadInputError(
-            f"hyperparameters.normalize: must be true, false or dict(norm_obs=…), not {value!r}"
-        )
     given = dict(value) if isinstance(value, dict) else {}
-    allowed = (
-        "norm_obs",
-        "norm_reward",
-        "clip_obs",
-        "clip_reward",
-        "epsilon",
-        "gamma",
-        "norm_obs_keys",
-    )
-    for key in given:
-        if key not in allowed:
-            raise BadInputError(
-                f"hyperparameters.normalize.{key}: unknown; allowed: {', '.join(allowed)}"
-            )
-    for key in ("norm_obs", "norm_reward"):
-        if not isinstance(given.get(key, True), bool):
-            raise BadInputError(
-                f"hyperparameters.normalize.{key}: must be true or false, not {given[key]!r}"
-            )
     return {**given, "gamma": gamma} if gamma is not None else given
 
 
-def _monitor_kwargs(value: Any) -> dict[str, Any]:
-    given = dict(value) if isinstance(value, Mapping) else {}
-    if (value is not None and not isinstance(value, Mapping)) or given.keys() - set(MONITOR_KEYS):
-        raise BadInputError(
-            f"hyperparameters.monitor_kwargs: must be a mapping of {', '.join(MONITOR_KEYS)}, not "
-            f"{value!r}"
-        )
-    return given
+def _monitor_kwargs(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments of SB3's Monitor.
 
-
-def _wrappers(value: Any) -> tuple[WrapperForm, ...]:
-    entries = value if isinstance(value, list) else [] if value is None else [value]
-    for entry in entries:
-        if not isinstance(entry, str) and not (isinstance(entry, dict) and len(entry) == 1):
-            raise BadInputError(
-                "hyperparameters.env_wrapper: must be a dotted name, or a name with its arguments, "
-                f"not {entry!r}"
-            )
-    return wrappers_of({"env_wrapper": entries})
-
-
-def _noise(values: Mapping[str, Any]) -> tuple[str, float] | None:
-    kind = values.get("noise_type")
-    if kind is None:
-        return None
-    if str(kind).strip() not in NOISES:
-        raise BadInputError(
-            f"hyperparameters.noise_type: {kind!r} is unknown; allowed: {', '.join(NOISES)}"
-        )
-    if "noise_std" not in values:
-        raise BadInputError("hyperparameters.noise_std: is missing; noise_type needs a noise_std")
-    return str(kind).strip(), float(values["noise_std"])
+    `info_keywords` names columns of a file that the trainer does not write, so it is left out.
+    """
+    return {key: inner for key, inner in (value or {}).items() if key == "allow_early_resets"}

@@ -54,7 +54,11 @@ def _frozen_locally(path: Path, store: ObjectStore) -> Spec:
     experiment = read_experiment_file(path)
     wheels = tuple(_store_wheel(path, wheel, store) for wheel in experiment.requirements)
     spec = freeze_spec(
-        experiment, run_id=LOCAL_RUN, created_at=LOCAL_CREATED_AT, requirements=wheels
+        experiment,
+        run_id=LOCAL_RUN,
+        created_at=LOCAL_CREATED_AT,
+        requirements=wheels,
+        source=str(path),
     )
     key = spec_key(experiment.name, spec.run)
     if not put_once(store, key, spec.to_json()):

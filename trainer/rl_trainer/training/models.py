@@ -127,7 +127,7 @@ def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:
 def _noise(kind: str, std: float, space: spaces.Space[Any]) -> ActionNoise:
     if not isinstance(space, spaces.Box):
         raise BadInputError(f"hyperparameters.noise_type: needs continuous actions, not {space}")
-    mean, deviation = np.zeros(space.shape[0]), std * np.ones(space.shape[0])
+    mean, deviation = np.zeros(space.shape), std * np.ones(space.shape)
     return (
         NormalActionNoise(mean, deviation)
         if kind == "normal"
