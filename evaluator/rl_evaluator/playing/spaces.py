@@ -6,6 +6,11 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_evaluator.errors import EnvironmentFailedError, SpaceMismatchError
+from rl_lifecycle.evaluation.action_masks import (
+    allowed_options,
+    choice_sizes,
+    find_mask_problem,
+)
 from rl_lifecycle.evaluation.policies import SpaceForm
 
 
@@ -32,6 +37,7 @@ def describe_space(space: spaces.Space[Any], env_id: str = "environment") -> Spa
             shape=space.shape,
             dtype=str(space.dtype),
             n=tuple(space.nvec.ravel().tolist()),
+            start=_start(space.start),
         )
     if isinstance(space, spaces.MultiBinary):
         return SpaceForm(
@@ -58,6 +64,11 @@ def _bound(values: np.ndarray[Any, Any]) -> float | tuple[float, ...] | None:
         return None
     flat = values.ravel().tolist()
     return float(flat[0]) if len(set(flat)) == 1 else tuple(float(value) for value in flat)
+
+
+def _start(values: np.ndarray[Any, Any]) -> int | tuple[int, ...]:
+    """Return 0 if every choice counts from 0."""
+    return tuple(values.ravel().tolist()) if values.any() else 0
 
 
 def check_spaces(
@@ -123,6 +134,41 @@ def _same_bound(
     )
 
 
+def is_allowed(space: spaces.Space[Any], action: Any, mask: np.ndarray[Any, Any]) -> bool:
+    """Return whether a mask allows an action."""
+    options = _options(space, action)
+    return allowed_options(options, mask.tolist(), choice_sizes(describe_space(space))) == options
+
+
+def make_allowed(space: spaces.Space[Any], action: Any, mask: np.ndarray[Any, Any]) -> Any:
+    """Return the action, or an allowed one in its place. Equal arguments give equal answers.
+
+    :raises ValueError: if the mask allows nothing.
+    """
+    sizes, values = choice_sizes(describe_space(space)), mask.tolist()
+    if problem := find_mask_problem(values, sizes):
+        raise ValueError(f"action_masks() {problem}")
+    options = np.add(allowed_options(_options(space, action), values, sizes), _starts(space))
+    if isinstance(space, spaces.Discrete):
+        return np.int64(options[0])
+    return options.reshape(space.shape).astype(space.dtype)
+
+
+def _options(space: spaces.Space[Any], action: Any) -> tuple[int, ...]:
+    """Return the chosen option of each choice, counted from 0."""
+    chosen = np.asarray(action, np.int64).reshape(-1) - _starts(space)
+    return tuple(int(option) for option in chosen)
+
+
+def _starts(space: spaces.Space[Any]) -> Any:
+    start = getattr(space, "start", 0)
+    return np.asarray(start, np.int64).reshape(-1)
+
+
+def _plain(start: int | tuple[int, ...]) -> int | list[int]:
+    return list(start) if isinstance(start, tuple) else start
+
+
 def _words(space: SpaceForm) -> str:
     if space.kind == "Dict":
         return (
@@ -133,6 +179,6 @@ def _words(space: SpaceForm) -> str:
     size = {"Discrete": f"{space.n}", "MultiDiscrete": f"{list(_counts(space))}"}.get(
         space.kind, f"{list(space.shape)}"
     )
-    start = f", start={space.start}" if space.start else ""
+    start = f", start={_plain(space.start)}" if space.start else ""
     bounds = f", {space.low}…{space.high}" if space.kind == "Box" and space.low is not None else ""
     return f"{space.kind}({size}{start}{bounds})"

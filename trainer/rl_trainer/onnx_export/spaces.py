@@ -33,6 +33,7 @@ def space_form(space: spaces.Space[Any]) -> SpaceForm:
                 shape=space.shape,
                 dtype=str(space.dtype),
                 n=tuple(int(n) for n in space.nvec.flat),
+                start=_start(space.start),
             )
         case spaces.MultiBinary():
             return SpaceForm(kind="MultiBinary", shape=space.shape, dtype=str(space.dtype))
@@ -45,6 +46,11 @@ def space_form(space: spaces.Space[Any]) -> SpaceForm:
         f"a space of kind {type(space).__name__} cannot be exported to ONNX; use Box, Discrete, "
         "MultiDiscrete, MultiBinary or Dict"
     )
+
+
+def _start(values: Any) -> int | tuple[int, ...]:
+    """Return 0 if every choice counts from 0."""
+    return tuple(int(value) for value in values.flat) if values.any() else 0
 
 
 def _bound(values: Any) -> float | tuple[float, ...] | None:
