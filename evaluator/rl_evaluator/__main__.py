@@ -63,7 +63,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     kwargs = _read_kwargs(options.env_kwargs)
     task = Task(
-        options.env_id, kwargs, options.first_seed, options.n_episodes, not options.stochastic
+        options.env_id,
+        kwargs,
+        options.first_seed,
+        options.n_episodes,
+        not options.stochastic,
+        refuse_endless=True,
     )
     shard = evaluate_in_parallel(
         _read_file(options.policy), str(options.policy), task, max(1, options.processes)

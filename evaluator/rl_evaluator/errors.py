@@ -6,12 +6,27 @@ EvaluatorError
 ├── SpaceMismatchError        the policy was trained for other spaces than the environment has
 ├── EnvironmentFailedError    the environment cannot be made, reset or stepped
 ├── InvalidWheelError         a wheel of the experiment cannot be used
+├── EndlessEpisodeError       an episode did not end, and the environment has no time limit
 └── EpisodeTooLongError       no episode ended within the time that the Lambda has
 """
+
+from typing import Any
 
 
 class EvaluatorError(Exception):
     """The base of all errors of this package. The message is one line for a person."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross to another process, although the subclasses' arguments are not the message."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(
+    kind: type[EvaluatorError], args: tuple[Any, ...], facts: dict[str, Any]
+) -> EvaluatorError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(facts)
+    return error
 
 
 class InvalidRequestError(EvaluatorError):
@@ -51,6 +66,18 @@ class InvalidWheelError(EvaluatorError):
     def __init__(self, key: str, problem: str) -> None:
         self.key, self.problem = key, problem
         super().__init__(f"{key}: {problem}")
+
+
+class EndlessEpisodeError(EvaluatorError):
+    """An episode did not end, and the environment has no time limit."""
+
+    def __init__(self, env_id: str, seed: int, steps: int) -> None:
+        self.env_id, self.seed, self.steps = env_id, seed, steps
+        self.problem = (
+            f"it did not end within {steps:,} steps, and {env_id} has no time limit; give it one: "
+            "env_kwargs: {max_episode_steps: N}"
+        )
+        super().__init__(f"seed {seed}: {self.problem}")
 
 
 class EpisodeTooLongError(EvaluatorError):

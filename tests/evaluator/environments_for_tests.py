@@ -68,3 +68,79 @@ class RaisingEnv(SpacesEnv):
         if self.seed % 10 == 7 and self.steps == 2:
             raise ZeroDivisionError("physics")
         return answer
+
+
+class MaskedEnv(SpacesEnv):
+    """Allows half of all options, at random. A forbidden option raises an error."""
+
+    def __init__(self, action_space: spaces.Space[Any], closed_at: int | None = None) -> None:
+        super().__init__(spaces.Box(-1, 1, (3,)), action_space)
+        self.closed_at = closed_at
+        self.sizes: tuple[int, ...] = {
+            spaces.Discrete: lambda space: (int(space.n),),
+            spaces.MultiDiscrete: lambda space: tuple(space.nvec.tolist()),
+            spaces.MultiBinary: lambda space: (2,) * int(space.n),
+        }[type(action_space)](action_space)
+
+    def action_masks(self) -> Any:
+        if self.steps == self.closed_at:
+            return np.zeros(sum(self.sizes), bool)
+        return self.mask.copy()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        answer = super().reset(seed=seed)
+        self._draw_mask()
+        return answer
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        offset = 0
+        for option, size in zip(np.ravel(action), self.sizes, strict=True):
+            if not self.mask[offset + int(option)]:
+                raise ValueError(f"the action {action} is impossible")
+            offset += size
+        answer = super().step(action)
+        self._draw_mask()
+        return answer
+
+    def _draw_mask(self) -> None:
+        parts = [self.np_random.permutation(size) < (size + 1) // 2 for size in self.sizes]
+        self.mask = np.concatenate(parts)
+
+
+class NotFiniteEnv(SpacesEnv):
+    """Gives NaN as the reward, or in the observation, at one step of every third seed."""
+
+    def __init__(self, what: str, at: int = 4) -> None:
+        super().__init__(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+        self.what, self.at, self.poisoned = what, at, True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        observation, info = super().reset(seed=seed)
+        self.poisoned = seed is None or seed % 3 == 0
+        if self.at == 0 and self.poisoned:
+            observation[1] = np.nan
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, _, _, info = super().step(action)
+        if self.poisoned and self.steps == self.at:
+            if self.what == "reward":
+                reward = float("inf")
+            else:
+                observation[2] = np.nan
+        return observation, reward, self.steps == 12, False, info
+
+
+class EndlessEnv(SpacesEnv):
+    """Never ends an episode."""
+
+    def __init__(self) -> None:
+        super().__init__(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, False, False, info

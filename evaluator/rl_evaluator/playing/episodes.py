@@ -3,23 +3,31 @@
 Each environment is a lane, which takes the next seed when its episode ends. Every episode is played
 to its end: stopping after a number of episodes would favour the short ones. So the result does not
 depend on the number of lanes.
+
+An episode is lost if the environment fails: it raises an error, gives a number that is not finite,
+forbids every action, or does not end.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rl_evaluator.errors import first_line
+from rl_evaluator.errors import EndlessEpisodeError, first_line
 from rl_evaluator.playing.environments import Env
 from rl_evaluator.playing.policies import BATCH_SIZES, Feeds, Policy
 from rl_evaluator.playing.sampling import episode_generator, find_sampler
 from rl_evaluator.playing.wrappers import wrap_environment
-from rl_lifecycle.evaluation.policies import OBSERVATION, STATE_IN
+from rl_lifecycle.evaluation.action_masks import METHOD, choice_sizes, find_mask_problem
+from rl_lifecycle.evaluation.policies import ACTION_MASKS, OBSERVATION, STATE_IN
 from rl_lifecycle.evaluation.requests import EpisodeEnd
 
 LANES = BATCH_SIZES[-1]
+#: The most steps of an episode in an environment without a time limit. It is above the longest
+#: episode of Atari games, 108,000 frames. Source: https://ale.farama.org/environments/
+LONGEST_EPISODE = 120_000
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,21 @@ def _no_environment(action: Any) -> Any:
     raise RuntimeError(f"a lane without an environment cannot step {action}")
 
 
+def _no_masks() -> Any:
+    raise RuntimeError("a lane without an environment has no action masks")
+
+
+class _WrongMaskError(Exception):
+    """An environment's action mask cannot be used. The message completes `action_masks() …`."""
+
+
 @dataclass(slots=True)
 class Lane:
     """An environment, and the episode that runs in it."""
 
     env: Env | None = None
     step: Callable[[Any], Any] = _no_environment
+    masks: Callable[[], Any] = _no_masks
     seed: int = -1
     total: float = 0.0
     length: int = 0
@@ -56,6 +73,7 @@ def run_episodes(
     *,
     deterministic: bool = True,
     keep_going: Callable[[], bool] = lambda: True,
+    refuse_endless: bool = False,
 ) -> dict[int, Episode]:
     """Run one episode per seed.
 
@@ -63,16 +81,23 @@ def run_episodes(
     :param deterministic: False draws each action from the policy's distribution, if it has one.
     :param keep_going: called before every step of all lanes. If it returns False, the episodes that
         have not ended are dropped.
+    :param refuse_endless: raise an error at the first episode that does not end. False loses it.
     :return: the episode of each seed. A seed is missing only if `keep_going` returned False.
+    :raises EndlessEpisodeError: with `refuse_endless`.
     """
-    return _Run(policy, make, seeds, deterministic).until_done(keep_going)
+    return _Run(policy, make, seeds, deterministic, refuse_endless).until_done(keep_going)
 
 
 class _Run:
     """The lanes of one evaluation. Row i of every input belongs to lane i."""
 
     def __init__(
-        self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool
+        self,
+        policy: Policy,
+        make: Callable[[], Env],
+        seeds: range,
+        deterministic: bool,
+        refuse_endless: bool,
     ) -> None:
         wrappers, env_id = policy.metadata.wrappers, policy.metadata.env_id
         self.policy = policy
@@ -91,7 +116,15 @@ class _Run:
         observation = policy.metadata.observation_space
         self.parts = tuple(observation.spaces) if observation.kind == "Dict" else None
         self.plain_ints = False
+        self.floats = [
+            name
+            for name in (self.parts or (OBSERVATION,))
+            if np.issubdtype(self.feeds[name].dtype, np.floating)
+        ]
+        self.choices = choice_sizes(self.space) if ACTION_MASKS in self.feeds else ()
 
+        self.refuse_endless = refuse_endless
+        self.env_name, self.longest = "", LONGEST_EPISODE
         self.n_lanes = min(LANES, len(seeds))
         self.lanes: list[Lane] = []
 
@@ -120,15 +153,18 @@ class _Run:
             try:
                 if lane.env is None:
                     lane.env = self.make()
-                    lane.step = lane.env.step
-                    self.plain_ints = self.space.kind == "Discrete" and _is_gymnasiums_own(lane.env)
+                    self._meet(lane, lane.env)
+                lane.length = 0
                 observation, _ = lane.env.reset(seed=seed)
                 self._observe(row, observation)
+            except _WrongMaskError as error:
+                self._lose(lane, seed, self._about_masks(lane, error))
+                continue
             except Exception as error:  # foreign environment code may raise any type
                 self._lose(lane, seed, f"reset raised {first_line(error)}")
                 continue
 
-            lane.seed, lane.total, lane.length = seed, 0.0, 0
+            lane.seed, lane.total = seed, 0.0
             lane.generator = None if self.sample is None else episode_generator(seed)
             if STATE_IN in self.feeds:
                 self.feeds[STATE_IN][row] = 0
@@ -136,23 +172,63 @@ class _Run:
         _close(lane)
         return False
 
+    def _meet(self, lane: Lane, env: Env) -> None:
+        """Look at a new environment: how it is stepped, and whether it has a time limit."""
+        lane.step = env.step
+        self.plain_ints = self.space.kind == "Discrete" and _is_gymnasiums_own(env)
+        if self.choices:
+            lane.masks = env.get_wrapper_attr(METHOD)
+        if not self.env_name:
+            self.env_name, limit = name_of(env), time_limit(env)
+            self.longest = LONGEST_EPISODE if limit is None else max(limit, LONGEST_EPISODE)
+
     def _observe(self, row: int, observation: Any) -> None:
+        """Put what the environment says now into a row of the policy's inputs."""
         if self.parts is None:
             self.feeds[OBSERVATION][row] = observation
         else:
             for name in self.parts:
                 self.feeds[name][row] = observation[name]
+        if self.choices:
+            mask = np.asarray(self.lanes[row].masks(), bool).reshape(-1)
+            if problem := find_mask_problem(mask, self.choices):  # type: ignore[arg-type]
+                raise _WrongMaskError(problem)
+            self.feeds[ACTION_MASKS][row] = mask
+
+    def _about_masks(self, lane: Lane, error: _WrongMaskError) -> str:
+        return f"action_masks() of {self.env_name} {error} at step {lane.length}"
 
     def _step_all(self) -> None:
         """Step every lane once. A lane whose episode ended takes the next seed, or is removed."""
-        rows = len(self.lanes)
+        self._drop_unseeable()
+        if not (rows := len(self.lanes)):
+            return
         outputs = self.policy.run(self.names, self.feeds, rows)
         if STATE_IN in self.feeds:
             self.feeds[STATE_IN][:rows] = outputs.pop()
-        ended = self._step_rows(self._actions(outputs))
+        self._renew(self._step_rows(self._actions(outputs)))
+
+    def _renew(self, ended: Sequence[int]) -> None:
+        """Begin the next seeds in rows whose episode ended, given in ascending order."""
         for row in reversed(ended):
             if not self._begin(row):
                 self._move_out(row)
+
+    def _drop_unseeable(self) -> None:
+        """Lose the episodes whose observation is not finite, before the policy sees it."""
+        for name in self.floats:
+            while not np.isfinite(self.feeds[name][: len(self.lanes)]).all():
+                rows = self.feeds[name][: len(self.lanes)]
+                bad = [row for row, values in enumerate(rows) if not np.isfinite(values).all()]
+                for row in bad:
+                    lane = self.lanes[row]
+                    self._lose(
+                        lane,
+                        lane.seed,
+                        f"the observation of {self.env_name} was not finite after step "
+                        f"{lane.length}",
+                    )
+                self._renew(bad)
 
     def _actions(self, outputs: "list[np.ndarray[Any, Any]]") -> Any:
         """Return one action per lane, in the form that the environments take."""
@@ -180,15 +256,18 @@ class _Run:
                 observation, reward, terminated, truncated, _ = lane.step(action)
                 lane.total += float(reward)
                 lane.length += 1
-                self._observe(row, observation)
+                over = terminated or truncated
+                if not over:
+                    self._observe(row, observation)
+            except _WrongMaskError as error:
+                self._lose(lane, lane.seed, self._about_masks(lane, error))
+                ended.append(row)
             except Exception as error:  # foreign environment code may raise any type
                 self._lose(lane, lane.seed, f"step {lane.length} raised {first_line(error)}")
                 ended.append(row)
             else:
-                if terminated or truncated:
-                    self._finish(
-                        lane, EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED
-                    )
+                if over or not math.isfinite(lane.total) or lane.length >= self.longest:
+                    self._finish(lane, reward, bool(terminated), bool(truncated))
                     ended.append(row)
         return ended
 
@@ -197,11 +276,21 @@ class _Run:
             return frozenset()
         return frozenset(row for row, action in enumerate(actions) if not np.isfinite(action).all())
 
-    def _finish(self, lane: Lane, end: EpisodeEnd) -> None:
-        if not np.isfinite(lane.total):
-            self._lose(lane, lane.seed, "its return was not finite")
-            return
-        self.done[lane.seed] = Episode(lane.seed, lane.total, lane.length, end)
+    def _finish(self, lane: Lane, reward: Any, terminated: bool, truncated: bool) -> None:
+        """Record an episode that ended, or that cannot go on."""
+        if not math.isfinite(lane.total):
+            what = (
+                "its return" if math.isfinite(float(reward)) else f"the reward of {self.env_name}"
+            )
+            self._lose(lane, lane.seed, f"{what} was not finite at step {lane.length}")
+        elif terminated or truncated:
+            end = EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED
+            self.done[lane.seed] = Episode(lane.seed, lane.total, lane.length, end)
+        elif self.refuse_endless:
+            raise EndlessEpisodeError(self.env_name, lane.seed, lane.length)
+        else:
+            error = EndlessEpisodeError(self.env_name, lane.seed, lane.length)
+            self._lose(lane, lane.seed, error.problem)
 
     def _lose(self, lane: Lane, seed: int, problem: str) -> None:
         """Record an episode as lost, and close its environment, whose state is now unknown."""
@@ -218,6 +307,17 @@ class _Run:
         self.lanes.pop()
 
 
+def time_limit(env: Env) -> int | None:
+    """Return the greatest number of steps of an episode; None if Gymnasium sets no limit."""
+    return env.spec.max_episode_steps if env.spec is not None else None
+
+
+def name_of(env: Env) -> str:
+    """Return the id of an environment, or its class if it is not registered."""
+    spec = env.unwrapped.spec
+    return spec.id if spec is not None else type(env.unwrapped).__name__
+
+
 def _is_gymnasiums_own(env: Env) -> bool:
     """Return whether Gymnasium itself contains the environment.
 
@@ -229,7 +329,7 @@ def _is_gymnasiums_own(env: Env) -> bool:
 
 def _close(lane: Lane) -> None:
     """Close a lane's environment, if it has one. Errors while closing are ignored."""
-    env, lane.env, lane.step = lane.env, None, _no_environment
+    env, lane.env, lane.step, lane.masks = lane.env, None, _no_environment, _no_masks
     if env is not None:
         try:
             env.close()

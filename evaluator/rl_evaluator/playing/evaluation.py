@@ -10,11 +10,13 @@ import gymnasium
 import numpy as np
 import onnxruntime as ort
 
+from rl_evaluator.errors import EnvironmentFailedError
 from rl_evaluator.playing.environments import environment_maker, make_environment
 from rl_evaluator.playing.episodes import Episode, run_episodes
 from rl_evaluator.playing.policies import Policy
 from rl_evaluator.playing.spaces import check_spaces, describe_space
 from rl_evaluator.playing.wrappers import wrap_environment
+from rl_lifecycle.evaluation.action_masks import METHOD
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.evaluation_settings import UNDISTURBED, Perturbation
 
@@ -24,7 +26,10 @@ MOST_PROBLEMS = 5
 
 @dataclass(frozen=True)
 class Task:
-    """The environment, the seeds and the kind of actions of the episodes to run."""
+    """The environment, the seeds and the kind of actions of the episodes to run.
+
+    :param refuse_endless: whether an episode that does not end is an error. False loses it.
+    """
 
     env_id: str
     env_kwargs: Mapping[str, Any]
@@ -32,6 +37,7 @@ class Task:
     n_episodes: int
     deterministic: bool = True
     perturbation: Perturbation = UNDISTURBED
+    refuse_endless: bool = False
 
 
 def evaluate(
@@ -49,6 +55,7 @@ def evaluate(
         a seed has the same return at any time, and the missing seeds are run, too.
     :raises EnvironmentFailedError: if the environment cannot be made.
     :raises SpaceMismatchError: if the policy was trained for other spaces.
+    :raises EndlessEpisodeError: if the task refuses such episodes.
     """
     check_fits(policy, task.env_id, task.env_kwargs)
 
@@ -59,14 +66,15 @@ def evaluate(
         range(task.first_seed, task.first_seed + task.n_episodes),
         deterministic=task.deterministic,
         keep_going=keep_going,
+        refuse_endless=task.refuse_endless,
     )
     return _shard(policy, task, _prefix(episodes, task), clock() - started)
 
 
 def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
-    """Compare a policy's spaces with an environment's.
+    """Compare a policy's spaces with an environment's, and look for the action masks it needs.
 
-    :raises EnvironmentFailedError: if the environment cannot be made.
+    :raises EnvironmentFailedError: if the environment cannot be made, or has no action masks.
     :raises SpaceMismatchError: if a space differs; the message names the space.
     """
     env = wrap_environment(make_environment(env_id, env_kwargs), policy.metadata.wrappers, env_id)
@@ -76,6 +84,12 @@ def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> No
             (policy.metadata.observation_space, describe_space(env.observation_space, env_id)),
             (policy.metadata.action_space, describe_space(env.action_space, env_id)),
         )
+        if policy.metadata.action_masks and not env.has_wrapper_attr(METHOD):
+            raise EnvironmentFailedError(
+                env_id,
+                f"its policy was trained under action masks, but it has no method {METHOD}(); "
+                "evaluate the policy on the environment that it was trained on",
+            )
     finally:
         env.close()
 

@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_evaluator.errors import EnvironmentFailedError
+from rl_evaluator.playing.spaces import is_allowed
+from rl_lifecycle.evaluation.action_masks import METHOD
 from rl_lifecycle.experiment.evaluation_settings import Perturbation
 
 #: Separates these random numbers of a seed from the environment's and from the policy's.
@@ -25,6 +27,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.perturbation = perturbation
         self.generator = np.random.default_rng(_STREAM)
         self.last_action: Any = None
+        self.masked = perturbation.sticky_actions > 0 and env.has_wrapper_attr(METHOD)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -46,7 +49,8 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             self.perturbation.sticky_actions > 0
             and self.generator.random() < self.perturbation.sticky_actions
         )
-        action = self.last_action if sticks and self.last_action is not None else action
+        if sticks and self.last_action is not None and self._is_allowed(self.last_action):
+            action = self.last_action
         self.last_action = action
 
         space = self.env.action_space
@@ -56,6 +60,12 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             )
             return np.clip(noisy, space.low, space.high).astype(space.dtype)
         return action
+
+    def _is_allowed(self, action: Any) -> bool:
+        if not self.masked:
+            return True
+        mask = np.asarray(self.env.get_wrapper_attr(METHOD)(), bool).reshape(-1)
+        return is_allowed(self.env.action_space, action, mask)
 
     def _disturb_observation(self, observation: Any) -> Any:
         if self.perturbation.observation_noise == 0:

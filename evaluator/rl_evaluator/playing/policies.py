@@ -15,8 +15,10 @@ import onnxruntime as ort
 from rl_evaluator.errors import InvalidPolicyError, first_line
 from rl_evaluator.playing.onnx_files import NotProtobufError, scan
 from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluation.action_masks import check_mask_input, choice_sizes
 from rl_lifecycle.evaluation.policies import (
     ACTION,
+    ACTION_MASKS,
     LOG_STD,
     LOGITS,
     MAX_BYTES,
@@ -180,11 +182,16 @@ def _read_metadata(session: ort.InferenceSession, source: str) -> PolicyMetadata
             f"has no {METADATA_KEY!r} metadata; {_EXPORT}",
         )
     try:
-        return PolicyMetadata.from_json(text.encode(), METADATA_KEY)
+        metadata = PolicyMetadata.from_json(text.encode(), METADATA_KEY)
     except InvalidRecordError as error:
         raise InvalidPolicyError(
             source, f"its metadata does not have the contract's form: {error}; {_EXPORT}"
         ) from None
+    try:
+        check_mask_input(metadata, source)
+    except InvalidRecordError as error:
+        raise InvalidPolicyError(source, error.problem) from None
+    return metadata
 
 
 def _check_inputs(
@@ -196,6 +203,9 @@ def _check_inputs(
     )
     if metadata.recurrent:
         wanted[STATE_IN] = None
+    if metadata.action_masks:
+        width = sum(choice_sizes(metadata.action_space))
+        wanted[ACTION_MASKS] = SpaceForm(kind="MultiBinary", shape=(width,))
     declared = {node.name: node for node in session.get_inputs()}
     if declared.keys() != wanted.keys():
         raise InvalidPolicyError(
@@ -275,6 +285,10 @@ def _random_feeds(policy: Policy, rows: int) -> Feeds:
     feeds = policy.zeros(rows)
     for name, part in (space.spaces if space.kind == "Dict" else {OBSERVATION: space}).items():
         feeds[name][...] = _random_values(part, feeds[name].shape, rng)
+    if ACTION_MASKS in feeds:
+        # The last option of each choice is always allowed, so that no choice is empty.
+        feeds[ACTION_MASKS][...] = rng.random(feeds[ACTION_MASKS].shape) < 0.5
+        feeds[ACTION_MASKS][:, np.cumsum(choice_sizes(policy.metadata.action_space)) - 1] = True
     return feeds
 
 
@@ -290,7 +304,7 @@ def _random_values(
             shape,
         )
     if space.kind == "Discrete":
-        return space.start + rng.integers(0, int(np.max(space.n or 1)), shape)
+        return np.max(space.start) + rng.integers(0, int(np.max(space.n or 1)), shape)
     return rng.integers(
         0, 2 if space.kind == "MultiBinary" else np.reshape(space.n or 1, space.shape), shape
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rl_lifecycle.evaluation.action_masks import choice_sizes
 from rl_lifecycle.evaluation.policies import LOG_STD, LOGITS, MEAN, PolicyMetadata, SpaceForm
 
 Array = np.ndarray[Any, Any]
@@ -53,10 +54,11 @@ def _categorical(logits: Array, rng: np.random.Generator) -> int:
 
 
 def _multi_categorical(logits: Array, rng: np.random.Generator, space: SpaceForm) -> Array:
-    edges = np.cumsum(np.asarray(space.n, np.int64))[:-1]
-    return np.array([_categorical(part, rng) for part in np.split(logits, edges)]).reshape(
-        space.shape
-    )
+    """Draw an option for each choice. The bits of a masked MultiBinary are choices, too."""
+    edges = np.cumsum(choice_sizes(space))[:-1]
+    drawn = np.array([_categorical(part, rng) for part in np.split(logits, edges)])
+    started = (drawn + np.asarray(space.start)).reshape(space.shape)
+    return started.astype(np.int8) if space.kind == "MultiBinary" else started
 
 
 def _bernoulli(logits: Array, rng: np.random.Generator) -> Array:

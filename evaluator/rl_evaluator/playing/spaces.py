@@ -6,6 +6,11 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_evaluator.errors import EnvironmentFailedError, SpaceMismatchError
+from rl_lifecycle.evaluation.action_masks import (
+    allowed_options,
+    choice_sizes,
+    find_mask_problem,
+)
 from rl_lifecycle.evaluation.policies import SpaceForm
 
 
@@ -127,6 +132,37 @@ def _same_bound(
         if np.size(first) in (1, np.size(second))
         else False
     )
+
+
+def is_allowed(space: spaces.Space[Any], action: Any, mask: np.ndarray[Any, Any]) -> bool:
+    """Return whether a mask allows an action."""
+    options = _options(space, action)
+    return allowed_options(options, mask.tolist(), choice_sizes(describe_space(space))) == options
+
+
+def make_allowed(space: spaces.Space[Any], action: Any, mask: np.ndarray[Any, Any]) -> Any:
+    """Return the action, or an allowed one in its place. Equal arguments give equal answers.
+
+    :raises ValueError: if the mask allows nothing.
+    """
+    sizes, values = choice_sizes(describe_space(space)), mask.tolist()
+    if problem := find_mask_problem(values, sizes):
+        raise ValueError(f"action_masks() {problem}")
+    options = np.add(allowed_options(_options(space, action), values, sizes), _starts(space))
+    if isinstance(space, spaces.Discrete):
+        return np.int64(options[0])
+    return options.reshape(space.shape).astype(space.dtype)
+
+
+def _options(space: spaces.Space[Any], action: Any) -> tuple[int, ...]:
+    """Return the chosen option of each choice, counted from 0."""
+    chosen = np.asarray(action, np.int64).reshape(-1) - _starts(space)
+    return tuple(int(option) for option in chosen)
+
+
+def _starts(space: spaces.Space[Any]) -> Any:
+    start = getattr(space, "start", 0)
+    return np.asarray(start, np.int64).reshape(-1)
 
 
 def _plain(start: int | tuple[int, ...]) -> int | list[int]:

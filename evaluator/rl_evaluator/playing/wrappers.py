@@ -27,7 +27,7 @@ class _RewardMeter(gymnasium.Wrapper[Any, Any, Any, Any]):
     earned = 0.0
     terminated = truncated = playing = False
 
-    def reset(self, **arguments: Any) -> Any:
+    def reset(self, **kwargs: Any) -> Any:
         """Begin an episode.
 
         :raises RuntimeError: if a wrapper resets within an episode, because the return would then
@@ -35,7 +35,7 @@ class _RewardMeter(gymnasium.Wrapper[Any, Any, Any, Any]):
         """
         if self.playing and not (self.terminated or self.truncated):
             raise RuntimeError("a wrapper reset the environment within an episode")
-        answer = self.env.reset(**arguments)
+        answer = self.env.reset(**kwargs)
         if not self.playing:
             self.terminated = self.truncated = False
         return answer
@@ -49,17 +49,17 @@ class _RewardMeter(gymnasium.Wrapper[Any, Any, Any, Any]):
         return answer
 
 
-class _MeteredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+class MeteredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """The outermost wrapper: returns the rewards and the episode end that the meter recorded."""
 
     def __init__(self, env: Env, meter: _RewardMeter) -> None:
         super().__init__(env)
         self.meter = meter
 
-    def reset(self, **arguments: Any) -> Any:
+    def reset(self, **kwargs: Any) -> Any:
         """Begin an episode with the meter at zero, because some wrappers step while they reset."""
         self.meter.playing = False
-        answer = self.env.reset(**arguments)
+        answer = self.env.reset(**kwargs)
         self.meter.earned, self.meter.playing = 0.0, True
         return answer
 
@@ -89,7 +89,7 @@ def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> 
                 f"the wrapper {form.name} does not accept this environment or these settings: "
                 f"{first_line(error)}",
             ) from None
-    return _MeteredEnv(wrapped, meter)
+    return MeteredEnv(wrapped, meter)
 
 
 def _find(name: str, env_id: str) -> Callable[..., Env]:

@@ -8,6 +8,14 @@ action space. Samples of a plain Gaussian are clipped to the action space. Polic
 (an LSTM, stacked frames) also have `state_in` and `state_out`, which are zeros at the beginning of
 an episode. Normalisation, scaling and clipping are part of the graph. There is no external data and
 no custom operator, and at most :data:`MAX_BYTES`. The metadata is JSON under :data:`METADATA_KEY`.
+
+A policy that was trained under action masks also has the input `action_masks`, and its metadata say
+so. It is bool, the batch first, then one value for each option of each choice: what the
+environment's `action_masks()` returns (:mod:`rl_lifecycle.evaluation.action_masks`). The name is
+reserved. The action and the logits are those under the mask: a forbidden option has the logit
+:data:`FORBIDDEN`. If a row of the mask allows nothing, its action means nothing. So a consumer must
+check the mask first. The actions of a masked MultiBinary space are pairs of logits, and their
+distribution is `multi_categorical`.
 """
 
 from typing import Literal, Self
@@ -26,6 +34,9 @@ MEAN = "mean"
 LOG_STD = "log_std"
 STATE_IN = "state_in"
 STATE_OUT = "state_out"
+ACTION_MASKS = "action_masks"
+#: The logit of a forbidden action, as in sb3-contrib.
+FORBIDDEN = -1e8
 MAX_BYTES = 256 * 1024 * 1024
 OPSET = 17
 
@@ -66,6 +77,7 @@ class PolicyMetadata(Record):
         "categorical", "multi_categorical", "bernoulli", "gaussian", "squashed_gaussian", "none"
     ] = "none"
     recurrent: bool = False
+    action_masks: bool = Field(False, description="whether it needs the input `action_masks`")
     versions: dict[str, str] = Field(description="torch, stable_baselines3, gymnasium … at export")
     equality: dict[str, JsonValue] = Field(
         description="how the export was compared with model.predict, and how far off"

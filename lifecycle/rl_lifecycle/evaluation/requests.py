@@ -15,6 +15,7 @@ from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.policies import PolicyMetadata
 from rl_lifecycle.experiment.evaluation_settings import Perturbation
 from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.records.names import Slug, slug
 from rl_lifecycle.records.record import Record
 
@@ -49,13 +50,20 @@ class EvaluateRequest(Record):
 
 
 class CheckEnvironmentRequest(Record):
-    """A request to check that an environment can be made, reset and stepped, and to describe it."""
+    """A request to check that an environment can be made, reset and stepped, and to describe it.
+
+    It is checked as it will be trained on: in its wrappers, and under its action masks.
+    """
 
     action: Literal["check_environment"] = "check_environment"
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
     perturbation: Perturbation = Perturbation()
     requirements: tuple[Artifact, ...] = ()
+    wrappers: tuple[WrapperForm, ...] = Field((), description="innermost first")
+    action_masks: bool = Field(
+        False, description="whether the algorithm trains under the environment's action masks"
+    )
 
 
 class EnvironmentReport(Record):

@@ -1,13 +1,15 @@
 """Using the policy in service: load it, verify it, and notice when another one replaces it.
 
 This is for consumers. They need neither torch nor Airflow, only a store and an ONNX runtime.
-docs/examples/drive_champion.py is a complete consumer.
+docs/examples/drive_champion.py is a complete consumer. If `metadata.action_masks` is true, the
+policy also needs the environment's `action_masks()` at every step.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from rl_lifecycle.errors import InvalidRecordError, MissingObjectError
+from rl_lifecycle.evaluation.action_masks import check_mask_input
 from rl_lifecycle.evaluation.policies import PolicyMetadata
 from rl_lifecycle.registry.contents import (
     VersionManifest,
@@ -38,7 +40,8 @@ def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
 
     :raises MissingObjectError: if there is no champion yet, or one of its files is missing.
     :raises CorruptArtifactError: if a file has another digest.
-    :raises InvalidRecordError: if the pointer was edited, so that it does not match its version.
+    :raises InvalidRecordError: if the pointer was edited, so that it does not match its version, or
+        if the policy was trained under action masks and its file does not take them.
     """
     found = find_champion(store, experiment)
     if found is None:
@@ -47,6 +50,7 @@ def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
     manifest = get_manifest(store, experiment, pointer.version, pointer.manifest_sha256)
     check_pointer(store, experiment, pointer, manifest)
     prefix = version_prefix(experiment, pointer.version)
+    check_mask_input(manifest.metadata, f"{store.uri}/{prefix}{POLICY_FILE}")
     return LoadedChampion(
         experiment=experiment,
         version=pointer.version,

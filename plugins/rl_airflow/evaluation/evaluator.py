@@ -30,8 +30,10 @@ from rl_lifecycle.evaluation.requests import (
     Shard,
     merge_shards,
 )
+from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_lifecycle.experiment.evaluation_settings import Perturbation, Scenario
 from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.experiment.wrappers import wrappers_of
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import shard_prefix
 from rl_lifecycle.storage.object_store import ObjectStore, get
@@ -256,11 +258,13 @@ class Evaluator:
         self.client, self.function, self.on_call = client, function, on_call
 
     def check_environment(
-        self, scene: Scene, scenario: Scenario | None = None
+        self, scene: Scene, scenario: Scenario | None = None, spec: Spec | None = None
     ) -> EnvironmentReport:
         """Get a report on an environment: its spaces, its speed, and its problem if it has one.
 
         :param scenario: a scenario of the gate to check instead of the plain environment.
+        :param spec: the run that will train in it, with its wrappers and action masks; None to
+            check the plain environment.
         """
         varied = scenario or Scenario()
         request = CheckEnvironmentRequest(
@@ -268,6 +272,8 @@ class Evaluator:
             env_kwargs={**scene.env_kwargs, **varied.env_kwargs},
             perturbation=varied.perturbation,
             requirements=scene.requirements,
+            wrappers=wrappers_of(spec.hyperparameters) if spec else (),
+            action_masks=ALGORITHMS[spec.experiment.algo].action_masks if spec else False,
         )
         answer = self._ask("check_environment", request)
         return EnvironmentReport.from_value(answer, "the evaluator's answer")

@@ -223,7 +223,11 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         del context
         plan = self._plan()
         spec = plan.get_spec(self._store(plan))
-        report = self._evaluator(plan).check_environment(scene_of(spec))
+        try:
+            check_wrappers(spec.experiment, spec.hyperparameters)
+        except InvalidExperimentError as error:
+            raise AirflowFailException(str(error)) from None
+        report = self._evaluator(plan).check_environment(scene_of(spec), spec=spec)
         if report.problem:
             raise AirflowFailException(
                 f"experiments/{plan.experiment}.yaml: env_id: {report.problem}"
@@ -234,7 +238,6 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
             raise AirflowFailException(str(error)) from None
         self._check_scenarios(plan, spec, report)
         try:
-            check_wrappers(spec.experiment, spec.hyperparameters)
             check_segment(
                 spec.experiment,
                 spec.segment_timesteps,
@@ -260,7 +263,7 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         :raises AirflowFailException: naming the scenario.
         """
         for name, scenario in spec.experiment.evaluation.scenarios.items():
-            report = self._evaluator(plan).check_environment(scene_of(spec), scenario)
+            report = self._evaluator(plan).check_environment(scene_of(spec), scenario, spec)
             problem = report.problem
             if not problem and (report.observation_space, report.action_space) != (
                 base.observation_space,

@@ -115,7 +115,7 @@ def test_an_action_that_is_not_finite_loses_the_episode() -> None:
 
     class FarAwayEnv(SpacesEnv):
         def _observe(self) -> Any:
-            return np.full(2, np.nan, np.float32) if self.far else super()._observe()
+            return np.full(2, 3e38, np.float32) if self.far else super()._observe()
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -123,10 +123,19 @@ def test_an_action_that_is_not_finite_loses_the_episode() -> None:
             self.far = seed == 2
             return super().reset(seed=seed)
 
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return super().step(np.clip(action, -1, 1))
+
     def make() -> Env:
         return FarAwayEnv(space, space)
 
-    episodes = run_episodes(load_policy(policy_for(make())), make, range(4))
+    def forget_the_upper_bound(model: Any) -> None:
+        (node,) = [node for node in model.graph.node if node.output == ["action"]]
+        node.op_type = "Div"
+
+    head = (np.full((2, 2), 1e30, np.float32), np.zeros(2, np.float32))
+    policy = load_policy(policy_for(make(), hidden=[], head=head, edit=forget_the_upper_bound))
+    episodes = run_episodes(policy, make, range(4))
     assert [episodes[seed].total is None for seed in range(4)] == [False, False, True, False]
     assert episodes[2].problem == "the action was not finite at step 0"
 

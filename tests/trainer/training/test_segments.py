@@ -25,11 +25,16 @@ SMALL: dict[str, Any] = {
 
 
 class PoisonedEnv(ToyEnv):
-    """Rewards NaN, or raises, from the 150th step on."""
+    """Raises after 150 steps, or gives NaN in the 11th step of a later episode."""
 
     def __init__(self, poison: str) -> None:
         super().__init__(action="box")
-        self.poison, self.steps = poison, 0
+        self.poison, self.steps, self.of_episode = poison, 0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin an episode."""
+        self.of_episode = 0
+        return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> Any:
         """Step, and fail at the given step."""
@@ -38,26 +43,42 @@ class PoisonedEnv(ToyEnv):
             raise RuntimeError("the simulator has exploded")
         if not np.isfinite(action).all():
             raise ValueError("actions must be finite")
-        observation, reward, *rest = super().step(action)
-        return observation, float("nan") if self.steps > 150 else reward, *rest
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.of_episode += 1
+        if self.steps > 150 and self.of_episode == 11:
+            if self.poison == "reward":
+                reward = float("nan")
+            elif self.poison in ("observation", "end"):
+                observation[1], terminated = np.nan, self.poison == "end"
+        return observation, reward, terminated, truncated, info
 
 
 gym.register("Poisoned-v0", f"{__name__}:PoisonedEnv", max_episode_steps=20)
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_nan_is_called_diverged(fast: bool) -> None:
-    """NaN is DIVERGED, also if the environment or torch's distributions raise first."""
+@pytest.mark.parametrize(
+    ("poison", "message"),
+    [
+        ("reward", "the reward was nan, at step 11 of an episode of Poisoned-v0"),
+        ("observation", "the observation was not finite, at step 11 of an episode of Poisoned-v0"),
+        ("end", "the last observation was not finite, at step 11 of an episode of Poisoned-v0"),
+    ],
+)
+@pytest.mark.parametrize("algo", ["ppo", "td3"])
+def test_a_number_that_is_not_finite_is_called_the_environments(
+    algo: str, poison: str, message: str
+) -> None:
+    """The environment and the step are named, and the learning rate is not blamed."""
+    changes = SMALL if algo == "ppo" else {"learning_starts": 50}
     trainer = make_trainer(
-        "ppo",
-        SMALL,
+        algo,
+        changes,
         env_id="Poisoned-v0",
-        env_kwargs={"poison": "nan"},
+        env_kwargs={"poison": poison},
         segment=1000,
         total=1000,
-        fast=fast,
     )
-    with pytest.raises(DivergedError, match="not finite"):
+    with pytest.raises(EnvironmentFailedError, match=message):
         train_chain(trainer, through_files=False)
 
 

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
+from rl_trainer.environments.action_masks import AllowedActions
 from rl_trainer.environments.vec_env import LeanVecEnv
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.spaces import space_form
@@ -119,7 +120,8 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     try:
         # The checker prints remarks about environments with goals. Stdout is for the result only.
         with contextlib.redirect_stdout(sys.stderr):
-            check_env(_PlainRewards(env), warn=False, skip_render_check=True)
+            checked = AllowedActions(env) if factory.settings.algorithm.action_masks else env
+            check_env(_PlainRewards(checked), warn=False, skip_render_check=True)
     except Exception as error:  # code of the environment may raise any type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInputError(

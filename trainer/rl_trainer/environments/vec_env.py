@@ -3,23 +3,29 @@
 On small environments it takes about half the time.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from rl_lifecycle.evaluation.action_masks import METHOD
+from rl_trainer.environments.action_masks import mask_problem
 from rl_trainer.errors import EnvironmentFailedError, find_exhaustion
 
 
 class LeanVecEnv(DummyVecEnv):
     """Steps environments one after another in this process.
 
-    It returns copies, so the returned arrays never change, as with DummyVecEnv. Each step's
-    infos are new dictionaries. The values inside an info belong to the environment and are not
-    copied.
+    An observation, a reward or an action mask that cannot be learned from is an error of the
+    environment.
+
+    The returned arrays are copies and never change, as with DummyVecEnv. Each step's infos are new
+    dictionaries. The values inside an info belong to the environment and are not copied.
 
     :param seeds: one seed for the first reset of each environment. Later resets continue with the
         environment's own generator.
@@ -33,6 +39,39 @@ class LeanVecEnv(DummyVecEnv):
         #: The largest absolute reward so far. The divergence check compares value errors with it.
         self.largest_reward = 0.0
         self._single: Any = self.buf_obs[None] if self.keys == [None] else None  # type: ignore[index]
+        #: The observations that can be not finite, flat, each with as many zeros.
+        self._floats = [
+            (part.reshape(-1), np.zeros(part.size, part.dtype))
+            for part in self.buf_obs.values()
+            if np.issubdtype(part.dtype, np.floating)
+        ]
+
+    def reset(self) -> Any:
+        """Reset every environment."""
+        observations = super().reset()
+        self._check_observations()
+        return observations
+
+    def env_method(self, method_name: str, *args: Any, **kwargs: Any) -> list[Any]:
+        """Call a method of each environment, and check the action masks that they return.
+
+        :raises EnvironmentFailedError: if a mask allows nothing. sb3-contrib would draw any action.
+        """
+        try:
+            answers = super().env_method(method_name, *args, **kwargs)
+        except Exception as error:
+            if method_name != METHOD:
+                raise
+            raise find_exhaustion(error) or EnvironmentFailedError(
+                f"the environment raised an error in {METHOD}(): {type(error).__name__}: {error}"
+            ) from error
+        if method_name == METHOD:
+            for index, mask in enumerate(answers):
+                if problem := mask_problem(mask, self.action_space):
+                    raise EnvironmentFailedError(
+                        f"{METHOD}() of {self._where(index)} {problem}: correct the environment"
+                    )
+        return answers
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment once, and reset those whose episode ended."""
@@ -40,10 +79,13 @@ class LeanVecEnv(DummyVecEnv):
         try:
             for index in range(self.num_envs):
                 infos.append(self._step_one(index))
+        except EnvironmentFailedError:
+            raise
         except Exception as error:  # code of the environment may raise any type
             raise find_exhaustion(error) or EnvironmentFailedError(
                 f"the environment raised an error in step(): {type(error).__name__}: {error}"
             ) from error
+        self._check_observations()
         return self._copied_observations(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
     def _step_one(self, index: int) -> dict[str, Any]:
@@ -51,16 +93,52 @@ class LeanVecEnv(DummyVecEnv):
         observation, reward, terminated, truncated, info = env.step(self.actions[index])
         info = dict(info)
         info["TimeLimit.truncated"] = truncated and not terminated
+        value = float(reward)
+        if not math.isfinite(value):
+            raise self._not_finite(f"reward was {value}", index)
         if terminated or truncated:
+            if self._floats and not _is_finite(observation):
+                raise self._not_finite("last observation was not finite", index)
             info["terminal_observation"] = deepcopy(observation)
             observation, self.reset_infos[index] = env.reset()
-        value = float(reward)
         self.buf_rews[index] = value
         if value > self.largest_reward or -value > self.largest_reward:
             self.largest_reward = abs(value)
         self.buf_dones[index] = terminated or truncated
         self._save_obs(index, observation)
         return info
+
+    def _check_observations(self) -> None:
+        """Refuse observations that are not finite, before they are learned from.
+
+        Zero times infinity or NaN is NaN, so one product of vectors finds them. It takes less time
+        than `np.isfinite`.
+
+        :raises EnvironmentFailedError: naming the environment and the step of its episode.
+        """
+        for values, zeros in self._floats:
+            with np.errstate(invalid="ignore"):
+                product = values.dot(zeros)
+            if product != 0:
+                rows = np.isfinite(values.reshape(self.num_envs, -1)).all(axis=1)
+                raise self._not_finite("observation was not finite", int(np.argmin(rows)))
+
+    def _not_finite(self, what: str, index: int) -> EnvironmentFailedError:
+        return EnvironmentFailedError(
+            f"the {what}, at {self._where(index)}: the number comes from the environment, not from "
+            "the training, so correct the environment"
+        )
+
+    def _where(self, index: int) -> str:
+        """Name an environment and the steps that its episode has had, as its monitor counted."""
+        env = self.envs[index]
+        spec = env.unwrapped.spec
+        name = spec.id if spec is not None else type(env.unwrapped).__name__
+        try:
+            steps = len(env.get_wrapper_attr("rewards"))
+        except AttributeError:  # it has no monitor
+            return name
+        return f"step {steps} of an episode of {name}"
 
     def _copied_observations(self) -> Any:
         if self._single is not None:
@@ -72,3 +150,12 @@ class LeanVecEnv(DummyVecEnv):
             self._single[env_idx] = obs
         else:
             super()._save_obs(env_idx, obs)
+
+
+def _is_finite(observation: Any) -> bool:
+    parts = observation.values() if isinstance(observation, dict) else (observation,)
+    return all(
+        bool(np.isfinite(part).all())
+        for part in map(np.asarray, parts)
+        if np.issubdtype(part.dtype, np.floating)
+    )

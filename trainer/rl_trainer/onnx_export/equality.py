@@ -11,10 +11,18 @@ import numpy as np
 from gymnasium import spaces
 from pydantic import JsonValue
 
-from rl_lifecycle.evaluation.policies import ACTION, OBSERVATION, STATE_IN, STATE_OUT
+from rl_lifecycle.evaluation.action_masks import choice_sizes
+from rl_lifecycle.evaluation.policies import (
+    ACTION,
+    ACTION_MASKS,
+    OBSERVATION,
+    STATE_IN,
+    STATE_OUT,
+)
 from rl_trainer.errors import TrainerError
 from rl_trainer.onnx_export.observations import Space
 from rl_trainer.onnx_export.reference import Observations, Reference, rows_of
+from rl_trainer.onnx_export.spaces import space_form
 
 #: Number of sampled observations.
 SAMPLED = 256
@@ -43,7 +51,8 @@ def compare(
 ) -> dict[str, JsonValue]:
     """Run the exported policy and the model on the same observations, and compare the actions.
 
-    Each observation is the first one of a separate episode.
+    Each observation is the first one of a separate episode. A policy that was trained under action
+    masks gets random masks.
 
     :param reference: makes the model's side for a number of rows.
     :param visited: observations from the training, as the environment gave them; None to use
@@ -61,8 +70,11 @@ def compare(
     for name, observations in batches.items():
         rows, differing, largest = rows_of(observations), 0, 0.0
         expected, exported = reference(rows), ExportedSession(onnx_policy, rows)
+        masks = sample_masks(action_space, rows) if exported.needs_masks else None
         for _ in range(STEPS_IF_RECURRENT if recurrent else 1):
-            step = _difference(exported.act(observations), expected.act(observations), action_space)
+            step = _difference(
+                exported.act(observations, masks), expected.act(observations, masks), action_space
+            )
             differing, largest = max(differing, step[0]), max(largest, step[1])
         found |= {name: rows, f"{name}_differing": differing, f"{name}_largest_difference": largest}
         _check(name, rows, differing, largest, action_space)
@@ -79,6 +91,15 @@ def sample_observations(space: Space, rows: int) -> Observations:
             key: _within_reason(np.stack([sample[key] for sample in drawn])) for key in space.spaces
         }
     return _within_reason(np.stack(drawn))
+
+
+def sample_masks(space: Space, rows: int) -> np.ndarray[Any, Any]:
+    """Draw masks that allow at least one option of each choice. Every call draws the same ones."""
+    rng, sizes = np.random.default_rng(0), choice_sizes(space_form(space))
+    masks = rng.random((rows, sum(sizes))) < 0.5
+    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+        masks[np.arange(rows), end - size + rng.integers(0, size, rows)] = True
+    return masks
 
 
 def _within_reason(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -105,17 +126,24 @@ class ExportedSession:
         self._session = onnxruntime.InferenceSession(
             onnx_policy, options, providers=["CPUExecutionProvider"]
         )
+        names = [node.name for node in self._session.get_inputs()]
+        #: Whether the policy was trained under action masks.
+        self.needs_masks = ACTION_MASKS in names
         self._state = {
             node.name: np.zeros((rows, *node.shape[1:]), np.float32)
             for node in self._session.get_inputs()
             if node.name == STATE_IN
         }
 
-    def act(self, observations: Observations) -> np.ndarray[Any, Any]:
+    def act(
+        self, observations: Observations, masks: np.ndarray[Any, Any] | None = None
+    ) -> np.ndarray[Any, Any]:
         """Return the deterministic actions, one per row."""
         feeds = (
             dict(observations) if isinstance(observations, Mapping) else {OBSERVATION: observations}
         )
+        if masks is not None:
+            feeds[ACTION_MASKS] = masks
         outputs = [ACTION, *([STATE_OUT] if self._state else [])]
         actions, *states = self._session.run(outputs, feeds | self._state)
         self._state = dict.fromkeys(self._state, states[0]) if states else {}

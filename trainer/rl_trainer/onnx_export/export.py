@@ -14,7 +14,7 @@ from rl_trainer.checkpointing.model_state import Arrays
 from rl_trainer.checkpointing.numeric_class import library_versions
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.equality import compare
-from rl_trainer.onnx_export.families import add_policy
+from rl_trainer.onnx_export.families import add_policy, needs_masks
 from rl_trainer.onnx_export.graph import Graph
 from rl_trainer.onnx_export.memory import FrameStack
 from rl_trainer.onnx_export.observations import Space
@@ -79,6 +79,7 @@ def export_policy(
         digest=digest_arrays(parameters),
         distribution=distribution,
         recurrent=recurrent,
+        action_masks=needs_masks(model.policy),
         versions=library_versions(PACKAGES),
         equality={},
     )

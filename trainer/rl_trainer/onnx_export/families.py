@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
+from rl_lifecycle.evaluation.action_masks import choice_sizes
+from rl_lifecycle.evaluation.policies import ACTION_MASKS
 from rl_lifecycle.experiment.algorithms import Exporter
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export import heads
@@ -16,6 +19,7 @@ from rl_trainer.onnx_export.graph import Graph
 from rl_trainer.onnx_export.memory import FrameStack, PolicyMemory
 from rl_trainer.onnx_export.modules import add_module, register_contrib
 from rl_trainer.onnx_export.observations import Space, add_features
+from rl_trainer.onnx_export.spaces import space_form
 
 Writer = Callable[[Graph, Any, Callable[[Any], str]], str]
 
@@ -77,7 +81,31 @@ def exporter_of(policy: Any) -> Exporter:
 
 
 def _actor_critic(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
-    return heads.add_actor_critic(graph, policy, features(policy.pi_features_extractor))
+    return heads.add_actor_critic(
+        graph, policy, features(policy.pi_features_extractor), _mask_input(graph, policy)
+    )
+
+
+def needs_masks(policy: Any) -> bool:
+    """Whether a policy was trained under action masks."""
+    from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+
+    return isinstance(policy, MaskableActorCriticPolicy)
+
+
+def _mask_input(graph: Graph, policy: Any) -> str | None:
+    """Declare the input for action masks. :return: None if the policy has none."""
+    if not needs_masks(policy):
+        return None
+    if isinstance(policy.observation_space, spaces.Dict) and ACTION_MASKS in (
+        policy.observation_space.spaces
+    ):
+        raise BadInputError(
+            f"env_id: the observation {ACTION_MASKS!r} has the name of the policy's input for "
+            "masks; give it another name"
+        )
+    width = sum(choice_sizes(space_form(policy.action_space)))
+    return graph.input(ACTION_MASKS, "bool", (width,))
 
 
 def _squashed(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:

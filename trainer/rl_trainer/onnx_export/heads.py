@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
-from rl_lifecycle.evaluation.policies import ACTION, LOG_STD, LOGITS, MEAN
+from rl_lifecycle.evaluation.policies import ACTION, FORBIDDEN, LOG_STD, LOGITS, MEAN
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
 from rl_trainer.onnx_export.modules import add_chain, add_module
@@ -20,15 +20,22 @@ from rl_trainer.onnx_export.modules import add_chain, add_module
 SDE_EPSILON = 1e-6
 
 
-def add_actor_critic(graph: Graph, policy: Any, features: str) -> str:
-    """Add the actor of PPO, A2C, TRPO and their relatives."""
+def add_actor_critic(graph: Graph, policy: Any, features: str, masks: str | None = None) -> str:
+    """Add the actor of PPO, A2C, TRPO and their relatives.
+
+    :param masks: the input that says which actions are allowed; None if all are.
+    """
     latent = add_chain(graph, policy.mlp_extractor.policy_net, features)
-    return add_action_net(graph, policy, latent)
+    return add_action_net(graph, policy, latent, masks)
 
 
-def add_action_net(graph: Graph, policy: Any, latent: str) -> str:
+def add_action_net(graph: Graph, policy: Any, latent: str, masks: str | None = None) -> str:
     """Add the last layer of an actor-critic policy and its distribution."""
     outputs, space = add_module(graph, policy.action_net, latent), policy.action_space
+    if masks is not None:
+        outputs = graph.node("Where", masks, outputs, graph.constant(FORBIDDEN))
+        if isinstance(space, spaces.MultiBinary):
+            return _masked_bits(graph, outputs, space)
     if isinstance(space, spaces.Discrete):
         return _categorical(graph, outputs, int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
@@ -93,6 +100,16 @@ def _multi_categorical(graph: Graph, logits: str, sizes: list[int]) -> str:
     chosen = [graph.node("ArgMax", part, axis=1, keepdims=1) for part in parts]
     graph.output(graph.node("Concat", *chosen, axis=1), ACTION, "int64", (len(sizes),))
     graph.output(logits, LOGITS, "float32", (sum(sizes),))
+    return "multi_categorical"
+
+
+def _masked_bits(graph: Graph, logits: str, space: spaces.MultiBinary) -> str:
+    """Add one choice of two options for each bit, as sb3-contrib does under masks."""
+    bits = int(np.prod(space.shape))
+    pairs = graph.reshape(logits, (bits, 2))
+    chosen = graph.cast(graph.node("ArgMax", pairs, axis=2, keepdims=0), "int8")
+    graph.output(graph.reshape(chosen, space.shape), ACTION, "int8", space.shape)
+    graph.output(logits, LOGITS, "float32", (2 * bits,))
     return "multi_categorical"
 
 

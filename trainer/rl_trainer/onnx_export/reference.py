@@ -22,15 +22,24 @@ class Reference:
         self._starts = np.ones(rows, bool)
         self._older: np.ndarray[Any, Any] | None = None
 
-    def act(self, observations: Observations) -> np.ndarray[Any, Any]:
-        """Return SB3's deterministic actions, one per row."""
+    def act(
+        self, observations: Observations, masks: np.ndarray[Any, Any] | None = None
+    ) -> np.ndarray[Any, Any]:
+        """Return SB3's deterministic actions, one per row.
+
+        :param masks: which actions are allowed, for a policy that was trained under masks.
+        """
         ready: Any = (
             self.statistics.normalize_obs(observations)
             if self.statistics is not None
             else observations
         )
         actions, self._state = self.model.predict(
-            self._stacked(ready), state=self._state, episode_start=self._starts, deterministic=True
+            self._stacked(ready),
+            state=self._state,
+            episode_start=self._starts,
+            deterministic=True,
+            **({} if masks is None else {"action_masks": masks}),
         )
         self._starts = np.zeros(len(self._starts), bool)
         return np.asarray(actions)
