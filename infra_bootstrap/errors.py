@@ -10,6 +10,7 @@ BootstrapError
 ├── StackBusyError            another deployment is changing the stack
 ├── IdentityChangedError      the template changes roles or policies; only an administrator may
 ├── NotDeployedError          a stack that must exist does not
+├── RoleNotReadyError         an experiment has a stack for its role, but the role is not usable
 ├── NotConfirmedError         the environment's exact name did not confirm a deletion
 └── InstancesRunningError     the environment cannot be deleted while machines run
 """
@@ -145,6 +146,18 @@ class NotDeployedError(BootstrapError):
         super().__init__(
             f"there is no stack {stack_name}: run `python -m infra_bootstrap deploy --environment "
             f"{environment}`, or trigger the DAG bootstrap_infrastructure"
+        )
+
+
+class RoleNotReadyError(BootstrapError):
+    """An experiment has a stack for the role of its machines, but the role is not usable."""
+
+    def __init__(self, stack_name: str, status: str, environment: str, experiment: str) -> None:
+        self.stack_name, self.status = stack_name, status
+        super().__init__(
+            f"the stack {stack_name} is {status} and has no role for the machines of {experiment}: "
+            f"run `python -m infra_bootstrap deploy --environment {environment} --experiment "
+            f"{experiment}`, or delete the stack, and the machines have the common role"
         )
 
 

@@ -14,6 +14,7 @@ from infra_bootstrap.commands.price_refresh import describe, refresh_prices
 from infra_bootstrap.commands.smoke import run_smoke
 from infra_bootstrap.deployment import deploy, destroy, drift
 from infra_bootstrap.deployment import plan as planning
+from infra_bootstrap.deployment.experiment_roles import deploy_experiment
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.preflight import checklist
 from infra_bootstrap.stacks.changes import summary
@@ -44,7 +45,9 @@ class Command(NamedTuple):
 
 
 def deploy_stacks(command: Command) -> Answer:
-    """Deploy the stacks."""
+    """Deploy the stacks, or only the role of an experiment's machines."""
+    if command.arguments.experiment is not None:
+        return _deploy_experiment(command, command.arguments.experiment)
     results = deploy.deploy(
         command.clients,
         command.settings,
@@ -60,6 +63,13 @@ def deploy_stacks(command: Command) -> Answer:
         f"{result.stack_name:<34} {result.outcome:<10} {result.changes}" for result in results
     )
     return {"environment": command.settings.environment, "stacks": stacks}, text
+
+
+def _deploy_experiment(command: Command, experiment: str) -> Answer:
+    environment = command.settings.environment
+    name, outcome = deploy_experiment(command.clients, environment, experiment)
+    text = f"{name:<34} {outcome:<10} new runs of {experiment} use its role"
+    return {"environment": environment, "stacks": {name: {"outcome": str(outcome)}}}, text
 
 
 def write_prices(command: Command) -> Answer:

@@ -103,6 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="make new stacks although a check of the preflight fails",
     )
+    deploy.add_argument(
+        "--experiment",
+        metavar="NAME",
+        help="make only a role of its own for the machines of this experiment",
+    )
     _add(
         kinds,
         "build",

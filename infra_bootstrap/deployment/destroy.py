@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployment.bucket import delete_bucket as delete_whole_bucket
 from infra_bootstrap.deployment.deletion import await_deletion, delete_stack, service_role
+from infra_bootstrap.deployment.experiment_roles import delete_experiments
 from infra_bootstrap.deployment.leftovers import SETTLE_S, prove_gone
 from infra_bootstrap.deployment.recovery import is_airflow
 from infra_bootstrap.errors import (
@@ -146,6 +147,10 @@ def _delete(
 ) -> Iterator[str]:
     command = command_of(settings, delete_bucket)
     for wave in reversed(WAVES):
+        if Concern.IDENTITY in wave and Concern.IDENTITY not in kept:
+            for name in delete_experiments(clients, settings.environment, command):
+                say(f"{name}: deleted")
+                yield name
         begun = [
             started
             for concern in wave

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, code_of
 from infra_bootstrap.deployment.deletion import delays
+from infra_bootstrap.deployment.experiment_stacks import EXPERIMENT, list_experiment_stacks
 from infra_bootstrap.errors import NotDeployedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
@@ -49,17 +50,19 @@ def find_drift(clients: Clients, environment: str, only: Concern | None = None) 
         for page in clients.cloudformation.get_paginator("list_exports").paginate()
         for item in page["Exports"]
     }
-    for concern in Concern:
-        if only in (None, concern):
-            stage = _stage(clients, environment, concern, exports)
-            found += [*_detected(clients, stage.stack), *_compared(stage)]
+    names = {stack_name(environment, one): str(one) for one in Concern if only in (None, one)}
+    if only in (None, Concern.IDENTITY):
+        stacks = list_experiment_stacks(clients, environment)
+        names |= {stack.name: EXPERIMENT for stack in stacks}
+    for name, template_name in names.items():
+        stage = _stage(clients, environment, name, template_name, exports)
+        found += [*_detected(clients, stage.stack), *_compared(stage)]
     return sorted(set(found), key=lambda drift: (drift.stack_name, drift.resource, drift.what))
 
 
 def _stage(
-    clients: Clients, environment: str, concern: Concern, exports: Mapping[str, str]
+    clients: Clients, environment: str, name: str, template_name: str, exports: Mapping[str, str]
 ) -> Stage:
-    name = stack_name(environment, concern)
     stack = find_stack(clients, name)
     if stack is None or stack.is_dead:
         raise NotDeployedError(name, environment)
@@ -70,7 +73,7 @@ def _stage(
         for item in page["StackResourceSummaries"]
         if "PhysicalResourceId" in item
     }
-    return Stage(clients, concern, stack, physical, exports)
+    return Stage(clients, template_name, stack, physical, exports)
 
 
 def _detected(clients: Clients, stack: DeployedStack) -> Iterator[Drift]:

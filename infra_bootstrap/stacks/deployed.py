@@ -52,6 +52,25 @@ def find_stack(clients: Clients, name: str) -> DeployedStack | None:
     return _read(found[0]) if found and found[0]["StackStatus"] != "DELETE_COMPLETE" else None
 
 
+def list_stacks(clients: Clients, tags: Mapping[str, str]) -> list[DeployedStack]:
+    """List the stacks that have all of these tags, by name.
+
+    :raises AccessRefusedError: if the caller may not list all stacks of the account.
+    """
+    try:
+        pages = list(clients.cloudformation.get_paginator("describe_stacks").paginate())
+    except ClientError as error:
+        raise refused_or_same(error, "cloudformation:DescribeStacks *") from error
+    found = [
+        _read(stack)
+        for page in pages
+        for stack in page["Stacks"]
+        if stack["StackStatus"] != "DELETE_COMPLETE"
+        and tags.items() <= {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}.items()
+    ]
+    return sorted(found, key=lambda stack: stack.name)
+
+
 def _read(stack: Mapping[str, Any]) -> DeployedStack:
     return DeployedStack(
         name=stack["StackName"],

@@ -11,7 +11,6 @@ from typing import Any
 
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.errors import BadInputError
-from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.deployed import DeployedStack
 from infra_bootstrap.stacks.template_files import condition_holds, template
 
@@ -27,13 +26,14 @@ SUBSTITUTION = re.compile(r"\$\{([^!}][^}]*)\}")
 class Stage:
     """One deployed stack, with everything that its template may refer to.
 
+    :param concern: the name of its template.
     :param physical: physical ids by logical id.
     :param exports: values that other stacks export, by name.
     :param pseudo: the values of the pseudo parameters, such as `AWS::Region`.
     """
 
     clients: Clients
-    concern: Concern
+    concern: str
     stack: DeployedStack
     physical: Mapping[str, str]
     exports: Mapping[str, str]

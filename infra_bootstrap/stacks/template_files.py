@@ -46,9 +46,12 @@ def parse(text: str) -> Template:
 
 
 @cache
-def template(concern: Concern) -> Template:
-    """Read the template of a stack in this version of the project."""
-    return parse(template_body(concern))
+def template(name: str) -> Template:
+    """Read a template in this version of the project.
+
+    :param name: the concern of a stack, or `experiment`.
+    """
+    return parse(template_body(name))
 
 
 def parameters_of(concern: Concern) -> dict[str, dict[str, Any]]:
@@ -123,7 +126,7 @@ def _check_number(name: str, value: str, declared: Mapping[str, Any]) -> None:
         raise BadInputError(f"{name}={value}: must lie between {low} and {high}")
 
 
-def resources_made(concern: Concern, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def resources_made(concern: str, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the resources of a stack whose condition holds with these parameters.
 
     :param values: parameters by name, and `AWS::Region`. A parameter that is missing has its
@@ -146,7 +149,7 @@ def resources_of(document: Template, values: Mapping[str, str]) -> dict[str, dic
     }
 
 
-def condition_holds(concern: Concern, name: str, values: Mapping[str, str]) -> bool:
+def condition_holds(concern: str, name: str, values: Mapping[str, str]) -> bool:
     """Tell whether a condition of a template holds with these parameters."""
     conditions = template(concern).get("Conditions", {})
     return _holds(conditions[name], conditions, values)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from infra_bootstrap.deployment.experiment_stacks import EXPERIMENT
 from infra_bootstrap.stacks.concerns import (
     COMMENT,
     MOST_TEMPLATE_BYTES,
@@ -178,8 +179,36 @@ def test_every_role_has_its_boundary() -> None:
         )
 
 
+def test_the_role_of_an_experiment_is_the_common_trainer_with_narrower_keys() -> None:
+    """Both roles trust and do the same. Only the keys of an experiment's role are fewer."""
+    common = template(Concern.IDENTITY)["Resources"]["TrainerRole"]["Properties"]
+    own = template(EXPERIMENT)["Resources"]["TrainerRole"]["Properties"]
+    assert own["AssumeRolePolicyDocument"] == common["AssumeRolePolicyDocument"]
+    assert own["PermissionsBoundary"]["Fn::Sub"].endswith(
+        "policy/nightshift-${Environment}-boundary"
+    )
+    pairs = zip(_statements(own), _statements(common), strict=True)
+    for statement, wider in pairs:
+        if "Fn::If" in statement:
+            assert statement == wider
+            continue
+        assert [statement[key] for key in ("Sid", "Effect", "Action")] == [
+            wider[key] for key in ("Sid", "Effect", "Action")
+        ]
+        assert len(_listed(statement["Resource"])) == len(_listed(wider["Resource"]))
+
+
+def _statements(role: dict[str, Any]) -> list[dict[str, Any]]:
+    (policy,) = role["Policies"]
+    return list(policy["PolicyDocument"]["Statement"])
+
+
+def _listed(resource: Any) -> list[Any]:
+    return resource if isinstance(resource, list) else [resource]
+
+
 def test_roles_are_made_by_the_identity_stack_alone() -> None:
-    """Only the identity stack creates roles, because the deployer may not create any."""
+    """Only identity and the stacks of experiments create roles: the deployer may create none."""
     for concern in set(Concern) - {Concern.IDENTITY}:
         kinds = {resource["Type"] for resource in template(concern)["Resources"].values()}
         assert not {kind for kind in kinds if kind.startswith("AWS::IAM::")}, (
@@ -196,9 +225,11 @@ def test_the_bucket_policy_names_the_contracts_writers() -> None:
     for statement in document["Statement"]:
         writers = statement.get("Condition", {}).get("ArnNotEquals", {}).get("aws:PrincipalArn")
         if writers:
-            names = tuple(
+            found_names = [
                 arn["Fn::Sub"].rsplit("nightshift-${Environment}-", 1)[1] for arn in writers
-            )
+            ]
+            # An experiment's own role of a machine is a trainer, too.
+            names = tuple(dict.fromkeys(name.removesuffix(".*") for name in found_names))
             found |= {_prefix(resource): names for resource in statement["Resource"]}
     assert found == WRITERS
     outside = next(statement for statement in document["Statement"] if "NotResource" in statement)

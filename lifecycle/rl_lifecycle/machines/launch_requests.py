@@ -199,16 +199,26 @@ def build_fleet_request(
     pools: Sequence[Pool],
     market: Market,
     tags: Mapping[str, str],
+    instance_profile_arn: str | None = None,
 ) -> dict[str, JsonValue]:
     """Build the CreateFleet request for one machine, without its ClientToken.
 
     The request sets no maximum price: AWS advises against it, and the on-demand price is the limit
     anyway. Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-request-type.html
+
+    :param instance_profile_arn: the experiment's own instance profile. None means the profile of
+        the launch template, which is common to the environment. An override of an instant fleet can
+        name a profile. Source:
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_FleetLaunchTemplateOverridesRequest.html
     """
+    profile: dict[str, JsonValue] = (
+        {"IamInstanceProfile": {"Arn": instance_profile_arn}} if instance_profile_arn else {}
+    )
     overrides: list[JsonValue] = [
         {
             "InstanceType": pool.instance_type,
             "SubnetId": pool.subnet_id,
+            **profile,
             **({} if market == "spot" else {"Priority": float(rank)}),
         }
         for rank, pool in enumerate(pools)

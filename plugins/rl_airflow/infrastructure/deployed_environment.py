@@ -20,6 +20,7 @@ class DeployedEnvironment(NamedTuple):
     trainer_wheels: Artifact | None
     topic_arn: str | None
     evaluator_memory_mib: float | None = None
+    instance_profile_arn: str | None = None
 
     @property
     def launch_template(self) -> str:
@@ -27,18 +28,23 @@ class DeployedEnvironment(NamedTuple):
         return f"{self.launch_template_id}:{self.launch_template_version}"
 
 
-def find_environment(environment: str, region_name: str | None = None) -> DeployedEnvironment:
+def find_environment(
+    environment: str, region_name: str | None = None, *, experiment: str | None = None
+) -> DeployedEnvironment:
     """Read the outputs of an environment.
 
+    :param experiment: the experiment whose own instance profile is looked up, if it has one.
     :raises EnvironmentNotReadyError: if a stack or an output is missing.
     """
+    from infra_bootstrap.clients import Clients
+    from infra_bootstrap.deployment.experiment_stacks import find_trainer_profile
     from infra_bootstrap.errors import BootstrapError
     from infra_bootstrap.stacks.outputs import read_outputs
 
+    clients = Clients(RoleSession(None, environment, region_name=region_name).session)
     try:
-        outputs = read_outputs(
-            RoleSession(None, environment, region_name=region_name).session, environment
-        )
+        outputs = read_outputs(clients, environment)
+        profile = find_trainer_profile(clients, environment, experiment) if experiment else None
     except BootstrapError as error:
         raise EnvironmentNotReadyError(environment, str(error)) from error
     if not outputs.subnet_ids:
@@ -54,4 +60,5 @@ def find_environment(environment: str, region_name: str | None = None) -> Deploy
         trainer_wheels=outputs.trainer_wheels,
         topic_arn=outputs.topic_arn,
         evaluator_memory_mib=outputs.evaluator_memory_mib,
+        instance_profile_arn=profile,
     )

@@ -20,6 +20,7 @@ from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.experiment.spec import Artifact, Replay, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import VersionManifest, find_champion, get_manifest
+from rl_lifecycle.registry.replays import EXPERIMENT as REPLAYS
 from rl_lifecycle.registry.replays import ReplayAnswer, ReplayOutcome, judge_replay, plan_replay
 from rl_lifecycle.storage.layout import SPEC_FILE, TrialId, policy_key, spec_key, version_prefix
 from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
@@ -50,7 +51,7 @@ class S3FreezeReplayOperator(BaseOperator):
         """Freeze. :return: the trial's name; the plan is pushed as XCom."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        deployed = find_environment(environment, region)
+        deployed = find_environment(environment, region, experiment=REPLAYS)
         store = S3Store(
             RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"),
             deployed.bucket,

@@ -32,6 +32,8 @@ class RunPlan(Record):
     topic_arn: str | None = None
     ledger_key: str | None = None
     evaluator_memory_mib: float | None = None
+    #: None means the profile of the launch template, which experiments share.
+    instance_profile_arn: str | None = None
 
     def session(self, role: Role | None, aws_conn_id: str | None = None) -> RoleSession:
         """Return a session of a role in the run's environment and region.

@@ -73,7 +73,7 @@ class S3FreezeSpecOperator(BaseOperator):
         """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
         experiment, params = Experiment.model_validate(self.experiment), context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        deployed = find_environment(environment, region)
+        deployed = find_environment(environment, region, experiment=experiment.name)
         session = RoleSession("launcher", environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), deployed.bucket)
         key = spec_key(experiment.name, slug(self.run_prefix + context["run_id"]))
@@ -189,6 +189,7 @@ def plan_of(
         evaluator=deployed.evaluator,
         topic_arn=deployed.topic_arn,
         evaluator_memory_mib=deployed.evaluator_memory_mib,
+        instance_profile_arn=deployed.instance_profile_arn,
         ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run),
     )
 

@@ -321,6 +321,7 @@ class TrialSupervisor:
                 tags=trial_tags(
                     self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at
                 ),
+                instance_profile_arn=self.plan.instance_profile_arn,
             ),
         )
         self._writing = attempt.nonce

@@ -158,8 +158,9 @@ def test_an_interruption_does_not_wait() -> None:
     )
 
 
+@pytest.mark.parametrize("profile", [None, "arn:aws:iam::123456789012:instance-profile/p"])
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
-def test_the_request_is_one_that_ec2s_own_model_accepts(market: Any) -> None:
+def test_the_request_is_one_that_ec2s_own_model_accepts(market: Any, profile: str | None) -> None:
     """The request fits botocore's model of EC2, with the right types."""
     tags = trial_tags("dev", TRIAL, 1, "ab" * 32, NOW)
     request = build_fleet_request(
@@ -168,6 +169,7 @@ def test_the_request_is_one_that_ec2s_own_model_accepts(market: Any) -> None:
         pools=plan_pools(AUTO_TYPES, SUBNETS),
         market=market,
         tags=tags,
+        instance_profile_arn=profile,
     )
     model = botocore.session.get_session().get_service_model("ec2").operation_model("CreateFleet")
     report = ParamValidator().validate(
@@ -179,6 +181,9 @@ def test_the_request_is_one_that_ec2s_own_model_accepts(market: Any) -> None:
         "DefaultTargetCapacityType": market,
     }
     assert "MaxPrice" not in str(request)
+    configs: Any = request["LaunchTemplateConfigs"]
+    profiles = [override.get("IamInstanceProfile") for override in configs[0]["Overrides"]]
+    assert profiles == [{"Arn": profile} if profile else None] * len(profiles)
 
 
 def test_a_machine_has_the_tags_that_the_trainer_and_the_reaper_need() -> None:

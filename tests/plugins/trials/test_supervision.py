@@ -41,6 +41,18 @@ def test_the_attempt_is_written_before_the_machine_is_asked_for(
     assert seen == [True]
 
 
+@pytest.mark.parametrize("profile", [None, "arn:aws:iam::123456789012:instance-profile/own"])
+def test_machines_have_the_profile_of_the_frozen_plan(world: World, profile: str | None) -> None:
+    """Each pool of a request names the experiment's own profile, or none for the common one."""
+    world.plan = world.plan.model_copy(update={"instance_profile_arn": profile})
+    world.look()
+    (stored,) = world.supervisor().attempts.read()
+    configs: Any = stored.attempt.request["LaunchTemplateConfigs"]
+    found = [override.get("IamInstanceProfile") for override in configs[0]["Overrides"]]
+    assert found
+    assert found == [{"Arn": profile} if profile else None] * len(found)
+
+
 def test_a_second_worker_adopts_what_the_first_launched(world: World) -> None:
     """After a retry, a clear or a second trigger, the same machine works."""
     world.look()
