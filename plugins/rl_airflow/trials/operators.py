@@ -17,6 +17,7 @@ from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
+from rl_airflow.trials.drill_experiment import DRILL
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_airflow.trials.supervisor_factory import make_supervisor
@@ -31,6 +32,7 @@ from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.evaluation.requests import EnvironmentReport
 from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.recoveries import find_recoveries
@@ -203,7 +205,9 @@ class Ec2AwaitTrialOperator(TrialOperator):
                 f"step {lost.committed_step}"
             )
             log.warning("%s", message)
-            send_notice(plan, "interrupted", message)
+            # A person's clear and the drill end a machine on purpose, so nobody is alarmed.
+            if lost.reason != ENDED_BY_HAND and plan.experiment != DRILL:
+                send_notice(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence, memory: TaskMemory) -> TaskMemory:
         trigger = Ec2TrialTrigger.of(
@@ -289,14 +293,12 @@ class Ec2TerminateRunOperator(TrialOperator):
         )
         if left:
             raise InstancesLeftError(left)
-        attempts = {}
         for supervisor in supervisors:
-            stored = supervisor.attempts.read()
-            attempts[supervisor.trial.trial] = len(stored)
-            supervisor.settle_ledger(tuple(one.attempt for one in stored))
+            supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
         if (money := EvaluationMoney.of_run(plan, session)) is not None:
             money.settle()
         log.info("instances left: 0")
+        attempts = {one.trial.trial: len(one.attempts.read()) for one in supervisors}
         return {"instances_left": [], "attempts": attempts}
 
 

@@ -382,6 +382,26 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_continues(
     assert stage.launch("seed-0")["attempt"] == 2
 
 
+def test_a_machine_that_a_person_or_the_drill_ended_alarms_nobody(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced, but nobody gets a notice."""
+    monkeypatch.setattr(
+        type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
+    )
+    stage.launch()
+    asyncio.run(stage.defer().on_kill())
+    stage.defer()
+    assert len(stage.world.machines_of()) == 1
+    assert stage.notices == []
+    monkeypatch.setattr(operators, "DRILL", stage.world.plan.experiment)
+    trigger = stage.defer()
+    stage.world.ec2.end(stage.world.machines_of()[0], "Client.UserInitiatedShutdown")
+    stage.defer(fire(trigger))
+    assert len(stage.world.machines_of()) == 1
+    assert stage.notices == []
+
+
 def test_killing_a_running_task_ends_its_machine_and_a_retry_gets_another(
     stage: Stage,
 ) -> None:
