@@ -21,15 +21,19 @@ INCONCLUSIVE and UNCHANGED are good results, too: the champion stays.
   cause. Missing *capacity* is no failure: the task `await` waits for capacity.
 - `await`: the training's own code failed (the log ends with its traceback), or the limit on hours,
   money or attempts was reached. Correct the experiment, then trigger again.
-- `select`, `judge`: the evaluator failed. Clear the task: finished evaluations are kept.
+- `select`, `judge`: the evaluator failed. Clear the task: finished evaluations are kept. If the
+  champion can no longer be played, the report says so: trigger again with `new_lineage`.
 - `promote`: the champion's files or the bucket cannot be read or written. The old champion stays in
   service. Clear the task.
 - `terminate`: a machine is still there. Clear the task. `reap_orphaned_instances` ends the machine
   after its deadline.
-- `verdict`: a task before it did not succeed. The message names all of them.
+- `verdict`: the run did not do what was required. The message names the first cause first, and
+  then what followed from it. docs/guide.md has the whole rule.
 
 An interrupted machine is replaced automatically, and the training resumes from the last checkpoint.
-To stop a run, mark it as failed: `terminate` ends its machines.
+One trial's failure costs one trial: the others are judged, and the run is red. To stop a trial,
+mark its `await` as failed. To stop a run, mark it as failed: `terminate` ends its machines. Both
+raise no alarm.
 """
 
 from pathlib import Path

@@ -15,6 +15,9 @@ from laptop.places import ROOT, log_folder, state_folder, tool
 #: The last line of a traceback.
 EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception): (.+)")
 
+#: How much of such a line is shown.
+MOST_CHARACTERS = 600
+
 
 def settings() -> dict[str, str]:
     """The variables that make Airflow use this checkout and keep everything in the state folder."""
@@ -123,19 +126,20 @@ def run(
 def last_words(log: Path) -> str:
     """Find the line of a log that most likely gives the reason of a failure.
 
-    This is the message of the last exception, else the last line that names an error, else the last
-    line.
+    This is the beginning of the last exception's message, else the last line that names an error,
+    else the last line. A failed night ends with the exception of its verdict, whose message begins
+    with the first cause.
     """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     for line in reversed(lines):
         if raised := EXCEPTION.match(line):
-            return raised.group(1)[-600:]
+            return raised.group(1)[:MOST_CHARACTERS]
     telling = [
         line
         for line in lines
         if "Error" in line or "error:" in line.lower() or "failed:" in line.lower()
     ]
-    return (telling or lines or [""])[-1][-600:]
+    return (telling or lines or [""])[-1][-MOST_CHARACTERS:]
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.5) -> bool:

@@ -3,9 +3,15 @@
 RlAirflowError
 ├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or is incomplete
 ├── EvaluationFailedError        the evaluator answered with an error, or did not answer
+│   ├── PolicyNotEvaluatedError  one policy cannot be played; others may be
 │   └── OtherVersionError        the evaluator's function is of another version than this Airflow
 └── InstancesLeftError           machines of the run are still there
+
+AirflowFailException
+└── RunIsRedError                a run did not do what was required
 """
+
+from airflow.sdk.exceptions import AirflowFailException
 
 from rl_lifecycle.errors import DEPLOY
 
@@ -32,6 +38,17 @@ class EvaluationFailedError(RlAirflowError):
         super().__init__(f"{what}: {problem}")
 
 
+class PolicyNotEvaluatedError(EvaluationFailedError):
+    """The evaluator cannot play one policy.
+
+    :param name: the name of the policy's evaluation.
+    """
+
+    def __init__(self, name: str, error: EvaluationFailedError) -> None:
+        self.name = name
+        super().__init__(error.what, error.problem)
+
+
 class OtherVersionError(EvaluationFailedError):
     """The evaluator's function has another version than this Airflow and refused the request."""
 
@@ -52,6 +69,17 @@ class InstancesLeftError(RlAirflowError):
             f"instances left: {len(instance_ids)} ({', '.join(instance_ids)}); "
             "clear this task, or terminate them in the EC2 console"
         )
+
+
+class RunIsRedError(AirflowFailException):
+    """A run did not do what was required. Airflow does not repeat its task.
+
+    :param notice: the event of the notice that people get; None: no notice.
+    """
+
+    def __init__(self, message: str, notice: str | None) -> None:
+        self.notice = notice
+        super().__init__(message)
 
 
 def first_line(error: BaseException) -> str:

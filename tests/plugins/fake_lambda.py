@@ -29,7 +29,7 @@ from rl_lifecycle.storage.object_store import ObjectStore, put_once
 class FakeLambda:
     """The Lambda client.
 
-    :param returns: maps (name of the evaluation, seed) to the episode's return
+    :param returns: maps (name of the evaluation, seed) to the episode's return; None: it is lost
 
     :param throttle: how many of the next calls are throttled
 
@@ -44,10 +44,12 @@ class FakeLambda:
     :param metadata: the metadata of every checked policy
 
     :param blind: whether rendering films fails
+
+    :param damaged: SHA-256 of a policy that cannot be played → its problem
     """
 
     store: ObjectStore
-    returns: Callable[[str, int], float]
+    returns: Callable[[str, int], float | None]
     throttle: int = 0
     lose: int = 0
     at_most: int = 10_000
@@ -55,6 +57,7 @@ class FakeLambda:
     refused: str = ""
     metadata: PolicyMetadata | None = None
     blind: bool = False
+    damaged: dict[str, str] = field(default_factory=dict)
     events: list[EvaluateRequest] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -75,7 +78,7 @@ class FakeLambda:
             self.events.append(request)
             if self.lose:
                 self.lose -= 1
-            elif not self.broken:
+            elif not self.broken and request.policy.sha256 not in self.damaged:
                 self._play(request)
             return {"StatusCode": 202}
         try:
@@ -98,7 +101,7 @@ class FakeLambda:
             return self._draw(document)
         if document["action"] == "check_policy":
             return PolicyReport(
-                problem=self.refused,
+                problem=self.refused or self.damaged.get(document["policy"]["sha256"], ""),
                 metadata=self.metadata,
                 digest=self.metadata.digest if self.metadata else "",
             ).model_dump(mode="json")
@@ -114,7 +117,10 @@ class FakeLambda:
         return {"page": "page.html", "n_bytes": 1, "films": document["films"]}
 
     def _play(self, request: EvaluateRequest) -> dict[str, Any]:
+        if problem := self.damaged.get(request.policy.sha256):
+            raise EvaluatorError(problem)
         count = min(request.n_episodes, self.at_most)
+        returns = tuple(self.returns(request.name, request.first_seed + n) for n in range(count))
         shard = Shard(
             env_id=request.env_id,
             env_kwargs=request.env_kwargs,
@@ -123,9 +129,14 @@ class FakeLambda:
             first_seed=request.first_seed,
             steps=count,
             seconds=1.0,
-            returns=tuple(self.returns(request.name, request.first_seed + n) for n in range(count)),
+            returns=returns,
             lengths=(1,) * count,
-            ends=(EpisodeEnd.TERMINATED,) * count,
+            ends=tuple(
+                EpisodeEnd.LOST if value is None else EpisodeEnd.TERMINATED for value in returns
+            ),
+            problems=(f"seed {request.first_seed}: the reward is not finite",)
+            if None in returns
+            else (),
         )
         put_once(
             self.store,

@@ -27,6 +27,7 @@ from rl_lifecycle.evaluation import (
     decision_reports,
     early_stops,
     gate,
+    lost_episodes,
     pair_statistics,
     policies,
     requests,
@@ -44,7 +45,7 @@ from rl_lifecycle.experiment import (
 from rl_lifecycle.machines import ledger, machine_attempts
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry import contents, promotion, replays, versions
-from rl_lifecycle.reports import run_summary
+from rl_lifecycle.reports import run_outcomes, run_summary
 from rl_lifecycle.trials import actions, checkpoints, evidence, heartbeats, recoveries, states
 from tests.stored_forms.record_values import make_record, nested_forms
 
@@ -89,6 +90,7 @@ RECORDS: dict[str, type[Record]] = {
     "verdict": gate.Verdict,
     "verdict_guard": gate.Guard,
     "verdict_look": gate.Look,
+    "verdict_lost_episodes": lost_episodes.LostEpisodes,
     "version_claim": contents.VersionClaim,
     "version_manifest": contents.VersionManifest,
     "wheel_set": spec.WheelSet,
@@ -134,6 +136,8 @@ NOT_STORED: set[type[Record]] = {
     one_stack.StackProgress,
     early_stops.CurvePoint,
     ledger.MonthTotal,
+    run_outcomes.RunFacts,
+    run_outcomes.RunStep,
     seeds.SeedRange,
     selection.Contender,
     states.Finding,

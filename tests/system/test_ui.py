@@ -359,7 +359,10 @@ def test_a_run_survives_the_death_of_each_process(
 
 
 def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) -> None:
-    """The triggerer ends a deferred task's machine within a minute, because no worker runs."""
+    """The triggerer ends a deferred task's machine within a minute, because no worker runs.
+
+    The verdict says who cancelled the trial, and nobody is alarmed.
+    """
     api.wait_for_dags()
     dags = ("retrain_cartpole_ppo", "retrain_lunarlander_ppo")
     runs = {dag_id: api.begin_endless(dag_id) for dag_id in dags}
@@ -377,6 +380,13 @@ def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) 
     _delete_run(api, deleted, runs[deleted])
     assert wait_for_machines(0) == set()
     assert api.wait_for_run(failed, runs[failed], timeout_s=120) == "failed"
+    run = api.call("GET", f"/api/v2/dags/{failed}/dagRuns/{runs[failed]}")
+    assert re.match(
+        r"seed-0 was cancelled by admin at \d{4}-\d\d-\d\d \d\d:\d\d UTC; ", run["note"]
+    )
+    assert "a person ended this run, so no notice is sent" in api.log(
+        failed, runs[failed], "verdict"
+    )
 
 
 def test_unpausing_a_dag_after_its_time_launches_nothing(api: Api) -> None:

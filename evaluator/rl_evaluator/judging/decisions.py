@@ -16,6 +16,7 @@ from rl_lifecycle.evaluation.gate import (
     decide_shards,
     gate_of,
 )
+from rl_lifecycle.evaluation.lost_episodes import find_lost
 from rl_lifecycle.evaluation.pair_statistics import describe_pairs
 from rl_lifecycle.evaluation.requests import (
     DecideRequest,
@@ -121,7 +122,7 @@ def _judge(request: DecideRequest, store: ObjectStore, evidence: JudgedEpisodes)
             candidate.returns if candidate else (),
             spec.experiment.evaluation.first_champion_above,
             gate,
-        )
+        ).with_lost(find_lost({"candidate": candidate} if candidate else {}))
     if request.champion is None:
         raise InvalidRequestError(
             "the run froze a champion, but the request names no evaluation of it; "

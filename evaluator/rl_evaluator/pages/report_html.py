@@ -95,13 +95,14 @@ _MEANING = {
 def _headline(report: Report) -> str:
     verdict = report.verdict
     n = verdict.looks[-1].n if verdict.looks else verdict.n_pairs
+    lost = "".join(f"<p>⚠ {html.escape(one.describe())}</p>" for one in verdict.lost_episodes)
     return (
         f"<p class=faint>{html.escape(report.experiment)} · {html.escape(report.run)}</p>"
         f"<h1>{verdict.decision}: {_MEANING[verdict.decision]}</h1><p "
         f"class=reason>{html.escape(verdict.reason)}</p>"
         f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} "
         f"of {report.gate.alpha:g}; "
-        f"{verdict.lost} lost.</p>"
+        f"{verdict.lost} lost.</p>{lost}"
     )
 
 

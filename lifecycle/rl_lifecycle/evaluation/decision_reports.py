@@ -32,6 +32,7 @@ def summarise_report(report: Report) -> str:
     """Describe a report in a few lines, for a task's log or a run's note."""
     verdict, found = report.verdict, report.statistics
     lines = [f"{verdict.decision}: {verdict.reason}"]
+    lines.extend(lost.describe() for lost in verdict.lost_episodes)
     if found is not None:
         against = "no champion"
         if found.champion is not None:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
 from rl_lifecycle.evaluation.futility import why_futile
+from rl_lifecycle.evaluation.lost_episodes import MAX_LOST, LostEpisodes, find_lost
 from rl_lifecycle.evaluation.paired_returns import Crashes, PairedReturns, Returns
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.experiment import Experiment
@@ -47,8 +48,6 @@ __all__ = [
 
 #: Share of max_pairs at which each look is taken.
 LOOK_SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
-#: If a larger share of episodes is lost, the infrastructure has a problem, and nothing is decided.
-MAX_LOST = 0.01
 
 
 class Decision(StrEnum):
@@ -171,6 +170,18 @@ class Verdict(Record):
     clipped_share: float = 0.0
     lost: int = 0
     ties: float = 0.0
+    broken: bool = Field(
+        False, description="more episodes were lost than a verdict may lack: nothing was decided"
+    )
+    lost_episodes: tuple[LostEpisodes, ...] = ()
+
+    def with_lost(self, lost: tuple[LostEpisodes, ...]) -> Self:
+        """Say whose episodes were lost."""
+        return self.model_copy(update={"lost_episodes": lost})
+
+    def as_broken(self) -> Self:
+        """Mark a verdict that lacks too many episodes."""
+        return self.model_copy(update={"broken": True})
 
 
 def gate_of(experiment: Experiment) -> Gate:
@@ -323,7 +334,7 @@ def decide_shards(
     """
     for ours, theirs in ((candidate, champion), *(scenarios or {}).values()):
         _check_paired(ours, theirs)
-    return decide(
+    verdict = decide(
         candidate.returns,
         champion.returns,
         gate,
@@ -332,6 +343,10 @@ def decide_shards(
             for name, (ours, theirs) in (scenarios or {}).items()
         },
     )
+    played = {"candidate": candidate, "champion": champion}
+    for name, (ours, theirs) in (scenarios or {}).items():
+        played |= {f"candidate in {name}": ours, f"champion in {name}": theirs}
+    return verdict.with_lost(find_lost(played))
 
 
 def _replay(
@@ -363,7 +378,7 @@ def _replay(
                 f"{most} of {n} {unit} were lost: that is trouble with the "
                 "infrastructure, not evidence",
                 looks,
-            )
+            ).as_broken()
         look, decision, reason = judge(n, alpha)
         looks.append(look)
         if decision is not Decision.CONTINUE:

@@ -33,6 +33,11 @@ class AttemptEnd(StrEnum):
     REFUSED = "refused"  # AWS refused the request itself
 
 
+#: The reason of an attempt that ended because a person marked its waiting task as failed, or
+#: cleared it. Only a person's act ends the machine of a task that Airflow's triggerer waits for.
+ENDED_BY_HAND = "its task was killed or cleared while it waited"
+
+
 class Refusal(Record):
     """The answer of a pool that gave no machine."""
 

@@ -178,12 +178,16 @@ def check_pointer(
         )
 
 
-def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | None:
+def freeze_champion(
+    store: ObjectStore, experiment: Experiment, *, new_lineage: str = ""
+) -> Champion | None:
     """Fix the champion that a run's candidate is compared with, and the ETag for the promotion.
 
     A champion of another environment or another return range cannot be compared. It stays in
     service until a candidate exceeds the absolute bar and begins a new lineage.
 
+    :param new_lineage: why a person wants the candidate to be judged without the champion; empty:
+        the champion is left out only if it cannot be compared.
     :return: None if the experiment has no champion yet.
     :raises MissingObjectError: if the pointer names a version that is not complete.
     :raises InvalidRecordError: if the pointer was edited.
@@ -204,7 +208,7 @@ def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | No
         digest=manifest.digest,
         policy=Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]),
         parameters=Artifact(key=prefix + PARAMETERS_FILE, sha256=manifest.files[PARAMETERS_FILE]),
-        new_lineage=explain_new_lineage(before.experiment, experiment),
+        new_lineage=explain_new_lineage(before.experiment, experiment) or new_lineage,
     )
 
 

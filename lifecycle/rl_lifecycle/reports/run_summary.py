@@ -4,18 +4,24 @@ It only reads the bucket. So the task log, the demo and a person with read acces
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from datetime import datetime
+from typing import Literal, Self
 
 from pydantic import Field
 
-from rl_lifecycle.errors import MissingObjectError
+from rl_lifecycle.errors import InvalidRecordError, LifecycleError, MissingObjectError
 from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Decision, Verdict
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.ledger import Ledger
-from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
+from rl_lifecycle.machines.machine_attempts import (
+    ENDED_BY_HAND,
+    Attempt,
+    AttemptEnd,
+    AttemptOutcome,
+)
 from rl_lifecycle.records.record import Record
-from rl_lifecycle.registry.contents import find_champion, get_manifest
+from rl_lifecycle.registry.contents import VersionManifest, find_champion, get_manifest
 from rl_lifecycle.storage.layout import (
     TrialId,
     attempt_prefix,
@@ -29,7 +35,7 @@ from rl_lifecycle.storage.layout import (
     version_prefix,
 )
 from rl_lifecycle.storage.object_store import ObjectStore, get
-from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 
 
 class TrialSummary(Record):
@@ -48,6 +54,9 @@ class TrialSummary(Record):
     stopped: str = Field("", description="why the trial was stopped early; empty: it was not")
     saved_usd: float = Field(
         0.0, description="estimated cost of the steps that the early stop saved"
+    )
+    cancelled_at: datetime | None = Field(
+        None, description="when a person ended the trial while it was awaited; null: nobody did"
     )
 
 
@@ -77,6 +86,12 @@ class RunSummary(Record):
     evaluation_usd: float | None = Field(
         None, description="the part of `usd` that the evaluations cost; None: it is not settled"
     )
+    warnings: tuple[str, ...] = Field((), description="what a person must know, a line each")
+
+    def with_warnings(self, warnings: Iterable[str]) -> Self:
+        """Add warnings, each of them once."""
+        known = dict.fromkeys((*self.warnings, *warnings))
+        return self.model_copy(update={"warnings": tuple(known)})
 
 
 def latest_spec(store: ObjectStore, experiment: str) -> Spec:
@@ -101,8 +116,8 @@ def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
     found = store.find(ledger_key(f"{spec.created_at:%Y-%m}", experiment, run))
     ledger = Ledger.from_json(found.data, "ledger") if found else None
     reported = _find_report(store, experiment, run)
-    champion = find_champion(store, experiment)
-    manifest = get_manifest(store, experiment, champion[0].version) if champion else None
+    manifest, problem = _find_champion(store, experiment)
+    lost = reported[0].verdict.lost_episodes if reported else ()
     ours = manifest is not None and manifest.run == run
     return RunSummary(
         experiment=experiment,
@@ -123,6 +138,7 @@ def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
         champion_uri=f"{store.uri}/{version_prefix(experiment, manifest.version)}".rstrip("/")
         if manifest
         else None,
+        warnings=(*(one.describe() for one in lost), *problem),
     )
 
 
@@ -132,21 +148,41 @@ def render_summary(summary: RunSummary) -> str:
     It always has the lines on trials, the comparison and the champion, because README shows them.
     """
     decision = _render_decision(summary.verdict, against_bar=summary.against_bar)
-    return "\n".join([*_render_trials(summary), "", *decision, *_render_champion(summary)])
+    warnings = [f"warning    {text}" for text in summary.warnings]
+    champion = _render_champion(summary)
+    return "\n".join([*_render_trials(summary), "", *decision, *warnings, *champion])
+
+
+def _find_champion(
+    store: ObjectStore, experiment: str
+) -> tuple[VersionManifest | None, tuple[str, ...]]:
+    """Find the version in service, or the reason why it cannot be read.
+
+    A damaged registry must not cost the report of a run.
+    """
+    try:
+        champion = find_champion(store, experiment)
+        if champion is None:
+            return None, ()
+        return get_manifest(store, experiment, champion[0].version), ()
+    except LifecycleError as error:
+        return None, (f"the champion could not be read: {error}",)
 
 
 def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
     trial = spec.trial_id(name)
-    beat = _find_heartbeat(store, trial)
+    beat, beat_problem = _find_heartbeat(store, trial)
     attempts = [
         Attempt.from_json(get(store, item.key).data, item.key)
         for item in store.list(attempt_prefix(trial))
     ]
     last = attempts[-1].outcome if attempts else None
     stopped = last.reason if last and last.end is AttemptEnd.STOPPED_EARLY else ""
+    cancelled = last is not None and last.reason == ENDED_BY_HAND
     return TrialSummary(
         trial=name,
-        state="stopped early" if stopped else beat.state.value if beat else "not started",
+        cancelled_at=last.ended_at if last and cancelled else None,
+        state=_state_of(beat, last, stopped) or beat_problem or "not started",
         step=beat.step if beat else 0,
         total_timesteps=spec.experiment.total_timesteps,
         steps_per_s=beat.steps_per_s if beat else None,
@@ -160,9 +196,26 @@ def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
     )
 
 
-def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
+def _state_of(beat: Heartbeat | None, last: AttemptOutcome | None, stopped: str) -> str:
+    """Name the state of a trial: what its trainer reported last, or how its last machine ended."""
+    if stopped:
+        return "stopped early"
+    if last is not None and last.reason == ENDED_BY_HAND:
+        return "cancelled"
+    if beat is not None and beat.state in (TrainerState.FINISHED, TrainerState.FAILED):
+        return beat.state.value
+    if last is not None and last.end is not None:
+        return last.end.value.replace("_", " ")
+    return beat.state.value if beat is not None else ""
+
+
+def _find_heartbeat(store: ObjectStore, trial: TrialId) -> tuple[Heartbeat | None, str]:
+    """Find a trial's heartbeat. One that cannot be read must not cost the report of a run."""
     found = store.find(heartbeat_key(trial))
-    return Heartbeat.from_json(found.data, heartbeat_key(trial)) if found else None
+    try:
+        return (Heartbeat.from_json(found.data, heartbeat_key(trial)) if found else None), ""
+    except InvalidRecordError:
+        return None, "unreadable heartbeat"
 
 
 def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report, str] | None:
@@ -197,10 +250,16 @@ def _render_trials(summary: RunSummary) -> list[str]:
         for one in summary.trials
         if one.stopped
     ]
+    cancelled = [
+        f"{one.trial}: a person cancelled it at {one.cancelled_at:%Y-%m-%d %H:%M} UTC"
+        for one in summary.trials
+        if one.cancelled_at
+    ]
     return [
         head,
         *table(rows),
         *early,
+        *cancelled,
         f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed"
         + _render_evaluation_cost(summary.evaluation_usd),
     ]

@@ -5,7 +5,11 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from rl_airflow.infrastructure.form_values import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
+from rl_airflow.infrastructure.form_values import (
+    DEFAULT_ENVIRONMENT,
+    ENVIRONMENT_VARIABLE,
+    NEW_LINEAGE,
+)
 from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.evaluation_settings import Evaluation, GateSettings
 from rl_lifecycle.experiment.experiment import Experiment
@@ -150,6 +154,15 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             section="Gate",
             title="Pairs",
             description_md="Largest number of pairs of episodes for the gate.",
+        ),
+        NEW_LINEAGE: Param(
+            False,
+            type="boolean",
+            section="Gate",
+            title="Judge without the champion",
+            description_md="For a champion that can no longer be played: the candidate is judged "
+            "by `evaluation.first_champion_above`, as a first champion is. The champion stays in "
+            "service until a candidate passes.",
         ),
         "approval": Param(
             experiment.approval,

@@ -20,10 +20,12 @@ from rl_airflow.run.outcome_operators import S3ReportRunOperator, VerdictOperato
 from rl_airflow.run.placeholder_operator import ExplainProblemOperator
 from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
+from rl_airflow.run.task_facts import keep_problem
 from rl_lifecycle.experiment.experiment import Experiment
 
 #: A template adds no edge between tasks: `report` must run when `promote` was skipped.
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
+VERDICT = "{{ ti.xcom_pull(task_ids='judge') }}"
 
 
 def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
@@ -60,7 +62,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         catchup=False,
         max_active_runs=1,
         params=retraining_params(experiment),
-        default_args=DEFAULT_ARGS,
+        default_args=DEFAULT_ARGS | {"on_failure_callback": keep_problem},
         doc_md=doc_md,
         tags=["nightshift", "retraining"],
         render_template_as_native_obj=True,
@@ -74,7 +76,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             plan=PLAN,
             awaited_task_id=AWAIT,
             environment=ENVIRONMENT,
-            trigger_rule="all_done_min_one_success",
+            trigger_rule="all_done",
         )
         judge = LambdaJudgeCandidateOperator(
             task_id="judge", plan=PLAN, candidate=candidate.output, environment=ENVIRONMENT
@@ -88,22 +90,10 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             approval=approve.output,
         )
         report = S3ReportRunOperator(
-            task_id="report", plan=PLAN, promotion=PROMOTION, trigger_rule="all_done"
+            task_id="report", plan=PLAN, promotion=PROMOTION, verdict=VERDICT
         )
         verdict = VerdictOperator(
-            task_id="verdict",
-            freezing_task_id="freeze_spec",
-            awaited_task_id=AWAIT,
-            promoting_task_id="promote",
-            terminating_task_id=TERMINATE,
-            required={
-                "the frozen spec": "freeze_spec",
-                "the candidate": "select",
-                "the verdict": "judge",
-            },
-            trigger_rule="all_done",
-            retries=0,
-            on_failure_callback=SnsRunNotifier(event="failed"),
+            task_id="verdict", retries=0, on_failure_callback=SnsRunNotifier(event="failed")
         )
         training = add_machine_tasks(
             check,
@@ -114,9 +104,14 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             proof=report,
         )
         chain(freeze, check)
-        chain(training, candidate, judge, approve, promote, report, verdict)
-        # If a person marks a run as failed, Airflow skips all tasks except teardowns. Without this
-        # line the run would then count as a success.
+        terminate = dag.get_task(TERMINATE)
+        chain(training, candidate, judge, approve, promote)
+        # If a person marks a run as failed, Airflow skips all tasks except teardowns. So the report
+        # and the verdict are teardowns, without a setup: they run in every case. The verdict also
+        # follows the tasks before the report, because Airflow counts a task as one of the last
+        # tasks of a run if only teardowns follow it that may fail.
+        chain([promote, terminate], report.as_teardown(), verdict)
+        chain([promote, terminate], verdict)
         verdict.as_teardown(on_failure_fail_dagrun=True)
     return dag
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from rl_airflow.errors import EvaluationFailedError, first_line
+from rl_airflow.errors import EvaluationFailedError, OtherVersionError, first_line
 from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
 from rl_airflow.evaluation.operators import Candidate, LambdaRunOperator
 from rl_airflow.run.links import JUDGE_LINKS, report_link
@@ -25,6 +25,12 @@ log = logging.getLogger(__name__)
 
 #: The evaluation of the champion that the run froze.
 CHAMPION = "gate-champion"
+#: What a person can do when the champion cannot be played.
+WAY_OUT = (
+    "if the champion cannot be played any more, trigger retrain_{experiment} with new_lineage: its "
+    "candidate is then judged by evaluation.first_champion_above, not against the champion; or put "
+    "a version that plays back into service with rollback_policy"
+)
 #: How many of the candidate's worst episodes a report shows.
 FILMS = 3
 
@@ -90,12 +96,17 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                 job.in_shards_of(size)
                 for job in jobs_of_look(spec, candidate.policy, compared, look)
             ]
-            self._gather(plan, scene_of(spec), jobs, event, token=look)
+            try:
+                self._gather(plan, scene_of(spec), jobs, event, token=look)
+            except EvaluationFailedError as error:
+                return self._without_champion(plan, spec, candidate, error)
             event = None
             judged = self._evaluator(plan).decide(request)
             if judged.verdict.decision is not Decision.CONTINUE:
                 self._draw(plan, request, candidate.policy)
-                return self._told(plan, judged.verdict, judged.report)
+                return self._told(plan, judged.verdict, judged.report) | describe_trouble(
+                    judged.verdict, candidate, spec
+                )
             if judged.verdict.next_look is None or judged.verdict.next_look <= look:
                 raise EvaluationFailedError(
                     "decision",
@@ -104,6 +115,38 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             log.info("look at %d: %s", look, judged.verdict.reason)
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
+
+    def _without_champion(
+        self, plan: RunPlan, spec: Spec, candidate: Candidate, error: EvaluationFailedError
+    ) -> dict[str, Any]:
+        """End the judging if its error is that the champion can no longer be played.
+
+        :raises EvaluationFailedError: the error itself, if it has another cause.
+        """
+        champion = spec.champion
+        if champion is None or champion.new_lineage or isinstance(error, OtherVersionError):
+            raise error
+        problem = self._why_unplayable(plan, spec, champion.policy)
+        if problem and self._why_unplayable(plan, spec, candidate.policy):
+            raise error  # the evaluator plays no policy at all
+        if not problem:
+            raise error
+        verdict = Verdict(
+            decision=Decision.INCONCLUSIVE,
+            reason=f"champion version {champion.version} can no longer be played: {problem}",
+            n_pairs=0,
+            alpha_spent=0.0,
+            looks=(),
+            broken=True,
+        )
+        return self._told(plan, verdict, None) | describe_trouble(verdict, candidate, spec)
+
+    def _why_unplayable(self, plan: RunPlan, spec: Spec, policy: Artifact) -> str:
+        """Explain why a policy cannot be played. The text is empty if it can."""
+        try:
+            return self._evaluator(plan).check_policy(scene_of(spec), policy).problem
+        except EvaluationFailedError as failed:
+            return failed.problem
 
     def _size_of_shards(self, plan: RunPlan, spec: Spec, candidate: Candidate) -> int:
         """Size the shards by the time that the selection took. An import has no selection."""
@@ -153,6 +196,21 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         )
         log.info("%s\nreport: s3://%s/%s", summary, plan.bucket, page)
         return told | {"summary": summary}
+
+
+def describe_trouble(verdict: Verdict, candidate: Candidate, spec: Spec) -> dict[str, Any]:
+    """Describe whose episodes were lost, and the way out if the champion cannot be played.
+
+    :return: the additions to the task's result, for the report and the verdict of the run.
+    """
+    told: dict[str, Any] = {"candidate": candidate.digest}
+    lost = [one.describe() for one in verdict.lost_episodes]
+    if not verdict.broken:
+        return told | ({"lost": lost} if lost else {})
+    losers = {one.policy.partition(" ")[0] for one in verdict.lost_episodes if one.is_too_much}
+    if losers == {"champion"} or not verdict.n_pairs:
+        lost.append(WAY_OUT.format(experiment=spec.experiment.name))
+    return told | {"broken": True, "lost": lost}
 
 
 def jobs_of_look(

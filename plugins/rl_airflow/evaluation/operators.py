@@ -15,6 +15,12 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from rl_airflow.errors import (
+    EvaluationFailedError,
+    OtherVersionError,
+    PolicyNotEvaluatedError,
+    first_line,
+)
 from rl_airflow.evaluation.evaluator import (
     EvaluationFiles,
     Evaluator,
@@ -29,7 +35,7 @@ from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import ends_of_trials
-from rl_lifecycle.errors import BudgetExceededError, InvalidExperimentError
+from rl_lifecycle.errors import BudgetExceededError, InvalidExperimentError, InvalidRecordError
 from rl_lifecycle.evaluation.policies import PolicyRecord, SpaceForm
 from rl_lifecycle.evaluation.requests import EnvironmentReport, Shard
 from rl_lifecycle.evaluation.selection import select, selection_name
@@ -66,6 +72,8 @@ class Candidate(Record):
     record: Artifact
     mean_return: float
     ranking: tuple[str, ...] = ()
+    trials: tuple[str, ...] | None = None
+    not_evaluated: tuple[str, ...] = ()
 
 
 class LambdaRunOperator(RunOperator):
@@ -187,7 +195,12 @@ class LambdaRunOperator(RunOperator):
             QUIET_S,
             gap.offset,
         )
-        evaluator.evaluate(scene, job, gap)
+        try:
+            evaluator.evaluate(scene, job, gap)
+        except OtherVersionError:
+            raise
+        except EvaluationFailedError as error:
+            raise PolicyNotEvaluatedError(job.name, error) from None
 
     def _wait(
         self, plan: RunPlan, scene: Scene, jobs: Sequence[Job], asked: set[Gap], token: Any
@@ -319,32 +332,18 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         return self._choose(context, event or {})
 
     def _choose(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
-        plan = self._plan()
-        store = self._store(plan)
-        spec = plan.get_spec(store)
-        finished = [
-            end.trial
-            for end in ends_of_trials(context, self.awaited_task_id)
-            if end.state is TrialState.FINISHED
-        ]
+        # Airflow also starts this task when no trial was trained, because a person may have marked
+        # a trial as skipped.
+        ends = ends_of_trials(context, self.awaited_task_id) if self.plan else []
+        finished = [end.trial for end in ends if end.state is TrialState.FINISHED]
         if not finished:
             raise AirflowFailException(
                 "no trial finished its training, so there is no candidate; see the tasks await"
             )
-        records = {
-            (record.trial, record.step): (key, record)
-            for trial in finished
-            for key, record in list_policies(store, spec, trial)
-        }
-        expected = wrappers_of(spec.hyperparameters)
-        if strange := [
-            key for key, record in records.values() if record.metadata.wrappers != expected
-        ]:
-            raise AirflowFailException(
-                f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was "
-                "not trained as the frozen spec says: do not use this run's policies; find out "
-                "what its trainer ran"
-            )
+        plan = self._plan()
+        store = self._store(plan)
+        spec = plan.get_spec(store)
+        records, unusable = self._usable(store, spec, finished)
         jobs = {
             place: Job(
                 name=selection_name(*place),
@@ -354,15 +353,9 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
             )
             for place, (_, record) in records.items()
         }
-        files = self._gather(
-            plan,
-            scene_of(spec),
-            self._sized(store, spec, list(jobs.values())),
-            event,
-            arriving=True,
-        )
+        files, lost = self._gather_some(plan, spec, jobs, event)
         best, ranking = select(
-            {place: files.get_merged(job) for place, job in jobs.items()},
+            {place: files.get_merged(job) for place, job in jobs.items() if job.name not in lost},
             spec.experiment.evaluation,
         )
         told = tuple(
@@ -379,7 +372,75 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
             record=Artifact(key=key, sha256=sha256_hex(record.to_json())),
             mean_return=best.mean_return,
             ranking=told,
+            trials=tuple(finished),
+            not_evaluated=(*unusable, *lost.values()),
         ).model_dump(mode="json")
+
+    def _usable(
+        self, store: ObjectStore, spec: Spec, finished: Sequence[str]
+    ) -> tuple[dict[tuple[str, int], tuple[str, PolicyRecord]], list[str]]:
+        """List the policies of finished trials. A trial with a wrong policy loses all of its own.
+
+        :return: (trial, step) → key and record, and the reason for each trial without policies.
+        :raises AirflowFailException: if no trial has a usable policy.
+        """
+        usable: dict[tuple[str, int], tuple[str, PolicyRecord]] = {}
+        unusable: list[str] = []
+        expected = wrappers_of(spec.hyperparameters)
+        for trial in finished:
+            try:
+                policies = list_policies(store, spec, trial)
+            except InvalidRecordError as error:
+                unusable.append(f"{trial}: {first_line(error)}")
+                continue
+            strange = [key for key, record in policies if record.metadata.wrappers != expected]
+            if strange:
+                unusable.append(
+                    f"{trial}: {strange[0]} names other wrappers than the experiment's "
+                    "env_wrapper, so it was not trained as the frozen spec says: do not use this "
+                    "trial's policies; find out what its trainer ran"
+                )
+                continue
+            usable |= {(one.trial, one.step): (key, one) for key, one in policies}
+        if unusable and not usable:
+            raise AirflowFailException("; ".join(unusable))
+        return usable, unusable
+
+    def _gather_some(
+        self,
+        plan: RunPlan,
+        spec: Spec,
+        jobs: Mapping[tuple[str, int], Job],
+        event: dict[str, Any] | None,
+    ) -> tuple[EvaluationFiles, dict[str, str]]:
+        """Evaluate all policies that can be evaluated. One that cannot costs only itself.
+
+        :return: the shards, and for each policy without them its evaluation's name and the reason.
+        :raises EvaluationFailedError: if no policy can be evaluated.
+        """
+        store = self._store(plan)
+        places = {job.name: place for place, job in jobs.items()}
+        lost: dict[str, str] = dict((event or {}).get("token") or {})
+        while True:
+            left = [job for job in jobs.values() if job.name not in lost]
+            try:
+                files = self._gather(
+                    plan,
+                    scene_of(spec),
+                    self._sized(store, spec, left),
+                    event,
+                    token=lost or None,
+                    arriving=not lost,
+                )
+            except PolicyNotEvaluatedError as error:
+                if len(left) == 1:
+                    raise
+                trial, step = places[error.name]
+                lost[error.name] = f"{trial} at step {step:,}: {error.problem}"
+                log.warning("%s; the others are selected from", lost[error.name])
+                event = None
+            else:
+                return files, lost
 
     def _sized(self, store: ObjectStore, spec: Spec, jobs: Sequence[Job]) -> list[Job]:
         """Set each policy's shard size by its own episodes, else by the run's slowest policy."""

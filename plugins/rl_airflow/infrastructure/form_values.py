@@ -25,6 +25,9 @@ OVERRIDES = {
     "approval_hours": "approval_hours",
 }
 
+#: The field of the retraining's form that leaves the champion out of the judging.
+NEW_LINEAGE = "new_lineage"
+
 #: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what
 #: is deployed.
 TEMPLATE_PARAMETERS = {
@@ -55,7 +58,7 @@ def read_overrides(
     :param conf: the configuration of the trigger. A key that is no field of the form is refused.
     :raises InvalidExperimentError: naming the unknown key and what is allowed.
     """
-    allowed = (*OVERRIDES, "environment", "region_name")
+    allowed = (*OVERRIDES, NEW_LINEAGE, "environment", "region_name")
     for key in conf or {}:
         if key not in allowed:
             raise InvalidExperimentError(

@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.sdk import BaseNotifier, Context, Variable
 
-from rl_airflow.errors import first_line
+from rl_airflow.errors import RunIsRedError, first_line
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.run_resources import RunPlan
 
@@ -29,7 +29,8 @@ NOTIFIERS_VARIABLE = "nightshift_notifiers"
 class SnsRunNotifier(BaseNotifier):
     """Send a notice about a task of a run to the environment's topic. An error is only logged.
 
-    :param event: the event in one word: failed, interrupted, promoted.
+    :param event: the event in one word: failed, interrupted, promoted. A :class:`RunIsRedError`
+        names its own event, or none: then no notice is sent.
     :param aws_conn_id: a connection of the Airflow worker's; None: `nightshift_airflow` if defined,
         else its credentials.
     """
@@ -42,18 +43,22 @@ class SnsRunNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Send the notice, if the run has a plan."""
-        ti = context["ti"]
+        ti, error = context["ti"], context.get("exception")
+        event = error.notice if isinstance(error, RunIsRedError) else self.event
+        if event is None:
+            log.info("a person ended this run, so no notice is sent")
+            return
         try:
             plan = ti.xcom_pull(task_ids="freeze_spec", key="plan")
             if plan:
                 send_notice(
                     RunPlan.from_value(plan, "the run's plan"),
-                    self.event,
+                    event,
                     f"{ti.task_id}: {_why(context)}",
                     self.aws_conn_id,
                 )
         except Exception as error:  # a notice must not fail the task that it is about
-            log.warning("the notice %r could not be sent: %s", self.event, first_line(error))
+            log.warning("the notice %r could not be sent: %s", event, first_line(error))
 
 
 def send_notice(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:

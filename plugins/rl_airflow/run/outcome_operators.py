@@ -1,18 +1,23 @@
-"""The last operators of a run: report it, then fail it if a required step is missing."""
+"""The last operators of a run: report it, then end it with its outcome."""
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from rl_airflow.errors import RunIsRedError
 from rl_airflow.run.evaluation_money import EvaluationMoney
 from rl_airflow.run.ledger_files import LedgerFile, read_month
+from rl_airflow.run.notes import write_note
 from rl_airflow.run.run_operator import RunOperator
+from rl_airflow.run.task_facts import find_endings, read_steps
 from rl_airflow.run.trial_ends import ends_of_trials
 from rl_lifecycle.machines.ledger import describe_month
 from rl_lifecycle.registry.promotion import PromotionOutcome
+from rl_lifecycle.reports.run_outcomes import RunFacts, decide_outcome
 from rl_lifecycle.reports.run_summary import render_summary, summarise_run
 from rl_lifecycle.trials.states import TrialState
 
@@ -22,21 +27,26 @@ log = logging.getLogger(__name__)
 class S3ReportRunOperator(RunOperator):
     """Write the run's report into the log and XCom, and the promoted version into the ledger.
 
-    It also runs after a failure, and reports the results so far. A retry or a clear reports again.
+    It runs in every case, and reports the results and the cost so far. A retry or a clear reports
+    again.
+
+    :param promotion: the result of `promote`.
+    :param verdict: the result of `judge`.
     """
 
-    template_fields: Sequence[str] = ("plan", "promotion")
+    template_fields: Sequence[str] = ("plan", "promotion", "verdict")
 
-    def __init__(self, *, promotion: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *, promotion: Any = None, verdict: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.promotion = promotion
+        self.promotion, self.verdict = promotion, verdict
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report. :return: the run's summary as JSON; empty if the run was never frozen."""
         del context
         if not self.plan:
             log.warning(
-                "the run was not frozen, so there is nothing to report; see the task freeze_spec"
+                "the run was not frozen, so nothing was rented and there is no more to report: "
+                "cost 0 USD; see the task freeze_spec"
             )
             return {}
         plan = self._plan()
@@ -49,6 +59,10 @@ class S3ReportRunOperator(RunOperator):
         if (money := EvaluationMoney.of_run(plan, session)) is not None:
             money.settle()
         summary = summarise_run(store, plan.experiment, plan.run)
+        judged = self.verdict or {}
+        if judged.get("broken"):
+            told = f"{judged['decision']}: {judged['reason']}"
+            summary = summary.with_warnings((told, *judged.get("lost", ())))
         log.info("\n%s", render_summary(summary))
         log.info(
             "%s", describe_month(read_month(store, f"{plan.get_spec(store).created_at:%Y-%m}"))
@@ -57,90 +71,73 @@ class S3ReportRunOperator(RunOperator):
 
 
 class VerdictOperator(BaseOperator):
-    """Fail the run unless all required steps succeeded.
+    """End the run with its outcome: green, or red with the first cause first.
 
-    Required: every trial finished, the candidate was judged, a better candidate was promoted (or
-    the champion had changed meanwhile), and no machine is left. The teardown of the machines cannot
-    show a failed training, because it succeeds anyway. A retry or a clear looks again.
-
-    :param freezing_task_id: the task that returns the names of all trials. A trial that was never
-        launched counts as missing.
-    :param required: the required results: name for people → task id.
+    The rule is :data:`rl_lifecycle.reports.run_outcomes.RULE`. The outcome is also the run's note.
+    A retry or a clear looks again.
     """
 
-    def __init__(
-        self,
-        *,
-        freezing_task_id: str,
-        awaited_task_id: str,
-        required: dict[str, str],
-        promoting_task_id: str,
-        terminating_task_id: str,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.freezing_task_id, self.awaited_task_id, self.required = (
-            freezing_task_id,
-            awaited_task_id,
-            required,
-        )
-        self.promoting_task_id, self.terminating_task_id = promoting_task_id, terminating_task_id
-
     def execute(self, context: Context) -> str:
-        """Check the run.
+        """Look at every task of the run.
 
         :return: the decision and its reason in one line.
-        :raises AirflowFailException: naming every missing step.
+        :raises RunIsRedError: naming the first cause, and then what followed.
         """
-        problems = [
-            *self._missing(context),
-            *self._untrained(context),
-            *self._unpromoted(context),
-            *self._left(context),
-        ]
-        if problems:
-            raise AirflowFailException(
-                "this run did not do what was required: " + "; ".join(problems)
-            )
-        decision = context["ti"].xcom_pull(task_ids=self.required["the verdict"])
-        return f"{decision['decision']}: {decision['reason']}"
+        outcome = decide_outcome(read_facts(context))
+        if not outcome.red:
+            if outcome.causes:
+                write_note(context, outcome.text)
+            return outcome.text
+        text = f"this run did not do what was required: {outcome.text}"
+        write_note(context, outcome.text)
+        raise RunIsRedError(text, outcome.notice)
 
-    def _missing(self, context: Context) -> list[str]:
-        return [
-            f"{name} is missing (see the task {task_id})"
-            for name, task_id in self.required.items()
-            if context["ti"].xcom_pull(task_ids=task_id) is None
-        ]
 
-    def _untrained(self, context: Context) -> list[str]:
-        ends = {end.trial: end for end in ends_of_trials(context, self.awaited_task_id)}
-        trials = context["ti"].xcom_pull(task_ids=self.freezing_task_id) or ()
-        silent = [
-            f"{trial} never ended its training (see its tasks)"
-            for trial in trials
-            if trial not in ends
-        ]
-        untrained = [end for end in ends.values() if end.state is not TrialState.FINISHED]
-        return silent + [
-            f"{end.trial} {end.state.replace('_', ' ')}: {end.reason}" for end in untrained
-        ]
+def read_facts(context: Context) -> RunFacts:
+    """Read what the tasks before the verdict left. A result counts only if its task succeeded."""
+    ti = context["ti"]
+    trials = tuple(ti.xcom_pull(task_ids="freeze_spec") or ())
+    endings = find_endings(context, _cancelled(ti.xcom_pull(task_ids="report"), trials))
+    steps = read_steps(context, trials, endings)
+    states = {step.task_id: step.state for step in steps}
 
-    def _unpromoted(self, context: Context) -> list[str]:
-        verdict = context["ti"].xcom_pull(task_ids=self.required["the verdict"])
-        if verdict is None or verdict["decision"] != "PROMOTE":
-            return []
-        promotion = context["ti"].xcom_pull(task_ids=self.promoting_task_id)
-        if promotion is None:
-            return [
-                (
-                    "the candidate was judged better, and was not promoted (see the task "
-                    f"{self.promoting_task_id})"
-                )
-            ]
-        return []
+    def result(task_id: str) -> dict[str, Any]:
+        found = ti.xcom_pull(task_ids=task_id) if states[task_id] == "success" else None
+        return found or {}
 
-    def _left(self, context: Context) -> list[str]:
-        return what_is_left(context, self.terminating_task_id)
+    finished = [end for end in ends_of_trials(context, "await") if end.state is TrialState.FINISHED]
+    select, judge, promote = result("select"), result("judge"), result("promote")
+    proof = result("terminate")
+    return RunFacts(
+        steps=steps,
+        trials=trials if states["freeze_spec"] == "success" else (),
+        attempts={end.trial: end.attempts for end in finished},
+        candidate=select.get("digest"),
+        selected_from=select.get("trials"),
+        not_evaluated=tuple(select.get("not_evaluated") or ()),
+        decision=judge.get("decision"),
+        reason=judge.get("reason", ""),
+        judged=judge.get("candidate"),
+        broken=bool(judge.get("broken")),
+        lost=tuple(judge.get("lost") or ()),
+        promotion=promote.get("outcome"),
+        promotion_reason=promote.get("reason", ""),
+        promoted=promote.get("digest") if promote.get("outcome") == "PROMOTED" else None,
+        proved=proof.get("attempts") or {},
+        instances_left=proof.get("instances_left"),
+        ended_by=endings.run,
+    )
+
+
+def _cancelled(
+    summary: dict[str, Any] | None, trials: tuple[str, ...]
+) -> dict[tuple[str, int], datetime]:
+    """Find in the report when a person ended trials while they were awaited."""
+    return {
+        ("await", trials.index(one["trial"])): datetime.fromisoformat(one["cancelled_at"])
+        for one in (summary or {}).get("trials", ())
+        if one.get("cancelled_at") and one["trial"] in trials
+    }
 
 
 class ProveNoneLeftOperator(BaseOperator):

@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
-from rl_airflow.infrastructure.form_values import environment_of, read_overrides
+from rl_airflow.infrastructure.form_values import NEW_LINEAGE, environment_of, read_overrides
 from rl_airflow.infrastructure.project_version import find_commit
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.run_resources import RunPlan
@@ -117,7 +117,7 @@ class S3FreezeSpecOperator(BaseOperator):
                 image_id=deployed.image_id,
                 launch_template=deployed.launch_template,
                 commit=find_commit(Path(self.folder)),
-                champion=freeze_champion(store, experiment),
+                champion=freeze_champion(store, experiment, new_lineage=_new_lineage(context)),
             )
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
@@ -167,6 +167,14 @@ def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
             f"experiments/{experiment.name}.yaml asks for an approval, "
             "and a form cannot take it away; change the file, or leave the field as it is",
         )
+
+
+def _new_lineage(context: Context) -> str:
+    """Explain that a person left the champion out in the form; empty: nobody did."""
+    if not context["params"].get(NEW_LINEAGE):
+        return ""
+    person = getattr(context["dag_run"], "triggering_user_name", None) or "the trigger"
+    return f"{person} asked to judge without the champion (new_lineage in the form)"
 
 
 def plan_of(

@@ -4,6 +4,9 @@ from typing import Any
 
 from rl_lifecycle.experiment.experiment import read_experiment
 
+#: The name of the experiment. No file may have it.
+DRILL = "drill"
+
 
 def drill_experiment() -> dict[str, Any]:
     """Return the experiment as JSON: CartPole in five segments."""
@@ -23,7 +26,7 @@ def drill_experiment() -> dict[str, Any]:
             "selection_episodes": 50,
         },
     }
-    experiment: dict[str, Any] = read_experiment(document, "drill", source="the drill").model_dump(
+    experiment: dict[str, Any] = read_experiment(document, DRILL, source="the drill").model_dump(
         mode="json"
     )
     return experiment

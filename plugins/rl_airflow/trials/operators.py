@@ -17,14 +17,22 @@ from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
+from rl_airflow.trials.drill_experiment import DRILL
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_airflow.trials.supervisor_factory import make_supervisor
-from rl_airflow.trials.task_state import MachineMemory, TaskMemory, recall, remember
+from rl_airflow.trials.task_state import (
+    MachineMemory,
+    TaskMemory,
+    is_first_try_after_clear,
+    recall,
+    remember,
+)
 from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.evaluation.requests import EnvironmentReport
 from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.recoveries import find_recoveries
@@ -138,10 +146,9 @@ class Ec2AwaitTrialOperator(TrialOperator):
     """Wait until a trial is trained. Relaunch a lost machine, and fail when the code fails.
 
     A retry continues the wait. It keeps the stall clock and the position in the log, which are in
-    the task's state store. A clear starts another attempt if the trial had failed; the launch task
-    is cleared with it. `on_kill`, in the worker or deferred, ends the machine. The checkpoints
-    stay. If Airflow retries the task (its worker was stopped or seemed dead), another machine
-    resumes from them.
+    the task's state store. A clear starts another attempt if the trial had failed. `on_kill`, in
+    the worker or deferred, ends the machine. The checkpoints stay. If Airflow retries the task (its
+    worker was stopped or seemed dead), another machine resumes from them.
 
     :param trial: the trial's name.
     :param deferrable: True waits in the triggerer. False waits in the worker and holds a slot.
@@ -159,7 +166,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, act, and defer until there is more to do."""
-        return self._go_on(context, recall(context))
+        return self._go_on(context, recall(context), again=is_first_try_after_clear(context))
 
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None
@@ -167,13 +174,15 @@ class Ec2AwaitTrialOperator(TrialOperator):
         """Continue after the trigger has fired: look and act again."""
         return self._go_on(context, TaskMemory.from_value(event or {}, "the trigger's event"))
 
-    def _go_on(self, context: Context, memory: TaskMemory) -> dict[str, Any]:
+    def _go_on(
+        self, context: Context, memory: TaskMemory, *, again: bool = False
+    ) -> dict[str, Any]:
         plan = self._plan()
         supervisor = self._working = self._supervisor(plan, self.trial, context=context)
         while True:
             before = len(supervisor.read_attempts())
             try:
-                action, evidence = supervisor.advance(memory.progress)
+                action, evidence = supervisor.advance(memory.progress, again=again)
             except (BudgetExceededError, LaunchRefusedError) as error:
                 self._report_end(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
@@ -182,7 +191,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
             if action.kind is not ActionKind.WAIT:
                 return self._end(context, supervisor, action, evidence)
             remember(context, memory)
-            memory = self._wait(evidence, memory)
+            again, memory = False, self._wait(evidence, memory)
 
     def _report_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
         """Report in the log and by a notice that a machine was lost and another one requested."""
@@ -196,7 +205,9 @@ class Ec2AwaitTrialOperator(TrialOperator):
                 f"step {lost.committed_step}"
             )
             log.warning("%s", message)
-            send_notice(plan, "interrupted", message)
+            # A person's clear and the drill end a machine on purpose, so nobody is alarmed.
+            if lost.reason != ENDED_BY_HAND and plan.experiment != DRILL:
+                send_notice(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence, memory: TaskMemory) -> TaskMemory:
         trigger = Ec2TrialTrigger.of(
@@ -270,7 +281,7 @@ class Ec2TerminateRunOperator(TrialOperator):
         del context
         if not self.plan:
             log.info("instances left: 0 (no run was planned)")
-            return {"instances_left": []}
+            return {"instances_left": [], "attempts": {}}
         plan = self._plan()
         session = self._session(plan)
         spec = plan.get_spec(plan.store(session))
@@ -287,7 +298,8 @@ class Ec2TerminateRunOperator(TrialOperator):
         if (money := EvaluationMoney.of_run(plan, session)) is not None:
             money.settle()
         log.info("instances left: 0")
-        return {"instances_left": []}
+        attempts = {one.trial.trial: len(one.attempts.read()) for one in supervisors}
+        return {"instances_left": [], "attempts": attempts}
 
 
 def _run_here(trigger: Ec2TrialTrigger) -> TaskMemory:

@@ -29,6 +29,18 @@ class TaskMemory(Record):
     told: LogPosition = LogPosition()
 
 
+def is_first_try_after_clear(context: Context) -> bool:
+    """Whether a person cleared the task, and this is its first try since then.
+
+    A clear sets the greatest number of tries to the tries so far plus the task's retries
+    (`airflow.models.taskinstance.clear_task_instances`).
+    """
+    ti = context["ti"]
+    return bool(
+        ti.try_number > 1 and ti.try_number == (ti.max_tries or 0) - (ti.task.retries or 0) + 1
+    )
+
+
 def recall(context: Context) -> TaskMemory:
     """Read the state of an earlier try. It is empty if there is no store or the store fails."""
     found = _get(context, MEMORY_KEY)

@@ -26,7 +26,7 @@ from rl_airflow.trials.shared_watch import (
     until_next,
 )
 from rl_airflow.trials.supervisor_factory import make_supervisor
-from rl_lifecycle.machines.machine_attempts import Attempt
+from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND, Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.trials.actions import ActionKind, decide_action
@@ -289,9 +289,7 @@ class Ec2TrialTrigger(BaseTrigger):
         Machines(session.client("ec2"), plan.environment).terminate_attempts(
             TrialId(plan.experiment, plan.run, self.trial), newest.attempt
         )
-        make_supervisor(plan, session, self.trial, log).drop(
-            newest.attempt, "its task was killed or cleared while it waited"
-        )
+        make_supervisor(plan, session, self.trial, log).drop(newest.attempt, ENDED_BY_HAND)
 
     def _pause(self, evidence: Evidence) -> float:
         beat = evidence.beat

@@ -8,6 +8,7 @@ import pytest
 
 from rl_evaluator.pages.report_html import render_report
 from rl_lifecycle.evaluation.decision_reports import Report, summarise_report
+from rl_lifecycle.evaluation.lost_episodes import find_lost
 from tests.lifecycle.evaluation.made_up_reports import noisy, report_on, shard
 
 
@@ -74,6 +75,20 @@ def test_the_page_tells_all_that_a_person_must_see() -> None:
         assert words in reader.text, words
     assert report.statistics is not None
     assert all(str(pair.seed) in reader.text for pair in report.statistics.worst)
+
+
+def test_the_page_and_the_summary_tell_whose_episodes_were_lost() -> None:
+    """The seeds and the evaluator's reason are shown, and a reason cannot add to the page."""
+    candidate = shard([None, *noisy(250, 399, 1)]).model_copy(
+        update={"problems": ("seed 1000: <b>no</b> reward",)}
+    )
+    champion = shard(noisy(180, 400, 2))
+    report = report_on(candidate, champion)
+    lost = find_lost({"candidate": candidate, "champion": champion})
+    report = report.model_copy(update={"verdict": report.verdict.with_lost(lost)})
+    told = "candidate: 1 of 400 episodes lost, seeds 1000: seed 1000: <b>no</b> reward"
+    assert told in read_page(render_report(report, candidate, champion)).text
+    assert told in summarise_report(report)
 
 
 def test_the_page_is_one_file_and_safe_to_open() -> None:

@@ -160,6 +160,28 @@ def test_many_lost_episodes_are_no_evidence() -> None:
     verdict = decide(candidate, noisy(50, 100), GATE)
     assert verdict.decision is Decision.INCONCLUSIVE
     assert "2 of 100 pairs were lost" in verdict.reason
+    assert verdict.broken
+    assert not decide(noisy(300, 800), noisy(300, 800, 1), GATE).broken
+
+
+@pytest.mark.parametrize("losing", ["candidate", "champion", "candidate in windy"])
+def test_a_verdict_says_whose_episodes_were_lost(losing: str) -> None:
+    """The seeds and the evaluator's reasons are part of the verdict."""
+    shards = {
+        name: shard(
+            returns=(None, *noisy(450, 99)) if name == losing else tuple(noisy(150, 100)),
+            problems=("seed 5: the reward is not finite",) if name == losing else (),
+        )
+        for name in ("candidate", "champion", "candidate in windy", "champion in windy")
+    }
+    candidate, champion, *windy = shards.values()
+    gate = GATE.model_copy(update={"scenarios": {"windy": 100.0}})
+    verdict = decide_shards(candidate, champion, gate, {"windy": (windy[0], windy[1])})
+    (lost,) = verdict.lost_episodes
+    assert (lost.policy, lost.n_lost, lost.n, lost.seeds) == (losing, 1, 100, (5,))
+    assert lost.problems == ("seed 5: the reward is not finite",)
+    assert not lost.is_too_much
+    assert not verdict.broken
 
 
 @pytest.mark.parametrize(

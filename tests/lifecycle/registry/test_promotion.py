@@ -18,7 +18,7 @@ from rl_lifecycle.errors import (
     MissingObjectError,
 )
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Decision, Verdict, gate_of
+from rl_lifecycle.evaluation.gate import Decision, Verdict, decide_unchanged, gate_of
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord, SpaceForm
 from rl_lifecycle.experiment.evaluation_settings import Evaluation, Scenario
 from rl_lifecycle.experiment.experiment import Experiment
@@ -574,6 +574,17 @@ def test_another_return_range_or_environment_begins_a_new_lineage(
     assert same.new_lineage == ""
     assert other is not None
     assert "CartPole-v1" in other.new_lineage
+
+
+def test_a_person_may_leave_the_champion_out(
+    night: Callable[[str], Night], store: ObjectStore, experiment: Experiment
+) -> None:
+    """A champion that can no longer be played must not block its successors for ever."""
+    night("n1").promote()
+    asked = freeze_champion(store, experiment, new_lineage="ada asked for it")
+    assert asked is not None
+    assert asked.new_lineage == "ada asked for it"
+    assert decide_unchanged(asked.digest, asked) is None
 
 
 def test_no_expiring_rule_covers_what_a_version_rests_on(

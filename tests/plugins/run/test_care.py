@@ -1,4 +1,4 @@
-"""The reaper, notices, prices of the day, seed checks and the verdict of a run."""
+"""The reaper, notices, prices of the day, seed checks and the proof that no machine is left."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.machines.reap_operator import GRACE, find_overdue
 from rl_airflow.run import notices
 from rl_airflow.run.notices import SnsRunNotifier, send_notice
-from rl_airflow.run.outcome_operators import ProveNoneLeftOperator, VerdictOperator
+from rl_airflow.run.outcome_operators import ProveNoneLeftOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.spec_operator import refuse_served_seeds
 from rl_lifecycle.storage.layout import spec_key
@@ -248,75 +248,6 @@ def test_gate_seeds_of_an_earlier_run_are_refused() -> None:
         AirflowFailException, match=r"overlap with those of the (gate|selection) of run night-1"
     ):
         refuse_served_seeds(world.store, same)
-
-
-END = {
-    "trial": "seed-0",
-    "state": "finished",
-    "steps": 1,
-    "attempts": 1,
-    "seconds": 1.0,
-    "usd": 0.0,
-}
-FINE: dict[Any, Any] = {
-    "freeze_spec": ["seed-0"],
-    "select": {"trial": "seed-0"},
-    "promote": {"outcome": "PROMOTED"},
-    "judge": {"decision": "PROMOTE", "reason": "better"},
-    "terminate": {"instances_left": []},
-    ("await", "trial_end"): [END],
-}
-
-
-def verdict(**changes: Any) -> str:
-    """Run the last task with the other tasks' results."""
-    operator = VerdictOperator(
-        task_id="verdict",
-        freezing_task_id="freeze_spec",
-        awaited_task_id="await",
-        promoting_task_id="promote",
-        terminating_task_id="terminate",
-        required={
-            "the frozen spec": "freeze_spec",
-            "the candidate": "select",
-            "the verdict": "judge",
-        },
-    )
-    xcoms = {**FINE, **changes}
-    if "ends" in xcoms:
-        xcoms["await", "trial_end"] = xcoms.pop("ends")
-    return operator.execute({"ti": FakeTi(xcoms)})  # type: ignore[typeddict-item]
-
-
-def test_a_run_that_did_all_that_was_required_is_green() -> None:
-    """KEEP and a superseded promotion are successful ends, too."""
-    assert verdict() == "PROMOTE: better"
-    assert verdict(judge={"decision": "KEEP", "reason": "worse"}, promote=None) == "KEEP: worse"
-    assert verdict(promote={"outcome": "SUPERSEDED"})
-    assert verdict(ends=END)  # for a single trial Airflow returns the value itself
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"judge": None}, "the verdict is missing (see the task judge)"),
-        ({"promote": None}, "was not promoted"),
-        ({"terminate": None}, "it is not proved that no machine is left"),
-        ({"terminate": {"instances_left": ["i-1"]}}, "instances left: i-1"),
-        (
-            {"ends": [END, {**END, "trial": "seed-1", "state": "failed", "reason": "boom"}]},
-            "seed-1 failed: boom",
-        ),
-        ({"freeze_spec": ["seed-0", "seed-1"]}, "seed-1 never ended its training"),
-    ],
-)
-def test_a_run_that_lacks_something_is_red_and_says_what(
-    changes: dict[str, Any], problem: str
-) -> None:
-    """A failed requirement fails the run, even after a good teardown or a promotion."""
-    with pytest.raises(AirflowFailException) as failed:
-        verdict(**changes)
-    assert problem in str(failed.value)
 
 
 @pytest.mark.parametrize(

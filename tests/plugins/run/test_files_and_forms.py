@@ -1,12 +1,19 @@
 """Experiment files during parsing, and the meaning of a filled form."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rl_airflow.dag_builders.params import retraining_params
-from rl_airflow.infrastructure.form_values import OVERRIDES, environment_of, read_overrides
+from rl_airflow.infrastructure.form_values import (
+    NEW_LINEAGE,
+    OVERRIDES,
+    environment_of,
+    read_overrides,
+)
+from rl_airflow.run import spec_operator
 from rl_airflow.run.experiment_files import (
     list_experiment_files,
     read_experiment_file,
@@ -134,6 +141,18 @@ def test_the_form_shows_what_the_file_says_and_each_field_overrides_its_key() ->
         overrides={**overrides, "compute.budget_usd": 3, "trials": 5},
     )
     assert (changed.experiment.compute.budget_usd, len(changed.trials)) == (3, 5)
+
+
+def test_the_form_may_leave_the_champion_out() -> None:
+    """The field is no setting of the experiment, and the spec says who asked for it."""
+    experiment = read_experiment(EXPERIMENT, "e")
+    filled = {name: param.value for name, param in retraining_params(experiment).items()}
+    assert filled[NEW_LINEAGE] is False
+    assert NEW_LINEAGE not in read_overrides(filled, {NEW_LINEAGE: True}, "run")
+    run = SimpleNamespace(triggering_user_name="ada")
+    context: Any = {"params": {NEW_LINEAGE: True}, "dag_run": run}
+    assert spec_operator._new_lineage(context).startswith("ada asked to judge without the champion")
+    assert spec_operator._new_lineage({**context, "params": filled}) == ""
 
 
 def test_an_unknown_field_is_refused_and_not_ignored() -> None:

@@ -11,7 +11,8 @@ import pytest
 from airflow.sdk import BaseHook
 from airflow.sdk.definitions.connection import Connection
 
-from rl_airflow.run.notes import CONNECTION, MOST_CHARACTERS, write_note
+from rl_airflow.run.airflow_api import CONNECTION
+from rl_airflow.run.notes import MOST_CHARACTERS, write_note
 
 CONTEXT: Any = {
     "dag_run": type(

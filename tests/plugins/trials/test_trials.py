@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,10 +41,21 @@ from tests.plugins.worlds import Killer, World
 
 
 class FakeTaskInstance:
-    """Stores XComs."""
+    """Stores XComs, and counts tries as Airflow does."""
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
+        self.task = SimpleNamespace(retries=5)
+        self.try_number, self.max_tries = 1, 5
+
+    def retry(self) -> None:
+        """Begin the next try."""
+        self.try_number += 1
+
+    def clear(self) -> None:
+        """Begin the next try after a clear, as `clear_task_instances` sets it."""
+        self.max_tries = self.try_number + self.task.retries
+        self.try_number += 1
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store the XCom."""
@@ -204,6 +216,22 @@ def test_failing_code_fails_the_task_without_a_retry_and_shows_the_end_of_the_lo
     assert stage.ti.pushed[END_KEY]["state"] == "failed"
 
 
+def test_clearing_a_failed_trials_await_gives_it_one_more_machine(stage: Stage) -> None:
+    """The launch task succeeded, so clearing the failed tasks does not repeat it."""
+    stage.launch()
+    stage.world.beat("failed", cause="code", message="ValueError: boom")
+    stage.world.ec2.end(stage.world.machines_of()[0], "Client.InstanceInitiatedShutdown")
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match="ValueError: boom"):
+            stage.awaiting().execute(stage.context)
+        stage.ti.retry()
+    assert stage.world.machines_of() == []
+    stage.ti.clear()
+    stage.defer()
+    assert len(stage.world.machines_of()) == 1
+    assert len(stage.world.supervisor().attempts.read()) == 2
+
+
 def test_without_a_triggerer_the_worker_waits_with_the_same_code(stage: Stage) -> None:
     """`deferrable=False` waits in the worker."""
     stage.launch()
@@ -352,6 +380,26 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_continues(
     stage.world.finish("seed-1")
     stage.world.look("seed-1")
     assert stage.launch("seed-0")["attempt"] == 2
+
+
+def test_a_machine_that_a_person_or_the_drill_ended_alarms_nobody(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced, but nobody gets a notice."""
+    monkeypatch.setattr(
+        type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
+    )
+    stage.launch()
+    asyncio.run(stage.defer().on_kill())
+    stage.defer()
+    assert len(stage.world.machines_of()) == 1
+    assert stage.notices == []
+    monkeypatch.setattr(operators, "DRILL", stage.world.plan.experiment)
+    trigger = stage.defer()
+    stage.world.ec2.end(stage.world.machines_of()[0], "Client.UserInitiatedShutdown")
+    stage.defer(fire(trigger))
+    assert len(stage.world.machines_of()) == 1
+    assert stage.notices == []
 
 
 def test_killing_a_running_task_ends_its_machine_and_a_retry_gets_another(
@@ -546,7 +594,10 @@ def test_the_teardown_ends_the_machines_of_all_trials(stage: Stage) -> None:
     stage.launch("seed-0")
     stage.launch("seed-1")
     teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom())
-    assert teardown.execute(stage.context) == {"instances_left": []}
+    assert teardown.execute(stage.context) == {
+        "instances_left": [],
+        "attempts": {"seed-0": 1, "seed-1": 1},
+    }
     assert stage.world.ec2.living == []
     assert all(entry.usd is not None for entry in stage.world.supervisor().ledger.read().entries)
 
@@ -569,7 +620,7 @@ def test_a_teardown_without_a_plan_has_nothing_to_do(stage: Stage) -> None:
     for nothing in (None, ""):
         assert Ec2TerminateRunOperator(task_id="terminate", plan=nothing).execute(
             stage.context
-        ) == {"instances_left": []}
+        ) == {"instances_left": [], "attempts": {}}
 
 
 def test_links_lead_to_the_machine_its_log_and_its_files(stage: Stage) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the summary and the outcome of a run."""

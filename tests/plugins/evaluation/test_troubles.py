@@ -1,0 +1,183 @@
+"""Policies that cannot be played, and episodes that are lost: what they cost, and what is said."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from rl_airflow.errors import EvaluationFailedError
+from rl_airflow.evaluation import operators
+from rl_airflow.evaluation import trigger as triggers
+from rl_airflow.evaluation.evaluator import EvaluationFiles, scene_of
+from rl_lifecycle.experiment.wrappers import WrapperForm
+from rl_lifecycle.storage.layout import policy_key
+from tests.plugins.evaluation.test_evaluations import (
+    CANDIDATE,
+    CHAMPION,
+    OURS,
+    Judge,
+    better,
+    first_event,
+    hasty,
+    policy_record,
+    select_task,
+)
+from tests.plugins.fake_lambda import FakeLambda
+from tests.plugins.worlds import World
+
+assert hasty  # a fixture for every test of this module
+WAY_OUT = "trigger retrain_cartpole_ppo with new_lineage"
+
+
+def lossy(lost: dict[str, str]) -> Any:
+    """Returns of policies that lose all their episodes. The fake plays a NaN as a lost episode."""
+    return lambda name, seed: None if name in lost else better(name, seed)
+
+
+def test_a_champion_that_cannot_be_played_ends_the_judging_with_a_way_out() -> None:
+    """The next nights would fail in the same way, so the result says what a person can do."""
+    judge = Judge(better)
+    judge.aws.damaged[CHAMPION.policy.sha256] = "the space is Box [4], the policy's is Box [3]"
+    result = judge.run()
+    assert (result["decision"], result["broken"]) == ("INCONCLUSIVE", True)
+    assert result["reason"] == (
+        "champion version 3 can no longer be played: the space is Box [4], the policy's is Box [3]"
+    )
+    assert result["report"] is None
+    assert WAY_OUT in result["lost"][-1]
+
+
+def test_a_candidate_that_cannot_be_played_fails_the_task() -> None:
+    """Only the champion has a way out."""
+    judge = Judge(better)
+    judge.aws.damaged[CANDIDATE.sha256] = "it is not finite"
+    with pytest.raises(EvaluationFailedError, match="it is not finite"):
+        judge.run()
+
+
+def test_an_evaluator_that_plays_nothing_is_not_the_champions_fault() -> None:
+    """The task fails, and Airflow tries again."""
+    judge = Judge(better)
+    judge.aws.damaged |= {CHAMPION.policy.sha256: "no module", CANDIDATE.sha256: "no module"}
+    with pytest.raises(EvaluationFailedError, match="no module"):
+        judge.run()
+
+
+@pytest.mark.parametrize(
+    ("losing", "has_way_out"), [(["gate-champion"], True), ([OURS], False), (["both"], False)]
+)
+def test_lost_episodes_are_told_with_whose_they_are_their_seeds_and_the_reason(
+    losing: list[str], has_way_out: bool
+) -> None:
+    """Only a champion that alone loses its episodes has a way out."""
+    names = {"gate-champion": "champion", OURS: "candidate"}
+    lost = names if losing == ["both"] else {name: names[name] for name in losing}
+    judge = Judge(lossy(lost))
+    result = judge.run()
+    assert (result["decision"], result["broken"]) == ("INCONCLUSIVE", True)
+    first = judge.spec.gate_first_seed
+    for policy in lost.values():
+        told = next(line for line in result["lost"] if line.startswith(f"{policy}: "))
+        assert "50 of 50 episodes lost" in told or "250 of 250 episodes lost" in told
+        assert f"seeds {first}, {first + 1}" in told
+        assert f"seed {first}: the reward is not finite" in told
+    assert (WAY_OUT in result["lost"][-1]) == has_way_out
+    assert result["candidate"] == "candidate"
+
+
+def test_a_sound_verdict_has_no_trouble() -> None:
+    """The keys of the trouble are absent."""
+    result = Judge(better).run()
+    assert result["candidate"] == "candidate"
+    assert not {"broken", "lost"} & set(result)
+
+
+def run_select(world: World, aws: FakeLambda, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the selection to its end, with the real trigger whenever it defers."""
+
+    def task() -> operators.LambdaSelectCandidateOperator:
+        made = select_task(world, monkeypatch)
+        monkeypatch.setattr(made, "_evaluator", lambda plan: aws.evaluator())
+        return made
+
+    event = None
+    for _ in range(20):
+        try:
+            return (
+                task().execute({})  # type: ignore[typeddict-item]
+                if event is None
+                else task().execute_complete({}, event)  # type: ignore[typeddict-item]
+            )
+        except TaskDeferred as waiting:
+            trigger = triggers.LambdaEvaluationTrigger(**waiting.trigger.serialize()[1])
+            trigger._files = lambda: EvaluationFiles(world.store, scene_of(world.spec))  # type: ignore[method-assign]
+            event = asyncio.run(first_event(trigger))
+    raise AssertionError("the selection did not come to an end")
+
+
+def test_a_policy_that_cannot_be_evaluated_costs_only_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others are selected from, and the result names it."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0)
+    for step in (100, 200, 300):
+        policy_record(world, step)
+    aws.damaged[f"{200:064d}"] = "EpisodeTooLongError: seed 5 took 1,000,000 steps"
+    result = run_select(world, aws, monkeypatch)
+    assert result["step"] != 200
+    assert len(result["ranking"]) == 2
+    assert len(result["not_evaluated"]) == 1
+    assert "EpisodeTooLongError: seed 5 took 1,000,000 steps" in result["not_evaluated"][0]
+    assert result["not_evaluated"][0].startswith("seed-0 at step 200: ")
+    assert result["trials"] == ["seed-0"]
+
+
+def test_when_no_policy_can_be_evaluated_the_selection_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is nothing to select from."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0, broken="no such wheel")
+    for step in (100, 200):
+        policy_record(world, step)
+    with pytest.raises(EvaluationFailedError, match="no such wheel"):
+        run_select(world, aws, monkeypatch)
+
+
+@pytest.mark.parametrize("trouble", ["wrappers", "unreadable record"])
+def test_a_trial_with_a_wrong_policy_costs_only_its_own_policies(
+    monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """The other trial is selected from."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0)
+    wrappers = (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)
+    good = policy_record(world, 100)
+    wrong = good.model_copy(
+        update={
+            "trial": "seed-1",
+            "metadata": good.metadata.model_copy(update={"wrappers": wrappers}),
+        }
+    )
+    data = wrong.to_json() if trouble == "wrappers" else b"{"
+    world.store.put(policy_key(world.spec.trial_id("seed-1"), 100, "json"), data)
+    task = select_task(world, monkeypatch)
+    ends = operators.ends_of_trials({}, "await")  # type: ignore[arg-type]
+    both = [ends[0], ends[0].model_copy(update={"trial": "seed-1"})]
+    monkeypatch.setattr(operators, "ends_of_trials", lambda *_: both)
+    monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+    result = task.execute({})  # type: ignore[typeddict-item]
+    assert result["trial"] == "seed-0"
+    assert result["not_evaluated"][0].startswith("seed-1: ")
+    assert result["trials"] == ["seed-0", "seed-1"]
+
+
+def test_without_a_plan_nothing_is_selected() -> None:
+    """Airflow starts the task even if `freeze_spec` failed."""
+    task = operators.LambdaSelectCandidateOperator(
+        task_id="select", plan=None, awaited_task_id="await"
+    )
+    with pytest.raises(AirflowFailException, match="no trial finished its training"):
+        task.execute({})  # type: ignore[typeddict-item]
