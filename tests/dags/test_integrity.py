@@ -51,7 +51,7 @@ EXPECTED: dict[str, set[str]] = {
     },
     "evaluate_policy": {"evaluate"},
     "import_policy": {"freeze_import", "check_environment", "judge", "approve", "import_policy"},
-    "reap_orphaned_instances": {"reap_instances"},
+    "reap_orphaned_instances": {"reap_instances", "close_abandoned_runs"},
     "replay_champion": {
         "freeze_replay",
         "launch",
