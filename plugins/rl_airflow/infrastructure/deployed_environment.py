@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from rl_airflow.errors import EnvironmentNotReadyError
+from rl_airflow.infrastructure.patience import repeat
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_lifecycle.experiment.spec import Artifact
 
@@ -36,9 +37,8 @@ def find_environment(environment: str, region_name: str | None = None) -> Deploy
     from infra_bootstrap.stacks.outputs import read_outputs
 
     try:
-        outputs = read_outputs(
-            RoleSession(None, environment, region_name=region_name).session, environment
-        )
+        session = RoleSession(None, environment, region_name=region_name).session
+        outputs = repeat(lambda: read_outputs(session, environment), "cloudformation")
     except BootstrapError as error:
         raise EnvironmentNotReadyError(environment, str(error)) from error
     if not outputs.subnet_ids:

@@ -65,6 +65,8 @@ class TrialOperator(RunOperator):
         Airflow's signal handler would return to the interrupted line. The code there would find its
         machine gone and launch another machine.
         """
+        if self._launcher is not None:
+            self._launcher.hurry()  # Airflow waits only a few seconds for this process
         try:
             (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
         except Exception as error:  # this process must exit after any error
