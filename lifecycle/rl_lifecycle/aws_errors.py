@@ -1,4 +1,4 @@
-"""Reading botocore's errors without importing botocore, and what each error code of AWS means.
+"""What each error code of AWS means, and how long each service is waited for; without botocore.
 
 AWS documents far more codes than the ones below. A code that is in no list and follows no rule is
 UNKNOWN: it is neither repeated nor taken as a proof of anything.
@@ -8,7 +8,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and for the
 errors that botocore's models list for each operation.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class ErrorKind(StrEnum):
@@ -91,11 +93,15 @@ _CODES = {
     """,
 }
 _KINDS = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
+#: botocore's errors for a request without an answer. Its other errors are about our own request.
+NO_ANSWER = frozenset(
+    {"ConnectionError", "HTTPClientError", "ResponseStreamingError", "IncompleteReadError"}
+)
 _BEGINNINGS = ("Invalid", "Malformed", "Missing", "NoSuch", "Unknown", "Unsupported", "Incorrect")
 _ENDS = (".NotFound", "NotFound", "NotFoundException", ".Malformed", ".Duplicate")
 
 
-def error_code(error: Exception) -> str:
+def error_code(error: BaseException) -> str:
     """Find the error code in AWS's answer.
 
     :param error: a botocore `ClientError`, or any other error.
@@ -115,3 +121,94 @@ def kind_of(code: str) -> ErrorKind:
         return kind
     is_bad = code.startswith(_BEGINNINGS) or code.endswith(_ENDS)
     return ErrorKind.BAD_REQUEST if is_bad else ErrorKind.UNKNOWN
+
+
+class Waiting(NamedTuple):
+    """How long a service is waited for when it is busy, broken or out of reach, and why."""
+
+    most_s: float
+    why: str
+
+
+#: The longest wait for each service, measured in time and not in tries, because AWS may refuse for
+#: minutes. Only answers that may change are waited for (:func:`may_pass`). Everything that waits
+#: for AWS reads this table.
+WAITING = {
+    "ec2": Waiting(
+        3600.0,
+        "a throttled account recovers within minutes, a broken region within hours; a machine that "
+        "cannot be seen meanwhile trains on, and ends by itself at its deadline",
+    ),
+    "s3": Waiting(
+        3600.0, "everything that a run knows is there, and a trainer waits for it just as long"
+    ),
+    "lambda": Waiting(
+        3600.0,
+        "a throttled function has run nothing; an account may have only 10 executions at the same "
+        "time, and each of them may take 15 minutes",
+    ),
+    "sts": Waiting(
+        900.0,
+        "a task needs a session before it can do anything; an hour's session bridges the rest",
+    ),
+    "cloudformation": Waiting(
+        900.0, "a run reads the stacks' outputs once, before it costs anything"
+    ),
+    "sns": Waiting(20.0, "a notice must not hold up the task that it is about"),
+    "service-quotas": Waiting(0.0, "the check is optional: EC2 itself refuses what is too much"),
+    "pricing": Waiting(0.0, "the table of prices in the package stands in"),
+}
+#: For a service that is not in the table.
+OTHER_SERVICE = Waiting(300.0, "no run depends on it")
+#: An answer that will not change by waiting is believed after this time, seconds. IAM needs it to
+#: make a change known everywhere:
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
+BELIEVED_AFTER_S = 120.0
+#: The pauses between two tries double from the first to the second of these, seconds.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+
+
+def waiting_for(service: str) -> Waiting:
+    """Return how long a service is waited for.
+
+    >>> waiting_for("sns").most_s, waiting_for("iam").most_s
+    (20.0, 300.0)
+    """
+    return WAITING.get(service, OTHER_SERVICE)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later: AWS is busy or broken, or did not answer.
+
+    An answer with an unknown code counts if its HTTP status is 500 or more.
+    """
+    code, status = error_code(error), http_status(error)
+    if code:
+        kind = kind_of(code)
+        return kind is ErrorKind.RETRY or (kind is ErrorKind.UNKNOWN and status >= 500)
+    return any(base.__name__ in NO_ANSWER for base in type(error).__mro__) or _cause_may_pass(error)
+
+
+def _cause_may_pass(error: BaseException) -> bool:
+    """Whether an error of ours stands for an error of AWS that may pass."""
+    return error.__cause__ is not None and may_pass(error.__cause__)
+
+
+def http_status(error: BaseException) -> int:
+    """Find the HTTP status of AWS's answer; 0 if the error is not an answer of AWS."""
+    response = getattr(error, "response", None)
+    meta = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    return int(meta.get("HTTPStatusCode", 0))
+
+
+def pauses_s(most_s: float) -> Iterator[float]:
+    """Return the pauses between the tries of a request, which together take `most_s`.
+
+    >>> list(pauses_s(20.0)), list(pauses_s(0.0))
+    ([1.0, 2.0, 4.0, 8.0, 5.0], [])
+    """
+    pause, left = FIRST_PAUSE_S, most_s
+    while left > 0:
+        yield min(pause, left)
+        left -= pause
+        pause = min(LONGEST_PAUSE_S, 2 * pause)

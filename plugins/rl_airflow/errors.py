@@ -20,8 +20,11 @@ class RlAirflowError(Exception):
     """The base of this package's errors. The message is one line that ends with what to do."""
 
 
-class EnvironmentNotReadyError(RlAirflowError):
-    """The AWS environment was not bootstrapped, or lacks a resource."""
+class EnvironmentNotReadyError(RlAirflowError, AirflowFailException):
+    """The AWS environment was not bootstrapped, or lacks a resource.
+
+    It is also an `AirflowFailException`: a task does not retry, because a person must act first.
+    """
 
     def __init__(self, environment: str, problem: str) -> None:
         self.environment, self.problem = environment, problem

@@ -51,7 +51,7 @@ EXPECTED: dict[str, set[str]] = {
     },
     "evaluate_policy": {"evaluate"},
     "import_policy": {"freeze_import", "check_environment", "judge", "approve", "import_policy"},
-    "reap_orphaned_instances": {"reap_instances"},
+    "reap_orphaned_instances": {"reap_instances", "close_abandoned_runs"},
     "replay_champion": {
         "freeze_replay",
         "launch",
@@ -207,7 +207,7 @@ def copy_project(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_a_bad_file_becomes_a_dag_that_explains_the_error(tmp_path: Path) -> None:
-    """A bad experiment file becomes a failing DAG with the reason, and other DAGs still parse."""
+    """A bad experiment file becomes a DAG that shows the reason, and other DAGs still parse."""
     from airflow.dag_processing.dagbag import DagBag
 
     good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
@@ -221,17 +221,48 @@ def test_a_bad_file_becomes_a_dag_that_explains_the_error(tmp_path: Path) -> Non
             "Caps.yaml": good,
             "twice.yaml": good + "\ntrials: 5\n",
             "cron.yaml": good.replace("0 2 * * *", "61 2 * * *"),
+            "two.yaml": good,
+            "two.yml": good,
         },
     )
     bag = DagBag(dag_folder=str(folder))
     assert bag.import_errors == {}
     assert set(bag.dags["retrain_good"].task_ids) == RETRAIN
     broken = {dag_id: dag for dag_id, dag in bag.dags.items() if dag_id != "retrain_good"}
-    assert len(broken) == 6
-    problems = {dag_id: dag.get_task("explain_problem").problem for dag_id, dag in broken.items()}
+    assert len(broken) == 7
+    problems = {dag_id: dag.get_task("freeze_spec").problem for dag_id, dag in broken.items()}
+    assert "two.yml is beside it and names the same experiment" in problems["retrain_two"]
     assert "trails: unknown key (did you mean trials?)" in problems["retrain_typo"]
     assert "twice.yaml: trials: is written twice" in problems["retrain_twice"]
     assert all("\n" not in problem and "experiments/" in problem for problem in problems.values())
+
+
+def test_a_wrong_file_changes_no_task_of_its_dag(tmp_path: Path) -> None:
+    """Ids, edges, groups, rules and pools stay, so that Airflow removes no task of a run."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
+    wrong = good.replace("trials: 2", "trails: 2")
+    folder = copy_project(tmp_path, {"good.yaml": good, "typo.yaml": wrong, "empty.yaml": ""})
+    dags = DagBag(dag_folder=str(folder)).dags
+    shapes = {
+        dag_id: {
+            task.task_id: (
+                sorted(task.downstream_task_ids),
+                str(task.trigger_rule),
+                task.is_setup,
+                task.is_teardown,
+                task.pool,
+                task.pool_slots,
+                task.retries,
+                task.task_group and task.task_group.group_id,
+            )
+            for task in dag.tasks
+        }
+        for dag_id, dag in dags.items()
+    }
+    assert shapes["retrain_typo"] == shapes["retrain_empty"] == shapes["retrain_good"]
+    assert type(dags["retrain_typo"].timetable).__name__ == "NullTimetable"
 
 
 def test_a_worker_builds_only_the_dag_that_it_needs(

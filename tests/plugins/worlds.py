@@ -195,6 +195,10 @@ class World:
         self.progress = track_progress(self.progress, beat, self.time, committed)
         return (supervisor or self.supervisor(trial)).advance(self.progress)
 
+    def look_without_beat(self, trial: str = "seed-0") -> tuple[Action, Evidence]:
+        """Let one worker look and act with the stall clock of the last readable heartbeat."""
+        return self.supervisor(trial).advance(self.progress)
+
     def beat_of(self, trial: str = "seed-0") -> Heartbeat | None:
         """Return the trial's heartbeat."""
         found = self.store.find(heartbeat_key(self.trial(trial)))

@@ -1,6 +1,6 @@
 """The evidence of a trial: its attempts, its machine, its heartbeat and its progress."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
@@ -48,13 +48,15 @@ class Machine(Record):
 class StepProgress(Record):
     """The newest step, and when it was seen for the first time.
 
-    A step that does not change for too long is a stall.
+    A step that does not change for too long is a stall. `blind_s` is the time in which AWS did not
+    answer us since the attempt began. It does not count as silence of the machine.
     """
 
     attempt: int
     step: int
     since: datetime
     first_step_at: datetime | None = None
+    blind_s: float = 0.0
 
 
 class Patience(Record):
@@ -94,6 +96,7 @@ class Evidence(Record):
     machine: Machine | None = None
     heartbeat: Heartbeat | None = None
     progress: StepProgress | None = None
+    unreadable: str = Field("", description="why what the trainer wrote cannot be read")
     committed_step: int = 0
     cancelled: bool = False
     again: bool = False
@@ -203,7 +206,22 @@ def track_progress(
         step=beat.step,
         since=now,
         first_step_at=first or first_step_of(beat, committed_step),
+        blind_s=before.blind_s if before is not None and same else 0.0,
     )
+
+
+def excuse(
+    before: StepProgress | None, attempt: int, since: datetime, now: datetime
+) -> StepProgress:
+    """Let the clocks of an attempt stand still while AWS did not answer us.
+
+    :param since: the last time when it answered.
+    """
+    blind_s = max(0.0, (now - since).total_seconds())
+    if before is None or before.attempt != attempt:
+        return StepProgress(attempt=attempt, step=0, since=now, blind_s=blind_s)
+    moved = before.since + timedelta(seconds=blind_s)
+    return before.model_copy(update={"since": moved, "blind_s": before.blind_s + blind_s})
 
 
 def ended_at(evidence: Evidence) -> datetime:

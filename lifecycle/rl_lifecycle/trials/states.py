@@ -7,7 +7,7 @@
 The second step is :mod:`rl_lifecycle.trials.actions`.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
@@ -245,12 +245,23 @@ def _unseen(evidence: Evidence, newest: Attempt) -> Finding | None:
     if launched is not None and evidence.now - launched > timedelta(
         seconds=evidence.patience.visible_s
     ):
+        if _still_moves(evidence):
+            return None  # it trains, so it is there, whatever EC2 shows
         return _of_end(
             AttemptEnd.MACHINE_LOST, f"EC2 does not know {newest.outcome.instance_id} any more"
         )
     return Finding(
         state=TrialState.LAUNCHING, reason=f"{newest.outcome.instance_id} is not visible yet"
     )
+
+
+def _still_moves(evidence: Evidence) -> bool:
+    """Whether the newest attempt's trainer has made steps lately."""
+    beat, progress = evidence.beat, evidence.progress
+    if beat is None or beat.state is TrainerState.STARTING:
+        return False
+    since = progress.since if progress is not None else beat.at
+    return (evidence.now - since).total_seconds() <= stall_limit_s(evidence, beat)
 
 
 def _past_deadline(evidence: Evidence, newest: Attempt) -> Finding | None:
@@ -267,8 +278,10 @@ def _silent(evidence: Evidence, newest: Attempt) -> Finding:
     """The finding when the machine is up and reports no problem: it starts, trains or hangs."""
     beat, machine = evidence.beat, evidence.machine
     up_since = machine.launched_at if machine is not None else newest.created_at
+    if beat is None and evidence.unreadable:
+        return _unreadable(evidence, newest, up_since)
     if beat is None or beat.state is TrainerState.STARTING:
-        quiet = (evidence.now - up_since).total_seconds()
+        quiet = (evidence.now - up_since).total_seconds() - _blind_s(evidence, newest)
         if quiet > evidence.patience.boot_s:
             return _of_end(
                 AttemptEnd.STALLED, f"no training step within {quiet:.0f} s of the machine's launch"
@@ -281,6 +294,25 @@ def _silent(evidence: Evidence, newest: Attempt) -> Finding:
             f"step {beat.step:,} has not moved for {still:.0f} s (limit {limit:.0f} s)",
         )
     return Finding(state=TrialState.RUNNING, reason=beat.message)
+
+
+def _unreadable(evidence: Evidence, newest: Attempt, up_since: datetime) -> Finding:
+    """The finding when the newest heartbeat cannot be read. The next one may be readable."""
+    progress, limit_s = evidence.progress, evidence.patience.boot_s
+    if progress is not None and progress.attempt == newest.attempt and progress.step:
+        up_since, limit_s = progress.since, evidence.patience.stall_s
+    quiet = (evidence.now - up_since).total_seconds() - _blind_s(evidence, newest)
+    if quiet > limit_s:
+        return _of_end(
+            AttemptEnd.STALLED, f"no readable heartbeat for {quiet:.0f} s: {evidence.unreadable}"
+        )
+    return Finding(state=TrialState.RUNNING, reason=evidence.unreadable)
+
+
+def _blind_s(evidence: Evidence, newest: Attempt) -> float:
+    """How long AWS did not answer us since the newest attempt began, seconds."""
+    progress = evidence.progress
+    return progress.blind_s if progress and progress.attempt == newest.attempt else 0.0
 
 
 def stall_limit_s(evidence: Evidence, beat: Heartbeat) -> float:

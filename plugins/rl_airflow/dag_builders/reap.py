@@ -1,10 +1,11 @@
-"""The DAG that ends machines past their deadline."""
+"""The DAG that ends machines past their deadline, and closes runs whose DAG is gone."""
 
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import reaping_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
 from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
+from rl_airflow.trials.operators import Ec2CloseAbandonedRunsOperator
 
 
 def build_reap_dag(*, doc_md: str | None = None) -> DAG:
@@ -14,7 +15,7 @@ def build_reap_dag(*, doc_md: str | None = None) -> DAG:
     """
     with DAG(
         "reap_orphaned_instances",
-        description="End machines past their deadline",
+        description="End machines past their deadline, close runs whose DAG is gone",
         schedule="*/15 * * * *",
         catchup=False,
         max_active_runs=1,
@@ -24,4 +25,5 @@ def build_reap_dag(*, doc_md: str | None = None) -> DAG:
         doc_md=doc_md,
     ) as dag:
         Ec2ReapInstancesOperator(task_id="reap_instances")
+        Ec2CloseAbandonedRunsOperator(task_id="close_abandoned_runs")
     return dag

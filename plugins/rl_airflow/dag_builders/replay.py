@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, Param, chain
 
 from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
 from rl_airflow.dag_builders.params import replaying_params
@@ -12,7 +12,6 @@ from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3Free
 from rl_airflow.run.experiment_files import ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
 from rl_lifecycle.experiment.compute_settings import Compute
-from rl_lifecycle.experiment.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
@@ -47,61 +46,70 @@ def build_replay_dags(
 def scheduled_dag_id(file: ExperimentFile) -> str | None:
     """Return the id of an experiment's scheduled replay DAG.
 
-    :return: None if the experiment has no `replay_schedule`, or its file is wrong.
+    :return: None if the file asks for no `replay_schedule`. A file that is wrong for another reason
+        keeps its DAG, so that a replay in flight goes on.
     """
-    wanted = file.experiment is not None and file.experiment.replay_schedule is not None
-    return file.dag_id.replace("retrain_", "replay_", 1) if wanted else None
+    return f"replay_{file.name}" if file.has_replays else None
 
 
 def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -> DAG | None:
     """Build the scheduled replay DAG of an experiment.
 
-    :return: None if the experiment has no `replay_schedule`, or Airflow refuses the DAG. Then the
-        experiment's own DAG shows the reason, because its schedule and form are built in the same
-        way. The other DAGs of the same file must still be built.
+    If the file is wrong, or Airflow refuses the DAG, the DAG has no schedule. Then the experiment's
+    own DAG shows the reason.
+
+    :return: None if the experiment has no `replay_schedule`.
     """
     dag_id = scheduled_dag_id(file)
     if dag_id is None:
         return None
     try:
-        dag = build_replay_dag(dag_id, file.experiment, doc_md=doc_md)
+        dag = build_replay_dag(dag_id, file, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
     except Exception as error:  # an exception here would hide the other DAGs
-        log.warning(
-            "%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0]
-        )
-        return None
+        reason = str(error).partition("\n")[0]
+        log.warning("%s: Airflow refuses %s: %s", file.path.name, dag_id, reason)
+        return build_replay_dag(dag_id, file.refused(reason), doc_md=doc_md)
     return dag
 
 
 def build_replay_dag(
-    dag_id: str, experiment: Experiment | None = None, *, doc_md: str | None = None
+    dag_id: str, file: ExperimentFile | None = None, *, doc_md: str | None = None
 ) -> DAG:
     """Build the DAG of a replay.
 
-    :param experiment: the experiment whose champion is replayed on the schedule in its file. None:
+    :param file: the file of the experiment whose champion is replayed on the schedule in it. None:
         the form asks for the experiment, and the DAG has no schedule.
     """
     # When Airflow parses the DAG, the experiment of the form is not known yet. So the DAG takes the
     # pool slots of `auto`. If it took those of the largest machine, one experiment with a machine
     # larger than the pool would block all replays. AWS's quota is checked before the launch anyway.
-    compute = experiment.compute if experiment else Compute()
+    compute = file.compute if file else Compute()
+    experiment = file.experiment if file else None
     with DAG(
         dag_id,
         description="Train a version's first segments again, and compare",
         catchup=False,
         max_active_runs=1,
         schedule=timetable_of(experiment.replay_schedule) if experiment else None,
-        params=replaying_params(experiment),
+        params=_form_of(file),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "care"],
         doc_md=doc_md,
         render_template_as_native_obj=True,
     ) as dag:
         freeze = S3FreezeReplayOperator(
-            task_id="freeze_replay", experiment=experiment.name if experiment else None
+            task_id="freeze_replay", experiment=file.name if file else None
         )
         wait = add_machine_tasks(freeze, plan=PLAN, trials=TRIAL, compute=compute)
         compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
         chain(wait, compare)
     return dag
+
+
+def _form_of(file: ExperimentFile | None) -> dict[str, Param]:
+    """Return the form. The DAG of a wrong file does not ask for the experiment either."""
+    form = replaying_params(file.experiment if file else None)
+    if file is not None:
+        form.pop("experiment", None)
+    return form

@@ -1,11 +1,11 @@
-"""The DAG of an experiment, or a placeholder DAG that shows what is wrong with its file."""
+"""The DAG of an experiment. The DAG of a wrong file has the same tasks and refuses new runs."""
 
-from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.machine_tasks import AWAIT, TERMINATE, add_machine_tasks
-from rl_airflow.dag_builders.params import retraining_params
+from rl_airflow.dag_builders.params import environment_param, region_param, retraining_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, PLAN
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
 from rl_airflow.evaluation.operators import (
@@ -17,11 +17,10 @@ from rl_airflow.registry.champion_operators import S3PromoteCandidateOperator
 from rl_airflow.run.experiment_files import ExperimentFile
 from rl_airflow.run.notices import SnsRunNotifier
 from rl_airflow.run.outcome_operators import S3ReportRunOperator, VerdictOperator
-from rl_airflow.run.placeholder_operator import ExplainProblemOperator
+from rl_airflow.run.refusal_operator import S3RefuseRunOperator
 from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_airflow.run.task_facts import keep_problem
-from rl_lifecycle.experiment.experiment import Experiment
 
 #: A template adds no edge between tasks: `report` must run when `promote` was skipped.
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
@@ -29,7 +28,7 @@ VERDICT = "{{ ti.xcom_pull(task_ids='judge') }}"
 
 
 def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
-    """Build the DAG of an experiment file. A wrong file gives a placeholder DAG.
+    """Build the DAG of an experiment file. A wrong file gives a DAG that refuses new runs.
 
     The function does not raise: an error while Airflow parses the DAG file would hide the DAGs of
     all other experiments.
@@ -37,39 +36,26 @@ def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
     :param doc_md: the documentation that the UI shows.
     """
     if file.experiment is None:
-        return build_placeholder_dag(file, doc_md=doc_md)
+        return build_retraining_dag(file, doc_md=doc_md)
     try:
-        dag = build_retraining_dag(file.experiment, file.path.parent, doc_md=doc_md)
+        dag = build_retraining_dag(file, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
     except Exception as error:  # an exception here would hide the other DAGs
-        problem = (
-            f"{file.path.parent.name}/{file.path.name}: Airflow refuses it: {error}".splitlines()[0]
-        )
-        return build_placeholder_dag(file._replace(problem=problem), doc_md=doc_md)
+        problem = f"{file.source}: Airflow refuses it: {error}".splitlines()[0]
+        return build_retraining_dag(file.refused(problem), doc_md=doc_md)
     return dag
 
 
-def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | None = None) -> DAG:
+def build_retraining_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
     """Build `retrain_<experiment>`.
 
-    :param folder: the folder of the experiment's file.
+    The tasks do not depend on what is in the file. Airflow removes a task from a run in flight when
+    the task is no longer in the DAG. So a run that began before the file became wrong goes on.
+
     :param doc_md: the documentation that the UI shows.
     """
-    with DAG(
-        f"retrain_{experiment.name}",
-        description=f"{experiment.algo} on {experiment.env_id}: train, judge, promote",
-        schedule=timetable_of(experiment.schedule),
-        catchup=False,
-        max_active_runs=1,
-        params=retraining_params(experiment),
-        default_args=DEFAULT_ARGS | {"on_failure_callback": keep_problem},
-        doc_md=doc_md,
-        tags=["nightshift", "retraining"],
-        render_template_as_native_obj=True,
-    ) as dag:
-        freeze = S3FreezeSpecOperator(
-            task_id="freeze_spec", experiment=experiment.model_dump(mode="json"), folder=str(folder)
-        )
+    with _empty_dag(file, doc_md) as dag:
+        freeze = _freezing_task(file)
         check = LambdaCheckEnvironmentOperator(task_id="check_environment", plan=PLAN)
         candidate = LambdaSelectCandidateOperator(
             task_id="select",
@@ -99,7 +85,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             check,
             plan=PLAN,
             trials=freeze.output,
-            compute=experiment.compute,
+            compute=file.compute,
             environment=ENVIRONMENT,
             proof=report,
         )
@@ -116,16 +102,43 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
     return dag
 
 
-def build_placeholder_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
-    """Build the placeholder of a wrong file. Its only task fails and shows the problem."""
-    with DAG(
+def _empty_dag(file: ExperimentFile, doc_md: str | None) -> DAG:
+    """Make the DAG without its tasks. A wrong file gives no schedule and a short form."""
+    shared: dict[str, Any] = {
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": DEFAULT_ARGS | {"on_failure_callback": keep_problem},
+        "render_template_as_native_obj": True,
+    }
+    experiment = file.experiment
+    if experiment is None:
+        return DAG(
+            file.dag_id,
+            description=f"Refuses new runs: {file.problem}"[:250],
+            schedule=None,
+            params={"environment": environment_param(), "region_name": region_param()},
+            doc_md=f"**This experiment cannot begin a run:** {file.problem}\n\n{doc_md or ''}",
+            tags=["nightshift", "retraining", "broken"],
+            **shared,
+        )
+    return DAG(
         file.dag_id,
-        description=f"Cannot run: {file.problem}"[:250],
-        schedule=None,
-        catchup=False,
-        default_args={"owner": "nightshift"},
-        tags=["nightshift", "retraining", "broken"],
-        doc_md=f"**This experiment cannot run:** {file.problem}\n\n{doc_md or ''}",
-    ) as dag:
-        ExplainProblemOperator(task_id="explain_problem", problem=file.problem)
-    return dag
+        description=f"{experiment.algo} on {experiment.env_id}: train, judge, promote",
+        schedule=timetable_of(experiment.schedule),
+        params=retraining_params(experiment),
+        doc_md=doc_md,
+        tags=["nightshift", "retraining"],
+        **shared,
+    )
+
+
+def _freezing_task(file: ExperimentFile) -> S3FreezeSpecOperator | S3RefuseRunOperator:
+    if file.experiment is None:
+        return S3RefuseRunOperator(
+            task_id="freeze_spec", experiment=file.name, problem=file.problem
+        )
+    return S3FreezeSpecOperator(
+        task_id="freeze_spec",
+        experiment=file.experiment.model_dump(mode="json"),
+        folder=str(file.path.parent),
+    )

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
 from rl_airflow.infrastructure.aws_errors import client_error
-from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of
+from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of, pauses_s, waiting_for
 from rl_lifecycle.evaluation.gate import Verdict
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: The pauses before each repetition of a call that Lambda is too busy for, seconds.
-AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+AGAIN_AFTER_S = tuple(pauses_s(waiting_for("lambda").most_s))
 #: The function's message for a request or a stored record of another version: an unknown or missing
 #: key, or a newer action or form. The request itself carries no version, because the functions that
 #: are deployed already would refuse such a key.

@@ -9,10 +9,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.errors import first_line
 from rl_airflow.evaluation.evaluator import EvaluationFiles, Gap, Job, Scene
+from rl_airflow.infrastructure.patience import Outage
 from rl_airflow.run.run_resources import RunPlan
 
 FIRST_LOOK_S = 2.0
-MOST_FAILURES = 10
 
 
 class LambdaEvaluationTrigger(BaseTrigger):
@@ -67,19 +67,21 @@ class LambdaEvaluationTrigger(BaseTrigger):
         jobs = [Job.from_value(job, "the trigger's arguments") for job in self.jobs]
         asked = {Gap(*gap) for gap in self.asked}
         before: list[Gap] | None = None
-        in_flight, pause, failures, news_at = asked, FIRST_LOOK_S, 0, time.monotonic()
+        in_flight, pause, news_at = asked, FIRST_LOOK_S, time.monotonic()
+        outage = Outage("s3")
         quiet = False
         while not quiet:
             await asyncio.sleep(pause)
             try:
                 gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
             except Exception as error:  # an exception here would fail the task, but a look may fail
-                failures += 1
                 self.log.warning("this look failed (%s); another follows", first_line(error))
-                if failures >= MOST_FAILURES:
+                if outage.is_over(error):
                     break
                 continue
-            failures = 0
+            if outage.is_on:  # no shard could be seen, so nothing was quiet
+                outage.end()
+                news_at = time.monotonic()
             if gaps != before:
                 before, news_at = gaps, news_at if before is None else time.monotonic()
             if unasked or not gaps:
@@ -92,7 +94,9 @@ class LambdaEvaluationTrigger(BaseTrigger):
 
     def _files(self) -> EvaluationFiles:
         plan = RunPlan.from_value(self.plan, "the run's plan")
-        return EvaluationFiles(
-            plan.store(plan.session(None, self.aws_conn_id)),
-            Scene.from_value(self.scene, "the trigger's arguments"),
+        session = plan.session(None, self.aws_conn_id)
+        files = EvaluationFiles(
+            plan.store(session), Scene.from_value(self.scene, "the trigger's arguments")
         )
+        session.hurry()  # the trigger looks again by itself
+        return files

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from rl_airflow.errors import EnvironmentNotReadyError
+from rl_airflow.infrastructure.patience import repeat
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_lifecycle.experiment.spec import Artifact
 
@@ -43,8 +44,12 @@ def find_environment(
 
     clients = Clients(RoleSession(None, environment, region_name=region_name).session)
     try:
-        outputs = read_outputs(clients, environment)
-        profile = find_trainer_profile(clients, environment, experiment) if experiment else None
+        outputs = repeat(lambda: read_outputs(clients, environment), "cloudformation")
+        profile = (
+            repeat(lambda: find_trainer_profile(clients, environment, experiment), "cloudformation")
+            if experiment
+            else None
+        )
     except BootstrapError as error:
         raise EnvironmentNotReadyError(environment, str(error)) from error
     if not outputs.subnet_ids:

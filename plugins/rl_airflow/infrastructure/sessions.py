@@ -10,7 +10,9 @@ that role to CloudFormation.
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from rl_airflow.infrastructure.patience import repeat, wait_in_client
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
 
 Role = Literal["launcher", "promoter", "reaper", "deployer"]
 
-#: The limits are short, because the code that polls repeats a failed call. So the client must not
-#: retry for minutes.
+#: The limits of one call. How long a call is repeated is in :mod:`rl_lifecycle.aws_errors`.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 10, 60, 4
 #: A function may run for 900 s.
 LAMBDA_TIMEOUT_S = 910
@@ -48,6 +49,15 @@ class RoleSession:
         self.role, self.environment = role, environment
         self.aws_conn_id, self.region_name = aws_conn_id, region_name
         self._clients: dict[str, Any] = {}
+        self._hurries = False
+
+    def hurry(self) -> Self:
+        """Let all calls fail after a few quick tries, also a call that is waiting now.
+
+        This is for a process that is being killed, and for a trigger, which looks again by itself.
+        """
+        self._hurries = True
+        return self
 
     @overload
     def client(self, service: Literal["ec2"]) -> "EC2Client": ...
@@ -65,10 +75,11 @@ class RoleSession:
     def client(self, service: Literal["sns"]) -> "SNSClient": ...
 
     def client(self, service: str) -> Any:
-        """Return the client of a service, with short time-outs and few retries.
+        """Return the client of a service. It waits as long as the table says if AWS is busy.
 
         Later calls return the same client. Lambda's client has a long time-out and never retries,
-        because a retry would run the function again (boto/boto3#1104).
+        because a retry would run the function again (boto/boto3#1104). Who invokes a function
+        decides what to repeat.
         """
         if service not in self._clients:
             from botocore.config import Config
@@ -83,6 +94,8 @@ class RoleSession:
             )
             self._clients[service] = self.session.client(service, config=config)  # type: ignore[call-overload]
             keep_connections_alive(self._clients[service])
+            if not patient:
+                wait_in_client(self._clients[service], service, lambda: self._hurries)
         return self._clients[service]
 
     def client_in(self, region_name: str, service: Literal["pricing"]) -> "PricingClient":
@@ -98,6 +111,9 @@ class RoleSession:
     @cached_property
     def session(self) -> "Session":
         """The boto3 session, whose credentials are renewed."""
+        return repeat(self._make_session, "sts", () if self._hurries else None)
+
+    def _make_session(self) -> "Session":
         connection = self._find_connection()
         if connection is None:
             return (

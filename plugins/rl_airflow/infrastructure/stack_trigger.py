@@ -7,10 +7,10 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.patience import Outage
 from rl_airflow.infrastructure.sessions import RoleSession
 
 FIRST_LOOK_S = 2.0
-MOST_FAILURES = 10
 
 
 class CloudFormationStackTrigger(BaseTrigger):
@@ -44,19 +44,18 @@ class CloudFormationStackTrigger(BaseTrigger):
         """Look until CloudFormation has ended, then yield one event."""
         from infra_bootstrap.errors import StackFailedError
 
-        pause, failures = FIRST_LOOK_S, 0
+        pause, outage = FIRST_LOOK_S, Outage("cloudformation")
         while True:
             await asyncio.sleep(pause)
             try:
                 if await asyncio.to_thread(self._is_done):
                     break
-                failures = 0
+                outage.end()
             except StackFailedError:
                 break  # the worker looks again, and says why
             except Exception as error:  # an exception here would fail the task, but a look may fail
-                failures += 1
                 self.log.warning("this look failed (%s); another follows", first_line(error))
-                if failures >= MOST_FAILURES:
+                if outage.is_over(error):
                     break
             pause = min(self.waiter_delay, pause * 1.2)
         yield TriggerEvent({"prepared": self.prepared})  # type: ignore[no-untyped-call]

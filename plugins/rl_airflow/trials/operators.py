@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from rl_airflow.errors import InstancesLeftError, first_line
+from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.instances import Machines
+from rl_airflow.run.abandoned_runs import read_abandoned_runs
 from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
 from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.run.notices import send_notice
@@ -71,6 +73,8 @@ class TrialOperator(RunOperator):
         Airflow's signal handler would return to the interrupted line. The code there would find its
         machine gone and launch another machine.
         """
+        if self._launcher is not None:
+            self._launcher.hurry()  # Airflow waits only a few seconds for this process
         try:
             (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
         except Exception as error:  # this process must exit after any error
@@ -286,20 +290,85 @@ class Ec2TerminateRunOperator(TrialOperator):
         session = self._session(plan)
         spec = plan.get_spec(plan.store(session))
         supervisors = [self._supervisor(plan, trial, spec) for trial in plan.trials]
-        for supervisor in supervisors:
-            supervisor.cancel("the run ended")
-        left = Machines(session.client("ec2"), plan.environment).terminate_run(
-            plan.experiment, plan.run, wait_s=self.waiter_max_seconds, sleep=time.sleep
-        )
-        if left:
-            raise InstancesLeftError(left)
-        for supervisor in supervisors:
-            supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
-        if (money := EvaluationMoney.of_run(plan, session)) is not None:
-            money.settle()
-        log.info("instances left: 0")
+        end_run(plan, session, supervisors, "the run ended", self.waiter_max_seconds)
         attempts = {one.trial.trial: len(one.attempts.read()) for one in supervisors}
         return {"instances_left": [], "attempts": attempts}
+
+
+class Ec2CloseAbandonedRunsOperator(BaseOperator):
+    """End the machines of runs whose DAG is gone, settle their ledgers, and send notices.
+
+    The scheduler has failed these runs and named them in the configuration of this run. A retry or
+    a clear can repeat it safely, and sends the notices again.
+
+    :param waiter_max_seconds: longest time for the termination, seconds.
+    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
+        the assumed role.
+    """
+
+    def __init__(
+        self, *, waiter_max_seconds: float = 300.0, aws_conn_id: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.waiter_max_seconds, self.aws_conn_id = waiter_max_seconds, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Close the runs. :return: the ids of the closed runs.
+
+        :raises AirflowException: naming the runs that could not be closed; a retry repeats them.
+        """
+        failed, closed = {}, []
+        for run in read_abandoned_runs(context["dag_run"].conf):
+            log.warning("%s", run.reason)
+            try:
+                if run.plan is not None:
+                    self._close(RunPlan.from_value(run.plan, "the run's plan"), run.reason)
+            except Exception as error:  # the other runs must still be closed
+                failed[run.run_id] = first_line(error)
+                continue
+            closed.append(run.run_id)
+        if failed:
+            raise AirflowException(
+                "; ".join(f"{run_id}: {reason}" for run_id, reason in failed.items())
+            )
+        return {"closed": closed}
+
+    def _close(self, plan: RunPlan, reason: str) -> None:
+        session = plan.session("launcher", self.aws_conn_id)
+        spec = plan.get_spec(plan.store(session))
+        supervisors = [
+            make_supervisor(plan, session, trial, log, spec=spec) for trial in plan.trials
+        ]
+        end_run(plan, session, supervisors, "the run's DAG is gone", self.waiter_max_seconds)
+        send_notice(plan, "failed", reason)
+
+
+def end_run(
+    plan: RunPlan,
+    session: RoleSession,
+    supervisors: Sequence[TrialSupervisor],
+    reason: str,
+    wait_s: float,
+) -> None:
+    """End a run's machines, prove by a list that none is left, and settle the run's ledger.
+
+    :param session: a session of the launcher.
+    :param supervisors: the supervisors of all trials.
+    :param wait_s: longest time for the termination, seconds.
+    :raises InstancesLeftError: if machines are still there when the time is up.
+    """
+    for supervisor in supervisors:
+        supervisor.cancel(reason)
+    left = Machines(session.client("ec2"), plan.environment).terminate_run(
+        plan.experiment, plan.run, wait_s=wait_s, sleep=time.sleep
+    )
+    if left:
+        raise InstancesLeftError(left)
+    for supervisor in supervisors:
+        supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
+    if (money := EvaluationMoney.of_run(plan, session)) is not None:
+        money.settle()
+    log.info("instances left: 0")
 
 
 def _run_here(trigger: Ec2TrialTrigger) -> TaskMemory:

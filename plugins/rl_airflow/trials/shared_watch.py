@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from rl_airflow.machines.instances import KnownMachines, Machines
+from rl_lifecycle.aws_errors import may_pass
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.storage.layout import HEARTBEATS, TrialId, heartbeat_key, heartbeat_prefix
@@ -151,8 +152,8 @@ class TrialWatch:
     def look(self, trials: Mapping[TrialId, Wanted]) -> dict[TrialId, Sighting]:
         """Look at trials."""
         self._forget({heartbeat_key(trial) for trial in trials})
-        machines = self.machines.look(
-            wanted.instance_id for wanted in trials.values() if wanted.instance_id
+        machines = self._look_at_machines(
+            [wanted.instance_id for wanted in trials.values() if wanted.instance_id]
         )
         seen = {
             trial: machines.get(wanted.instance_id) if wanted.instance_id else None
@@ -180,6 +181,16 @@ class TrialWatch:
         ):
             self._read(trial)
         return {trial: Sighting(machine, self._known(trial)) for trial, machine in seen.items()}
+
+    def _look_at_machines(self, instance_ids: Iterable[str]) -> Mapping[str, Machine]:
+        """Look at machines. While EC2 does not answer, the heartbeats are still read."""
+        try:
+            return self.machines.look(instance_ids)
+        except Exception as error:  # the errors that may pass have several types
+            if not may_pass(error):
+                raise
+            log.warning("EC2 does not answer for now, so only heartbeats are seen: %s", error)
+            return {}
 
     def _must_list(self, due: Sequence[TrialId]) -> bool:
         """Whether a LIST is needed to find new heartbeats. It is not needed if all due trials are

@@ -14,7 +14,8 @@ The final state is the same:
 import logging
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
@@ -27,7 +28,7 @@ from rl_airflow.trials.learning_curves import LearningCurve
 from rl_airflow.trials.machine_requests import MachineRequester
 from rl_airflow.trials.silent_ends import explain_silence
 from rl_airflow.trials.task_state import MachineMemory
-from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
+from rl_lifecycle.errors import LaunchRefusedError, LifecycleError, NoPlaceError
 from rl_lifecycle.experiment.due_times import spot_leaves_time
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.billing import bill_machine, total
@@ -44,14 +45,25 @@ from rl_lifecycle.machines.launch_requests import (
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, client_token
 from rl_lifecycle.machines.prices import highest_on_demand_usd
 from rl_lifecycle.storage.layout import head_key, heartbeat_key
-from rl_lifecycle.storage.object_store import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore, StoredObject
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.checkpoints import Head
-from rl_lifecycle.trials.evidence import Evidence, Machine, Patience, StepProgress
+from rl_lifecycle.trials.evidence import (
+    Evidence,
+    Machine,
+    Patience,
+    StepProgress,
+    excuse,
+    track_progress,
+)
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.settlements import settle_outcome, what_is_known
 from rl_lifecycle.trials.states import Finding, TrialState
 
+#: What a trainer writes, and a supervisor reads.
+TrainerRecord = TypeVar("TrainerRecord", Heartbeat, Head)
+#: If the bucket takes longer than this to answer, the machine may not have reached it either.
+SLOW_LOOK = timedelta(seconds=60)
 #: The most actions in one call. A trial that needs more does not converge.
 MOST_ACTIONS = 20
 
@@ -114,12 +126,19 @@ class TrialSupervisor:
         self, progress: StepProgress | None = None, *, again: bool = False
     ) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
         """Read all facts about the trial."""
+        began = self.now()
         stored = self.read_attempts()
         newest = stored[-1].attempt if stored else None
-        beat = self.store.find(heartbeat_key(self.trial))
+        found = self.store.find(heartbeat_key(self.trial))
         head = self.store.find(head_key(self.trial))
+        now = self.now()
+        beat, unreadable = self._read(Heartbeat, found, heartbeat_key(self.trial))
+        commit, broken_head = self._read(Head, head, head_key(self.trial))
+        committed_step = commit.step if commit is not None else 0
+        if newest is not None and now - began > SLOW_LOOK:
+            progress = excuse(progress, newest.attempt, began, now)
         evidence = Evidence(
-            now=self.now(),
+            now=now,
             total_timesteps=self.spec.experiment.total_timesteps,
             segment_timesteps=self.spec.segment_timesteps,
             compute=self.spec.experiment.compute,
@@ -127,9 +146,10 @@ class TrialSupervisor:
             machine=self._find_machine(newest)
             if newest is not None and newest.outcome.end is None
             else None,
-            heartbeat=Heartbeat.from_json(beat.data, heartbeat_key(self.trial)) if beat else None,
-            committed_step=Head.from_json(head.data, head_key(self.trial)).step if head else 0,
-            progress=progress,
+            heartbeat=beat,
+            unreadable=unreadable or broken_head,
+            committed_step=committed_step,
+            progress=track_progress(progress, beat, now, committed_step),
             again=again,
             due_at=self.spec.due_at,
             stops_early=self.spec.experiment.early_stop.active or self.spec.replay is not None,
@@ -137,6 +157,16 @@ class TrialSupervisor:
             patience=self.patience,
         )
         return evidence, stored
+
+    def _read(
+        self, kind: type[TrainerRecord], found: StoredObject | None, key: str
+    ) -> tuple[TrainerRecord | None, str]:
+        """Read what a trainer wrote. What cannot be read is a problem of that machine, in words."""
+        try:
+            return (kind.from_json(found.data, key), "") if found is not None else (None, "")
+        except LifecycleError as error:
+            self.log.warning("%s: %s", self.trial.trial, error)
+            return None, str(error)
 
     def advance(
         self, progress: StepProgress | None = None, *, again: bool = False

@@ -10,6 +10,7 @@ from typing import Any, Self
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.patience import Outage
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.trials.learning_curves import LearningCurve, find_shards
@@ -30,7 +31,7 @@ from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND, Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.trials.actions import ActionKind, decide_action
-from rl_lifecycle.trials.evidence import Evidence, StepProgress, track_progress
+from rl_lifecycle.trials.evidence import Evidence, StepProgress, excuse, track_progress
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.states import LAST_WORDS
 
@@ -49,8 +50,6 @@ TURN_S, MOST_TURN_S = 6.0, 120.0
 #: The learning curve is read when a segment has ended, and at least this often (seconds), because
 #: evaluations end later.
 CURVE_S = 60.0
-#: After this many failed looks in a row the trigger fires, so that the worker finds the cause.
-MOST_FAILURES = 10
 
 
 class Ec2TrialTrigger(BaseTrigger):
@@ -142,20 +141,19 @@ class Ec2TrialTrigger(BaseTrigger):
             (plan.environment, plan.bucket, plan.region_name, self.aws_conn_id),
             lambda: self._watch(plan),
         )
-        pause, failures = FIRST_LOOK_S, 0
+        pause, outage = FIRST_LOOK_S, Outage("s3")
         while True:
             await asyncio.sleep(pause)
             try:
-                evidence = await self._see(watch, plan, evidence)
+                evidence = await self._see(watch, plan, evidence, blind=outage.is_on)
             except Exception as error:  # an exception here would fail the task, but a look may fail
-                failures += 1
                 self.log.warning(
                     "%s: this look failed (%s); another follows", self.trial, first_line(error)
                 )
-                if failures >= MOST_FAILURES:
+                if outage.is_over(error):
                     break
                 continue
-            failures = 0
+            outage.end()
             told, lines = await self._find_news(watch, plan, evidence, told)
             is_over = decide_action(evidence).kind is not ActionKind.WAIT
             if lines and not is_over:
@@ -184,14 +182,18 @@ class Ec2TrialTrigger(BaseTrigger):
             lines.insert(0, progress)
         return told, lines
 
-    async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
+    async def _see(
+        self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, *, blind: bool = False
+    ) -> Evidence:
         """Look at the machine, the heartbeat and the learning curve. If the trial waits for a free
         place, also look for one.
+
+        :param blind: whether the looks since this evidence have failed.
         """
         look = await watch.look(
             TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence)
         )
-        seen = see(evidence, look, datetime.now(UTC))
+        seen = see(evidence, look, datetime.now(UTC), blind=blind)
         if evidence.stops_early and self._is_curve_due(seen.beat):
             every_s = SHARE_OF_AGE * age_s(seen.attempts, seen.now)
             seen = seen.with_stop(await self._why_stop(watch, plan, every_s))
@@ -266,7 +268,7 @@ class Ec2TrialTrigger(BaseTrigger):
         await asyncio.to_thread(self._drop, RunPlan.from_value(self.plan, "the run's plan"))
 
     def _watch(self, plan: RunPlan) -> TrialWatch:
-        session = plan.session("launcher", self.aws_conn_id)
+        session = plan.session("launcher", self.aws_conn_id).hurry()
         return TrialWatch(plan.store(session), Machines(session.client("ec2"), plan.environment))
 
     @staticmethod
@@ -284,7 +286,7 @@ class Ec2TrialTrigger(BaseTrigger):
         newest = Evidence.from_value(self.evidence, "the trigger's arguments").newest
         if newest is None:
             return
-        session = plan.session("launcher", self.aws_conn_id)
+        session = plan.session("launcher", self.aws_conn_id).hurry()
         # First end the machine, which costs money: the triggerer waits only a short time for this.
         Machines(session.client("ec2"), plan.environment).terminate_attempts(
             TrialId(plan.experiment, plan.run, self.trial), newest.attempt
@@ -317,10 +319,16 @@ def age_s(attempts: Sequence[Attempt], now: datetime) -> float:
     return (now - attempts[0].created_at).total_seconds() if attempts else 0.0
 
 
-def see(before: Evidence, look: Sighting, now: datetime) -> Evidence:
-    """Add a look to the evidence: new values replace old ones, and the stall clock continues."""
+def see(before: Evidence, look: Sighting, now: datetime, *, blind: bool = False) -> Evidence:
+    """Add a look to the evidence: new values replace old ones, and the stall clock continues.
+
+    :param blind: whether the looks between failed. Then the time between does not count: perhaps
+        the machine could not reach AWS either.
+    """
+    progress: StepProgress | None = before.progress
+    newest = before.newest
+    if blind and newest is not None:
+        progress = excuse(progress, newest.attempt, before.now, now)
     beat: Heartbeat | None = look.heartbeat or before.heartbeat
-    progress: StepProgress | None = track_progress(
-        before.progress, beat, now, before.committed_step
-    )
+    progress = track_progress(progress, beat, now, before.committed_step)
     return before.seen(now, look.machine or before.machine, beat, progress)

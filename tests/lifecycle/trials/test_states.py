@@ -16,6 +16,7 @@ from rl_lifecycle.trials.evidence import (
     Machine,
     StepProgress,
     ended_at,
+    excuse,
     track_progress,
 )
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
@@ -184,6 +185,65 @@ TABLE: list[tuple[str, Evidence, TrialState, AttemptEnd | None, ActionKind]] = [
             heartbeat=beat(),
             now=START + timedelta(minutes=30),
             progress=StepProgress(attempt=1, step=5000, since=START + timedelta(minutes=5)),
+        ),
+        TrialState.STALLED,
+        AttemptEnd.STALLED,
+        ActionKind.SETTLE,
+    ),
+    (
+        "EC2 does not show it, and its trainer makes steps",
+        evidence(
+            attempt(),
+            heartbeat=beat(),
+            progress=StepProgress(attempt=1, step=5000, since=NOW - timedelta(minutes=2)),
+        ),
+        TrialState.RUNNING,
+        None,
+        ActionKind.WAIT,
+    ),
+    (
+        "EC2 does not show it, and its step stands still",
+        evidence(
+            attempt(),
+            heartbeat=beat(),
+            now=START + timedelta(minutes=30),
+            progress=StepProgress(attempt=1, step=5000, since=START + timedelta(minutes=5)),
+        ),
+        TrialState.INTERRUPTED,
+        AttemptEnd.MACHINE_LOST,
+        ActionKind.SETTLE,
+    ),
+    (
+        "it made no step within its boot time, but AWS did not answer for ten minutes of it",
+        evidence(
+            attempt(),
+            machine=machine(),
+            now=START + timedelta(minutes=20),
+            progress=StepProgress(attempt=1, step=0, since=START, blind_s=600.0),
+        ),
+        TrialState.LAUNCHING,
+        None,
+        ActionKind.WAIT,
+    ),
+    (
+        "its heartbeat became unreadable a minute ago",
+        evidence(
+            attempt(),
+            machine=machine(),
+            unreadable="heartbeats/e/r/seed-0.json: is not JSON",
+            progress=StepProgress(attempt=1, step=5000, since=NOW - timedelta(minutes=1)),
+        ),
+        TrialState.RUNNING,
+        None,
+        ActionKind.WAIT,
+    ),
+    (
+        "no heartbeat can be read",
+        evidence(
+            attempt(),
+            machine=machine(),
+            now=START + timedelta(minutes=16),
+            unreadable="heartbeats/e/r/seed-0.json: is not JSON",
         ),
         TrialState.STALLED,
         AttemptEnd.STALLED,
@@ -742,3 +802,15 @@ def test_waiting_for_a_machine_is_counted_from_the_end_of_the_last_one() -> None
     )
     assert decide_action(evidence(longer, refused, now=later)).kind is ActionKind.FAIL
     assert decide_action(evidence(longer, refused, now=later, again=True)).kind is ActionKind.LAUNCH
+
+
+def test_time_in_which_aws_did_not_answer_counts_as_no_silence() -> None:
+    """The clock of a step stands still, also before the first heartbeat."""
+    blind = excuse(None, 1, START, START + timedelta(minutes=8))
+    assert (blind.step, blind.blind_s, blind.since) == (0, 480.0, START + timedelta(minutes=8))
+    first = track_progress(blind, beat(step=10), NOW)
+    assert first is not None
+    assert (first.since, first.blind_s) == (NOW, 480.0)
+    later = excuse(first, 1, NOW + timedelta(minutes=1), NOW + timedelta(minutes=31))
+    assert (later.since, later.blind_s) == (NOW + timedelta(minutes=30), 480.0 + 1800.0)
+    assert excuse(later, 2, NOW, NOW).blind_s == 0.0  # another machine's clock

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rl_airflow.dag_builders.replay import (
@@ -198,7 +199,7 @@ def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
     experiment: Experiment = World(replay_schedule="0 6 * * *", replay_segments=2).experiment
     file = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
     assert scheduled_dag_id(file) == "replay_cartpole_ppo"
-    dag = build_replay_dag("replay_cartpole_ppo", experiment)
+    dag = build_replay_dag("replay_cartpole_ppo", file)
     timetable: Any = dag.timetable
     assert timetable.expression == "0 6 * * *"
     assert dag.params["segments"] == 2
@@ -210,8 +211,9 @@ def test_a_replays_machine_counts_in_the_pool() -> None:
     experiment: Experiment = World(
         replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}
     ).experiment
+    file = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
     for dag, slots in (
-        (build_replay_dag("replay_cartpole_ppo", experiment), 4),
+        (build_replay_dag("replay_cartpole_ppo", file), 4),
         (build_replay_dag("replay_champion"), 2),
     ):
         taken = {
@@ -255,4 +257,29 @@ def test_a_replay_schedule_that_airflow_refuses_affects_no_other_dag() -> None:
         experiment=experiment.model_copy(update={"replay_schedule": "every blue moon"})
     )
     assert build_scheduled_replay(good) is not None
-    assert build_scheduled_replay(bad) is None
+    refused = build_scheduled_replay(bad)
+    assert refused is not None
+    assert type(refused.timetable).__name__ == "NullTimetable"
+
+
+def test_a_wrong_file_keeps_the_replays_tasks_but_not_their_schedule(tmp_path: Path) -> None:
+    """A replay in flight goes on: its tasks, their pool slots and the form's fields stay."""
+    path = tmp_path / "cartpole_ppo.yaml"
+    document = {
+        **EXPERIMENT,
+        "replay_schedule": "0 6 * * *",
+        "compute": {"instance_types": ["c7i.xlarge"]},
+    }
+    path.write_text(yaml.safe_dump(document))
+    good = build_scheduled_replay(read_experiment_file(path))
+    path.write_text(yaml.safe_dump(document | {"trails": 2}))
+    file = read_experiment_file(path)
+    assert file.experiment is None
+    bad = build_scheduled_replay(file)
+    assert good is not None
+    assert bad is not None
+    assert type(bad.timetable).__name__ == "NullTimetable"
+    assert (set(bad.params), bad.task_dict.keys()) == (set(good.params), good.task_dict.keys())
+    assert bad.get_task("launch").pool_slots == good.get_task("launch").pool_slots == 4
+    path.write_text(path.read_text() + "\n  no: yaml: at all\n")
+    assert build_scheduled_replay(read_experiment_file(path)) is not None

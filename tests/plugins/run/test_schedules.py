@@ -13,6 +13,7 @@ from airflow.timetables.base import DataInterval, TimeRestriction
 
 from rl_airflow.dag_builders.replay import build_replay_dag
 from rl_airflow.dag_builders.retrain import build_retraining_dag
+from rl_airflow.run.experiment_files import ExperimentFile
 from rl_airflow.run.schedules import LATE, timetable_of
 from rl_lifecycle.experiment.experiment import Experiment
 from tests.conftest import ROOT
@@ -73,10 +74,11 @@ def test_every_dag_that_rents_machines_by_schedule_has_such_a_timetable() -> Non
     experiment = Experiment.model_validate(
         EXPERIMENT | {"name": "cartpole_ppo", "replay_schedule": "0 4 * * 0"}
     )
+    file = ExperimentFile(ROOT / "experiments/cartpole_ppo.yaml", experiment, "")
     drill = runpy.run_path(str(ROOT / "dags/drill_interruption.py"))["dag"]
     dags: list[DAG] = [
-        build_retraining_dag(experiment, ROOT / "experiments"),
-        build_replay_dag("replay_cartpole_ppo", experiment),
+        build_retraining_dag(file),
+        build_replay_dag("replay_cartpole_ppo", file),
         drill,
     ]
     for dag in dags:

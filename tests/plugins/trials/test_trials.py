@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from botocore.exceptions import EndpointConnectionError
 
 from rl_airflow.errors import InstancesLeftError
+from rl_airflow.infrastructure import patience
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run import evaluation_money
 from rl_airflow.run.links import trial_links
@@ -98,6 +99,10 @@ class Stage:
         """Return the session's EC2 client."""
         assert service == "ec2"
         return self.world.ec2
+
+    def hurry(self) -> "Stage":
+        """Return the same session, which never waits."""
+        return self
 
     def client_in(self, region: str, service: str) -> Any:
         """Refuse the price list: prices are the table's."""
@@ -256,9 +261,10 @@ def test_a_retry_of_the_awaiting_task_launches_nothing(stage: Stage) -> None:
 
 
 def test_the_trigger_survives_failing_looks_and_wakes_the_worker_if_they_continue(
-    stage: Stage,
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Failing looks wake the worker only if they continue, so a throttled call ends no training."""
+    monkeypatch.setattr(patience, "BELIEVED_AFTER_S", 3.0)
     stage.launch()
     trigger = stage.defer()
 
