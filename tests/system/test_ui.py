@@ -389,6 +389,28 @@ def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) 
     )
 
 
+def test_a_refused_launch_costs_one_trial(api: Api) -> None:
+    """The budget allows one machine at a time. The other trial is judged, and the cause is named.
+
+    Either of the two trials may come first.
+    """
+    api.wait_for_dags()
+    conf = {"trials": 2, "total_timesteps": 30_000, "max_hours": 1, "budget_usd": 0.2}
+    run = api.trigger(NIGHT, conf, run_id="one-launch-refused")
+    assert api.wait_for_run(NIGHT, run, timeout_s=420) == "failed"
+    place = f"/api/v2/dags/{NIGHT}/dagRuns/{run}"
+    states: dict[str, list[str]] = {}
+    for one in api.call("GET", f"{place}/taskInstances?limit=100")["task_instances"]:
+        states.setdefault(one["task_id"], []).append(one["state"])
+    assert sorted(states.pop("launch")) == ["failed", "success"]
+    assert sorted(states.pop("await")) == ["success", "upstream_failed"]
+    assert states.pop("verdict") == ["failed"]
+    assert states.pop("promote") in (["success"], ["skipped"])
+    assert {name: state for name, state in states.items() if state != ["success"]} == {}
+    note = api.call("GET", place)["note"]
+    assert re.match(r"seed-\d: the next machine may cost up to USD .*; decision: [A-Z]+: ", note)
+
+
 def test_unpausing_a_dag_after_its_time_launches_nothing(api: Api) -> None:
     """A DAG that is unpaused twenty minutes after its time first runs the next night."""
     dag = api.call("GET", f"/api/v2/dags/retrain_{MISSED}")

@@ -14,6 +14,18 @@ from airflow.sdk import BaseHook, Context
 
 CONNECTION = "nightshift_api"
 TIMEOUT_S = 20.0
+#: The events of a person's acts on runs and tasks: the names of the API's own functions. The log
+#: also has the begin and end of every task, which are many.
+ACTS = (
+    "patch_dag_run",
+    "bulk_dag_runs",
+    "clear_dag_run",
+    "clear_dag_runs",
+    "patch_task_instance",
+    "patch_task_group_instances",
+    "bulk_task_instances",
+    "post_clear_task_instances",
+)
 #: What may go wrong in a call. Another service may use the port.
 API_ERRORS = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 
@@ -69,8 +81,7 @@ def path_of_run(context: Context, query: str = "") -> str:
 def events_of_run(api: AirflowApi, context: Context) -> list[dict[str, Any]]:
     """Return what people did to the run and its tasks, newest first, from Airflow's audit log."""
     run = context["dag_run"]
-    query = urllib.parse.urlencode(
-        {"dag_id": run.dag_id, "run_id": run.run_id, "order_by": "-when", "limit": 100}
-    )
+    wanted = {"dag_id": run.dag_id, "run_id": run.run_id, "order_by": "-when", "limit": 100}
+    query = urllib.parse.urlencode({**wanted, "included_events": ACTS}, doseq=True)
     events: list[dict[str, Any]] = api.call("GET", f"/api/v2/eventLogs?{query}")["event_logs"]
     return events

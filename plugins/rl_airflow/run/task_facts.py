@@ -83,7 +83,8 @@ def read_endings(events: Iterable[Mapping[str, Any]]) -> Endings:
         if event["event"] == "patch_dag_run" and extra.get("state") in BY_HAND:
             run = run or by
         elif event.get("task_id") and extra.get("new_state") in BY_HAND:
-            tasks.setdefault((event["task_id"], int(extra.get("map_index") or -1)), by)
+            map_index = extra.get("map_index")
+            tasks.setdefault((event["task_id"], -1 if map_index is None else int(map_index)), by)
     return Endings(run, tasks)
 
 

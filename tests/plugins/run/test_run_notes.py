@@ -4,6 +4,7 @@ import http.server
 import json
 import socketserver
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from airflow.sdk import BaseHook
 from airflow.sdk.definitions.connection import Connection
 
-from rl_airflow.run.airflow_api import CONNECTION
+from rl_airflow.run.airflow_api import ACTS, CONNECTION, AirflowApi, events_of_run
 from rl_airflow.run.notes import MOST_CHARACTERS, write_note
 
 CONTEXT: Any = {
@@ -27,7 +28,7 @@ class FakeApi(http.server.BaseHTTPRequestHandler):
     asked: list[tuple[str, str, Any]] = []
 
     def _answer(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or b"null")
         self.asked.append((self.command, self.path, body))
         good = (
             body == {"username": "ada", "password": "secret"}
@@ -35,9 +36,9 @@ class FakeApi(http.server.BaseHTTPRequestHandler):
         )
         self.send_response(200 if good else 401)
         self.end_headers()
-        self.wfile.write(json.dumps({"access_token": "t"}).encode())
+        self.wfile.write(json.dumps({"access_token": "t", "event_logs": []}).encode())
 
-    do_POST = do_PATCH = _answer
+    do_POST = do_PATCH = do_GET = _answer
 
     def log_message(self, *arguments: Any) -> None:
         """Keep the tests' output clean."""
@@ -79,6 +80,28 @@ def test_the_verdict_becomes_the_runs_note(
         "/api/v2/dags/retrain_cartpole/dagRuns/manual__2026-11-25T02%3A00%3A00%2B00%3A00?update_mask=note",
     )
     assert len(body["note"]) == MOST_CHARACTERS
+
+
+def test_the_audit_log_is_asked_for_what_people_did_to_the_run(
+    api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log also has the begin and end of every task, so only acts of people are asked for."""
+    connect(monkeypatch, api.server_port)
+    assert events_of_run(AirflowApi(), CONTEXT) == []
+    method, path, _ = FakeApi.asked[-1]
+    address = urllib.parse.urlsplit(path)
+    query = urllib.parse.parse_qs(address.query)
+    assert (method, address.path) == ("GET", "/api/v2/eventLogs")
+    assert query["run_id"] == [CONTEXT["dag_run"].run_id]
+    assert set(query["included_events"]) == set(ACTS)
+
+
+def test_each_act_is_a_function_of_airflows_api() -> None:
+    """Airflow names an event after the function that a person's request calls."""
+    from airflow.api_fastapi.core_api.routes.public import dag_run, task_instances
+
+    known = {*vars(dag_run), *vars(task_instances)}
+    assert set(ACTS) <= known
 
 
 @pytest.mark.parametrize("case", ["no connection", "wrong password", "nobody there"])
