@@ -279,10 +279,9 @@ class _Run:
     def _finish(self, lane: Lane, reward: Any, terminated: bool, truncated: bool) -> None:
         """Record an episode that ended, or that cannot go on."""
         if not math.isfinite(lane.total):
-            what = (
-                "its return" if math.isfinite(float(reward)) else f"the reward of {self.env_name}"
-            )
-            self._lose(lane, lane.seed, f"{what} was not finite at step {lane.length}")
+            which = "return" if math.isfinite(float(reward)) else "reward"
+            problem = f"the {which} in {self.env_name} was not finite at step {lane.length}"
+            self._lose(lane, lane.seed, problem)
         elif terminated or truncated:
             end = EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED
             self.done[lane.seed] = Episode(lane.seed, lane.total, lane.length, end)
