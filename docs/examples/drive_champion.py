@@ -5,7 +5,8 @@ Between episodes the script loads a newer champion, if there is one.
     python docs/examples/drive_champion.py STORE EXPERIMENT [--episodes N]
 
 STORE is a directory or s3://bucket. The script needs rl_lifecycle, onnxruntime and gymnasium. It
-plays policies without memory and wrappers, on observations that are one array.
+plays policies without memory and wrappers, on observations that are one array. A policy that was
+trained under action masks gets the environment's masks.
 """
 
 import argparse
@@ -77,7 +78,13 @@ def play(champion: LoadedChampion, seed: int) -> float:
     observation, _ = env.reset(seed=seed)
     total, over = 0.0, False
     while not over:
-        action = session.run(["action"], {"obs": np.asarray(observation)[None]})[0][0]
+        feeds = {"obs": np.asarray(observation)[None]}
+        if champion.metadata.action_masks:
+            mask = np.asarray(env.get_wrapper_attr("action_masks")(), bool).reshape(1, -1)
+            if not mask.any():
+                raise ValueError(f"{champion.metadata.env_id} allows no action")
+            feeds["action_masks"] = mask
+        action = session.run(["action"], feeds)[0][0]
         observation, reward, terminated, truncated, _ = env.step(action)
         total, over = total + float(reward), terminated or truncated
     env.close()

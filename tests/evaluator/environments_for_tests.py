@@ -142,5 +142,4 @@ class EndlessEnv(SpacesEnv):
         super().__init__(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        observation, reward, _, _, info = super().step(action)
-        return observation, reward, False, False, info
+        return np.zeros(3, np.float32), 1.0, False, False, {}

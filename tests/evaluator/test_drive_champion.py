@@ -6,9 +6,14 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import gymnasium
 import pytest
+from gymnasium import spaces
+from sb3_contrib import MaskablePPO
 
+from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import load_policy
 from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Decision, Verdict, gate_of
@@ -18,6 +23,8 @@ from rl_lifecycle.registry.promotion import promote
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.object_store import get
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
+from rl_trainer.onnx_export.export import export_policy
+from tests.evaluator.environments_for_tests import MaskedEnv
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_policy, store_spec
 
@@ -38,8 +45,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
-    """The example plays the promoted policy and prints its version with each return."""
+def promote_policy(store: DirectoryStore, **metadata: Any) -> None:
+    """Make a policy of CartPole the champion.
+
+    :param metadata: what its metadata say, instead of the truth.
+    """
     spec, _ = store_spec(store)
     record = PolicyRecord.from_json(
         get(store, store_policy(store, spec, policy_for_id("CartPole-v1"))).data
@@ -58,6 +68,7 @@ def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
         update={
             "parameters": store_artifact(store, "p.safetensors", b"p"),
             "manifest": store_artifact(store, "manifest.json", checkpoint.to_json()),
+            "metadata": record.metadata.model_copy(update=metadata),
         }
     )
     report = Report(
@@ -82,12 +93,43 @@ def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
         now=datetime(2026, 1, 3, tzinfo=UTC),
         new_nonce=lambda: "n",
     )
+
+
+def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
+    """The example plays the promoted policy and prints its version with each return."""
+    promote_policy(store)
     done = run(str(store.root), "cartpole", "--episodes", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(": return ")[0] for line in done.stdout.splitlines()] == [
         "version 1, seed 0",
         "version 1, seed 1",
     ]
+
+
+def test_a_masked_champion_whose_file_takes_no_masks_is_not_loaded(store: DirectoryStore) -> None:
+    """A champion of an earlier release would play forbidden actions, so it is refused."""
+    promote_policy(store, algo="maskable_ppo")
+    done = run(str(store.root), "cartpole")
+    assert done.returncode == 2
+    assert "was trained by maskable_ppo under action masks, but its file has no" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_example_plays_under_action_masks() -> None:
+    """The champion gets the environment's masks, and plays as it does in the evaluator."""
+    space = spaces.Discrete(5)
+    model = MaskablePPO("MlpPolicy", MaskedEnv(space), seed=0, n_steps=8, batch_size=8)
+    exported = export_policy(
+        model, {}, algo="maskable_ppo", env_id="MaskedExample-v0", env_kwargs={}
+    )
+    champion = SimpleNamespace(onnx=exported.onnx, metadata=exported.metadata)
+    judged = run_episodes(load_policy(exported.onnx), lambda: MaskedEnv(space), range(3))
+    gymnasium.register("MaskedExample-v0", lambda: MaskedEnv(space))
+    try:
+        returns = [runpy.run_path(str(EXAMPLE))["play"](champion, seed) for seed in range(3)]
+    finally:
+        del gymnasium.registry["MaskedExample-v0"]
+    assert returns == [judged[seed].total for seed in range(3)]
 
 
 def test_the_example_refuses_a_policy_that_plays_inside_wrappers(

@@ -28,6 +28,8 @@ LANES = BATCH_SIZES[-1]
 #: The most steps of an episode in an environment without a time limit. It is above the longest
 #: episode of Atari games, 108,000 frames. Source: https://ale.farama.org/environments/
 LONGEST_EPISODE = 120_000
+#: The most lanes where an endless episode is an error, so that the error comes soon.
+WARY_LANES = 4
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ class _Run:
 
     def until_done(self, keep_going: Callable[[], bool]) -> dict[int, Episode]:
         try:
-            for _ in range(self.n_lanes):
-                lane = Lane()
-                self.lanes.append(lane)
+            while len(self.lanes) < self.n_lanes:
+                self.lanes.append(Lane())
                 if not self._begin(len(self.lanes) - 1):
                     self.lanes.pop()
+                    break
             while self.lanes and keep_going():
                 self._step_all()
         finally:
@@ -181,6 +183,8 @@ class _Run:
         if not self.env_name:
             self.env_name, limit = name_of(env), time_limit(env)
             self.longest = LONGEST_EPISODE if limit is None else max(limit, LONGEST_EPISODE)
+            if limit is None and self.refuse_endless:
+                self.n_lanes = min(self.n_lanes, WARY_LANES)
 
     def _observe(self, row: int, observation: Any) -> None:
         """Put what the environment says now into a row of the policy's inputs."""
@@ -279,10 +283,9 @@ class _Run:
     def _finish(self, lane: Lane, reward: Any, terminated: bool, truncated: bool) -> None:
         """Record an episode that ended, or that cannot go on."""
         if not math.isfinite(lane.total):
-            what = (
-                "its return" if math.isfinite(float(reward)) else f"the reward of {self.env_name}"
-            )
-            self._lose(lane, lane.seed, f"{what} was not finite at step {lane.length}")
+            which = "return" if math.isfinite(float(reward)) else "reward"
+            problem = f"the {which} in {self.env_name} was not finite at step {lane.length}"
+            self._lose(lane, lane.seed, problem)
         elif terminated or truncated:
             end = EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED
             self.done[lane.seed] = Episode(lane.seed, lane.total, lane.length, end)

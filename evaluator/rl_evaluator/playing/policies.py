@@ -304,7 +304,8 @@ def _random_values(
             shape,
         )
     if space.kind == "Discrete":
-        return np.max(space.start) + rng.integers(0, int(np.max(space.n or 1)), shape)
+        drawn: np.ndarray[Any, Any] = rng.integers(0, int(np.max(space.n or 1)), shape)
+        return drawn + int(np.max(space.start))
     return rng.integers(
         0, 2 if space.kind == "MultiBinary" else np.reshape(space.n or 1, space.shape), shape
     )

@@ -57,7 +57,7 @@ def _multi_categorical(logits: Array, rng: np.random.Generator, space: SpaceForm
     """Draw an option for each choice. The bits of a masked MultiBinary are choices, too."""
     edges = np.cumsum(choice_sizes(space))[:-1]
     drawn = np.array([_categorical(part, rng) for part in np.split(logits, edges)])
-    started = (drawn + np.asarray(space.start)).reshape(space.shape)
+    started: Array = (drawn + np.asarray(space.start)).reshape(space.shape)
     return started.astype(np.int8) if space.kind == "MultiBinary" else started
 
 

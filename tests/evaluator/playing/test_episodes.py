@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rl_evaluator.errors import EndlessEpisodeError
 from rl_evaluator.playing.environments import Env, environment_maker
 from rl_evaluator.playing.episodes import LANES, Episode, run_episodes
 from rl_evaluator.playing.policies import Policy, load_policy
 from rl_lifecycle.evaluation.requests import EpisodeEnd
-from tests.evaluator.environments_for_tests import RaisingEnv, SpacesEnv
+from tests.evaluator.environments_for_tests import (
+    EndlessEnv,
+    NotFiniteEnv,
+    RaisingEnv,
+    SpacesEnv,
+)
 from tests.evaluator.policy_files import policy_for, policy_for_id
 
 ACTIONS = {
@@ -138,6 +144,49 @@ def test_an_action_that_is_not_finite_loses_the_episode() -> None:
     episodes = run_episodes(policy, make, range(4))
     assert [episodes[seed].total is None for seed in range(4)] == [False, False, True, False]
     assert episodes[2].problem == "the action was not finite at step 0"
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "problem"),
+    [
+        ("reward", 4, "the reward in NotFiniteEnv was not finite at step 4"),
+        ("observation", 4, "the observation of NotFiniteEnv was not finite after step 4"),
+        ("observation", 0, "the observation of NotFiniteEnv was not finite after step 0"),
+    ],
+)
+def test_numbers_that_are_not_finite_lose_their_episode_only(
+    what: str, at: int, problem: str
+) -> None:
+    """The step is named, and the other lanes' returns are those without the broken seeds."""
+
+    def make() -> Env:
+        return NotFiniteEnv(what, at)
+
+    policy = load_policy(policy_for(make()))
+    episodes = run_episodes(policy, make, range(2 * LANES))
+    lost = {seed for seed, episode in episodes.items() if episode.total is None}
+    assert lost == set(range(0, 2 * LANES, 3))
+    assert {episodes[seed].problem for seed in lost} == {problem}
+    assert episodes[40] == run_episodes(policy, make, range(40, 41))[40]
+
+
+def test_an_episode_without_an_end_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many steps an episode is lost, if the environment has no time limit of its own."""
+    monkeypatch.setattr("rl_evaluator.playing.episodes.LONGEST_EPISODE", 50)
+    policy = load_policy(policy_for(EndlessEnv()))
+    episodes = run_episodes(policy, EndlessEnv, range(3))
+    assert {episode.problem for episode in episodes.values()} == {
+        "it did not end within 50 steps, and EndlessEnv has no time limit; give it one: "
+        "env_kwargs: {max_episode_steps: N}"
+    }
+    with pytest.raises(EndlessEpisodeError, match="seed 0: it did not end within 50 steps"):
+        run_episodes(policy, EndlessEnv, range(3), refuse_endless=True)
+    gymnasium.register("Limited-v0", EndlessEnv, max_episode_steps=80)
+    try:
+        limited = run_episodes(policy, environment_maker("Limited-v0", {}), range(3))
+    finally:
+        del gymnasium.registry["Limited-v0"]
+    assert {(one.length, one.end) for one in limited.values()} == {(80, EpisodeEnd.TRUNCATED)}
 
 
 def test_stopping_abandons_only_unfinished_episodes() -> None:

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from gymnasium.spaces import Box
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from rl_lifecycle.evaluation.policies import METADATA_KEY, PolicyRecord
 from rl_lifecycle.registry.parameter_files import digest_parameters
-from rl_trainer.onnx_export.foreign import detect_algorithm
+from rl_trainer.errors import BadInputError
+from rl_trainer.onnx_export.foreign import ExportRequest, detect_algorithm, export_file
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 from tests.trainer.toy_envs import ToyEnv
 
@@ -83,6 +84,37 @@ def test_a_foreign_model_with_statistics_is_exported(tmp_path: Path, trainer: Tr
     expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
     actions = onnxruntime.InferenceSession(out.read_bytes()).run(["action"], {"obs": raw})[0]
     np.testing.assert_allclose(actions, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("observation", "other", "message"),
+    [
+        ("box", "stacked", "holds statistics of shape [6], but the observations of --model"),
+        ("dict", "goal", "holds statistics of 'achieved_goal' of shape [2], but"),
+        ("dict", "box", "holds statistics of shape [3], but"),
+    ],
+)
+def test_statistics_of_other_observations_are_refused_with_both_shapes(
+    tmp_path: Path, observation: str, other: str, message: str
+) -> None:
+    """Statistics of another shape are bad input, not an error of ONNX."""
+    policy = "MultiInputPolicy" if observation == "dict" else "MlpPolicy"
+    PPO(policy, ToyEnv(observation), n_steps=8, batch_size=8).save(tmp_path / "model.zip")
+    env: Any = DummyVecEnv([lambda: ToyEnv("box" if other == "stacked" else other)])
+    VecNormalize(VecFrameStack(env, 2) if other == "stacked" else env).save(
+        str(tmp_path / "other.pkl")
+    )
+    request = ExportRequest(
+        model=str(tmp_path / "model.zip"),
+        out=str(tmp_path / "policy.onnx"),
+        vecnormalize=str(tmp_path / "other.pkl"),
+        trust=True,
+    )
+    with pytest.raises(BadInputError) as refused:
+        export_file(request)
+    assert message in str(refused.value)
+    assert "use the statistics that were saved with this model" in str(refused.value)
+    assert not (tmp_path / "policy.onnx").exists()
 
 
 def old_class(kind: type, monkeypatch: pytest.MonkeyPatch) -> type:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from gymnasium.envs.box2d import BipedalWalker
 
+from rl_trainer.environments.action_masks import choices_of
 from rl_trainer.environments.factory import check_environment
 from rl_trainer.errors import DivergedError, EnvironmentFailedError
 from rl_trainer.training.divergence import largest_reward
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.watch import TrainingWatch
 from tests.trainer.chains import make_trainer, train_chain
-from tests.trainer.toy_envs import ToyEnv
+from tests.trainer.toy_envs import ACTIONS, OBSERVATIONS, ToyEnv
 
 SMALL: dict[str, Any] = {
     "n_envs": 2,
@@ -137,6 +138,76 @@ def test_an_environment_with_goals_passes_the_checker() -> None:
         env_kwargs={"observation": "goal", "action": "box"},
     ).factory
     assert isinstance(check_environment(factory).unwrapped, ToyEnv)
+
+
+class StrictEnv(gym.Env[Any, Any]):
+    """Raises an error for a forbidden action, and forbids all of them in one step of an episode."""
+
+    observation_space = OBSERVATIONS["box"]
+
+    def __init__(self, action: str = "discrete", closed_at: int = -1) -> None:
+        self.action_space = ACTIONS[action]
+        self.closed_at, self.steps = closed_at, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin an episode."""
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def _observe(self) -> Any:
+        self._signal = self.np_random.uniform(-1, 1)
+        return np.full(3, self._signal, np.float32)
+
+    def action_masks(self) -> np.ndarray[Any, Any]:
+        """Forbid every other option, choice after choice."""
+        sizes = choices_of(self.action_space)
+        shift = int(self._signal > 0)
+        mask = np.concatenate([(np.arange(size) + shift) % 2 == 0 for size in sizes])
+        return mask & (self.steps != self.closed_at)
+
+    def step(self, action: Any) -> Any:
+        """Step, or refuse an impossible action."""
+        offset, mask = 0, self.action_masks()
+        for option, size in zip(np.ravel(action), choices_of(self.action_space), strict=True):
+            if not mask[offset + int(option)]:
+                raise ValueError(f"the action {action} is impossible")
+            offset += size
+        self.steps += 1
+        return self._observe(), float(np.sum(action)), False, False, {}
+
+
+gym.register("Strict-v0", f"{__name__}:StrictEnv", max_episode_steps=20)
+
+
+@pytest.mark.parametrize("action", ["discrete", "multi_discrete", "multi_binary"])
+def test_an_environment_is_checked_and_trained_under_its_masks(action: str) -> None:
+    """No impossible action is taken, in the checker or in training."""
+    trainer = make_trainer(
+        "maskable_ppo",
+        {"n_steps": 32, "batch_size": 32, "n_epochs": 1},
+        env_id="Strict-v0",
+        env_kwargs={"action": action},
+        segment=256,
+        total=256,
+    )
+    check_environment(trainer.factory).close()
+    train_chain(trainer, through_files=False)
+
+
+def test_a_mask_that_allows_nothing_is_called_the_environments() -> None:
+    """sb3-contrib would draw any action; the trainer names the environment and the step."""
+    trainer = make_trainer(
+        "maskable_ppo",
+        {"n_steps": 32, "batch_size": 32, "n_epochs": 1},
+        env_id="Strict-v0",
+        env_kwargs={"closed_at": 12},
+        segment=256,
+        total=256,
+    )
+    message = r"action_masks\(\) of step 12 of an episode of Strict-v0 allows no action"
+    with pytest.raises(EnvironmentFailedError, match=message):
+        train_chain(trainer, through_files=False)
 
 
 def test_the_largest_reward_is_seen_by_its_size() -> None:

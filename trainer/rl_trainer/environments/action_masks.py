@@ -48,4 +48,4 @@ class AllowedActions(gym.Wrapper[Any, Any, Any, Any]):
         )
         if isinstance(space, spaces.Discrete):
             return self.env.step(np.int64(options[0]))
-        return self.env.step(np.reshape(options, space.shape).astype(space.dtype))
+        return self.env.step(np.array(options, space.dtype).reshape(space.shape or ()))

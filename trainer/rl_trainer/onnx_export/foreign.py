@@ -75,6 +75,8 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     from rl_trainer.onnx_export.export import export_policy
 
     model, statistics = load_model(algo, request.model), load_statistics(request.vecnormalize)
+    if statistics is not None:
+        check_statistics(model.observation_space, statistics, request)
     parameters = _parameters(model, statistics)
     exported = export_policy(
         model,
@@ -181,6 +183,38 @@ def load_statistics(path: str | None) -> Any:
 
     statistics.training = False
     return statistics
+
+
+def check_statistics(space: Any, statistics: Any, request: ExportRequest) -> None:
+    """Refuse statistics that were collected on other observations than the model's.
+
+    :raises BadInputError: with both shapes.
+    """
+    from gymnasium import spaces
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    file = f"--vecnormalize {request.vecnormalize}"
+    if not isinstance(statistics, VecNormalize):
+        raise BadInputError(f"{file} holds a {type(statistics).__name__}, not a VecNormalize")
+    if not statistics.norm_obs:
+        return
+    moments = (
+        statistics.obs_rms if isinstance(statistics.obs_rms, dict) else {"": statistics.obs_rms}
+    )
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    for name, found in moments.items():
+        wanted = parts[name].shape if name in parts else None
+        if found.mean.shape != wanted:
+            raise BadInputError(
+                f"{file} holds statistics of {_shape_words(name, found.mean.shape)}, but the "
+                f"observations of --model {request.model} have {_shape_words(name, wanted)}: use "
+                "the statistics that were saved with this model"
+            )
+
+
+def _shape_words(name: str, shape: tuple[int, ...] | None) -> str:
+    part = f"{name!r} of " if name else ""
+    return f"no {name!r}" if shape is None else f"{part}shape {list(shape)}"
 
 
 def _parameters(model: Any, statistics: Any) -> Any:
