@@ -38,7 +38,7 @@ def box(**changes: Any) -> SpaceForm:
     [
         (
             {"action": SpaceForm(**MULTI, start=(1, 1))},
-            "env_id: the actions of Yard-v0, MultiDiscrete([3, 3], start=[1, 1]), do not start at 0",
+            "env_id: the actions of Yard-v0, MultiDiscrete([3, 3], start=[1, 1]), do not start",
         ),
         (
             {"action": SpaceForm(kind="MultiDiscrete", shape=(2, 1), n=(3, 3))},
