@@ -35,7 +35,7 @@ class InvalidExperimentError(LifecycleError):
     def __init__(self, source: str, key: str, problem: str) -> None:
         self.source, self.key, self.problem = source, key, problem
         where = f"{source}: {key}" if key else source
-        super().__init__(f"{where}: {problem}")
+        super().__init__(" ".join(f"{where}: {problem}".split()))
 
 
 class ForbiddenWrapperError(LifecycleError):

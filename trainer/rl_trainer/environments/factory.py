@@ -88,7 +88,9 @@ class EnvironmentFactory:
 
 def _has_channels_last(space: Any) -> bool:
     """Whether SB3 transposes an image of these observations."""
-    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else (space,)
+    parts: list[Any] = [space]
+    if isinstance(space, gym.spaces.Dict):
+        parts = list(space.spaces.values())
     return any(is_image_space(part) and not is_image_space_channels_first(part) for part in parts)
 
 

@@ -23,7 +23,8 @@ class Place:
         >>> Place("a.yaml", "hyperparameters").at("n_steps").key
         'hyperparameters.n_steps'
         """
-        return type(self)(self.source, f"{self.key}.{name!s:.80}")
+        shown = str(name) if str(name).isprintable() else repr(name)
+        return type(self)(self.source, f"{self.key}.{shown:.80}")
 
     def refusal(self, problem: str) -> InvalidExperimentError:
         """Return the error that refuses the value."""
