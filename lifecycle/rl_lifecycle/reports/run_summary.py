@@ -8,14 +8,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from rl_lifecycle.errors import MissingObjectError
+from rl_lifecycle.errors import LostPointerError, MissingObjectError
 from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.gate import Decision, Verdict
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
-from rl_lifecycle.registry.contents import find_champion, get_manifest
+from rl_lifecycle.registry.contents import ChampionPointer, find_champion, get_manifest
 from rl_lifecycle.storage.layout import (
     TrialId,
     attempt_prefix,
@@ -94,6 +94,14 @@ def latest_spec(store: ObjectStore, experiment: str) -> Spec:
     return max(specs, key=lambda spec: spec.created_at)
 
 
+def _find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
+    """Find the champion. A run whose champion's pointer was lost is summarised all the same."""
+    try:
+        return find_champion(store, experiment)
+    except LostPointerError:
+        return None
+
+
 def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
     """Summarise a run, finished or not."""
     key = spec_key(experiment, run)
@@ -101,7 +109,7 @@ def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
     found = store.find(ledger_key(f"{spec.created_at:%Y-%m}", experiment, run))
     ledger = Ledger.from_json(found.data, "ledger") if found else None
     reported = _find_report(store, experiment, run)
-    champion = find_champion(store, experiment)
+    champion = _find_champion(store, experiment)
     manifest = get_manifest(store, experiment, champion[0].version) if champion else None
     ours = manifest is not None and manifest.run == run
     return RunSummary(

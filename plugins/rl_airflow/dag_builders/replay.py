@@ -102,6 +102,11 @@ def build_replay_dag(
             task_id="freeze_replay", experiment=experiment.name if experiment else None
         )
         wait = add_machine_tasks(freeze, plan=PLAN, trials=TRIAL, compute=compute)
-        compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
+        compare = S3CompareReplayOperator(
+            task_id="compare",
+            plan=PLAN,
+            trial=TRIAL,
+            must_compare=experiment is not None and experiment.replay_must_compare,
+        )
         chain(wait, compare)
     return dag
