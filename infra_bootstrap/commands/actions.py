@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.commands.airflow_policy import airflow_policy
+from infra_bootstrap.commands.champion_restoration import restore_in_bucket
 from infra_bootstrap.commands.policy_upload import upload_policy
 from infra_bootstrap.commands.price_refresh import describe, refresh_prices
 from infra_bootstrap.commands.smoke import run_smoke
@@ -23,6 +24,7 @@ from infra_bootstrap.stacks.costs import total
 from infra_bootstrap.stacks.outputs import read_outputs
 from infra_bootstrap.stacks.price_list import PRICES_REGION
 from infra_bootstrap.stacks.settings import DeploymentSettings
+from rl_lifecycle.registry.restoration import describe_restoration
 
 Answer = tuple[dict[str, Any], str]
 
@@ -83,6 +85,13 @@ def write_prices(command: Command) -> Answer:
         Path(output) if output else None,
     )
     return answer, describe(answer)
+
+
+def restore_champion(command: Command) -> Answer:
+    """Restore a lost pointer to an experiment's champion."""
+    environment = command.settings.environment
+    done = restore_in_bucket(command.clients, environment, command.arguments.experiment)
+    return done.model_dump(mode="json"), describe_restoration(done)
 
 
 def send_policy(command: Command) -> Answer:

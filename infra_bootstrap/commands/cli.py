@@ -1,8 +1,8 @@
 """The command line: `python -m infra_bootstrap COMMAND --environment NAME`.
 
 The commands are preflight, plan, deploy, build, outputs, airflow-policy, drift, upload-policy,
-prices, destroy and smoke. With ``--json`` a command prints one object to stdout, and its progress
-to stderr.
+restore-champion, prices, destroy and smoke. With ``--json`` a command prints one object to stdout,
+and its progress to stderr.
 
 The exit status is 0 if the command succeeded. It is 1 if AWS refused a call or something failed.
 The message then has the reason and the next command. It is 2 if the input is wrong. One line then
@@ -139,6 +139,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="P.onnx",
         help="a file that `rl_trainer export` wrote, with P.safetensors in the same folder",
     )
+    restore = _add(
+        kinds,
+        "restore-champion",
+        actions.restore_champion,
+        "restore a lost pointer to an experiment's champion, from the history",
+    )
+    restore.add_argument("--experiment", metavar="NAME", help="name of the experiment")
     prices = _add(
         kinds,
         "prices",

@@ -2,11 +2,14 @@
 
 - `decide` applies the gate to two stored evaluations.
 - `schema` prints the JSON schema of an experiment file.
+- `restore-champion` restores a lost pointer in a directory, from the history. For a bucket there is
+  `python -m infra_bootstrap restore-champion`, which acts as the promoter.
 """
 
 import argparse
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordE
 from rl_lifecycle.evaluation.gate import Gate, Verdict, decide
 from rl_lifecycle.experiment.schema import experiment_schema
 from rl_lifecycle.records.record import Record
+from rl_lifecycle.registry.restoration import describe_restoration, restore_champion
+from rl_lifecycle.storage.directory_store import DirectoryStore
 
 
 class _Evaluation(Record):
@@ -39,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(experiment_schema(), indent=2))
         return 0
     try:
+        if options.command == "restore-champion":
+            return _restore(options)
         verdict = _decide(options)
     except LifecycleError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -86,8 +93,24 @@ def _parser() -> argparse.ArgumentParser:
         help=f"JSON: {', '.join(name for name in Gate.model_fields if name != 'scenarios')}",
     )
     decide_.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    restore = commands.add_parser(
+        "restore-champion", help="restore a lost pointer to the champion, from the history"
+    )
+    restore.add_argument("--store", required=True, type=Path, help="directory of the store")
+    restore.add_argument("--experiment", required=True, help="name of the experiment")
+    restore.add_argument("--json", action="store_true", help="one JSON object instead of a line")
     commands.add_parser("schema", help="print the JSON schema of an experiment file")
     return parser
+
+
+def _restore(options: argparse.Namespace) -> int:
+    if not options.store.is_dir():
+        raise InvalidRecordError(str(options.store), "is not a directory")
+    done = restore_champion(
+        DirectoryStore(options.store), options.experiment, new_nonce=lambda: uuid.uuid4().hex
+    )
+    print(json.dumps(done.model_dump(mode="json")) if options.json else describe_restoration(done))
+    return 0
 
 
 def _decide(options: argparse.Namespace) -> Verdict:

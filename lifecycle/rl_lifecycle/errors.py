@@ -4,7 +4,8 @@ LifecycleError
 ├── InvalidExperimentError      an experiment file or a frozen spec has a forbidden value
 ├── ForbiddenWrapperError       a wrapper comes from a package whose wrappers are not allowed
 ├── InvalidRecordError          a stored JSON does not have the form of its record
-│   └── NewerRecordError        a newer version of Nightshift wrote it: upgrade this one
+│   ├── NewerRecordError        a newer version of Nightshift wrote it: upgrade this one
+│   └── LostPointerError        the pointer to a champion is gone, although there is a history
 ├── MissingObjectError          a key that must exist is missing
 ├── PreconditionFailedError     another writer changed the key before a conditional write
 ├── StoreUnavailableError       the store did not answer; a write may have taken effect
@@ -17,6 +18,7 @@ LifecycleError
 └── ChangedPiecesError          bytes in memory changed while they were being stored
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -72,6 +74,27 @@ class NewerRecordError(InvalidRecordError):
             where, f"{problem}: a newer version of Nightshift wrote this, so upgrade: {DEPLOY}"
         )
         self.problem = problem
+
+
+class LostPointerError(InvalidRecordError):
+    """An experiment has a history, but the pointer to its champion is gone.
+
+    It is not treated as "no champion yet". Otherwise the next candidate would replace the champion
+    without being compared with it.
+    """
+
+    def __init__(self, where: str, experiment: str, store_uri: str) -> None:
+        bucket = re.match(r"s3://nightshift-(.+?)-\d{12}-", store_uri)
+        if store_uri.startswith("s3://"):
+            environment = bucket[1] if bucket else "ENVIRONMENT"
+            command = f"python -m infra_bootstrap restore-champion --environment {environment}"
+        else:
+            command = f"python -m rl_lifecycle restore-champion --store {store_uri}"
+        super().__init__(
+            where,
+            "is gone, although the history names a version in service: restore it with "
+            f"`{command} --experiment {experiment}`",
+        )
 
 
 class MissingObjectError(LifecycleError):

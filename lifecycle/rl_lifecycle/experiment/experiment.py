@@ -77,6 +77,11 @@ class Experiment(Record):
     replay_segments: int = Field(
         1, ge=1, le=32, description="after how many segments a replay is compared"
     )
+    replay_must_compare: bool = Field(
+        False,
+        description="whether a replay fails if its machine is of another numeric class, so that "
+        "its digest says nothing; false: it is skipped",
+    )
     approval: bool = False
     approval_hours: float = Field(
         12,

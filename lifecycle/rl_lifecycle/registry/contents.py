@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.errors import InvalidRecordError, LostPointerError
 from rl_lifecycle.evaluation.policies import PolicyMetadata
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
@@ -121,12 +121,26 @@ def find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer,
     """Read the pointer and its ETag.
 
     :return: None if the experiment has no champion yet.
+    :raises LostPointerError: if the history says that it has one.
     """
     key = champion_key(experiment)
     found = store.find(key)
     if found is None:
+        refuse_lost_pointer(store, experiment)
         return None
     return ChampionPointer.from_json(found.data, f"{store.uri}/{key}"), found.etag
+
+
+def refuse_lost_pointer(store: ObjectStore, experiment: str) -> None:
+    """Check that an experiment without a pointer has no history either.
+
+    :raises LostPointerError: if it has, and the pointer is still missing.
+    """
+    prefix, key = history_prefix(experiment), champion_key(experiment)
+    has_history = next(iter(store.list(prefix)), None) is not None
+    # A first promotion that is under way writes the pointer before the history.
+    if has_history and store.find(key) is None:
+        raise LostPointerError(f"{store.uri}/{key}", experiment, store.uri)
 
 
 def find_pointer_mark(store: ObjectStore, experiment: str) -> str | None:

@@ -37,6 +37,7 @@ from rl_lifecycle.registry.contents import (
     mark_of,
     read_entries,
     read_history,
+    refuse_lost_pointer,
     settle_history,
 )
 from rl_lifecycle.registry.versions import (
@@ -212,6 +213,7 @@ def _standing(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, str, b
     """
     found = store.find(champion_key(experiment))
     if found is None:
+        refuse_lost_pointer(store, experiment)
         raise InvalidRecordError(
             f"rollback of {experiment}", "there is no champion to roll back from"
         )

@@ -29,6 +29,7 @@ from rl_lifecycle.storage.layout import (
     policy_prefix,
     spec_key,
     version_prefix,
+    versions_prefix,
 )
 from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
@@ -154,7 +155,11 @@ def verify_version(store: ObjectStore, experiment: str, version: int) -> Version
 
 
 def _claim(store: ObjectStore, spec: Spec, record: VersionSource) -> int:
-    """Take the next free version number, or find the one that this candidate has already."""
+    """Take the next free version number, or find the one that this candidate has already.
+
+    An earlier try of this candidate took a number after the champion that the run was frozen with,
+    because numbers are taken in ascending order. So older claims need not be read.
+    """
     claim = VersionClaim(
         experiment=spec.experiment.name,
         run=spec.run,
@@ -162,10 +167,24 @@ def _claim(store: ObjectStore, spec: Spec, record: VersionSource) -> int:
         step=record.step,
         digest=record.digest,
     ).to_json()
-    version = 1
+    served = spec.champion.version if spec.champion else 0
+    taken = _taken_versions(store, spec.experiment.name)
+    for version in reversed([version for version in taken if version > served]):
+        found = store.find(version_prefix(spec.experiment.name, version) + CLAIM_FILE)
+        if found is not None and found.data == claim:
+            return version
+    version = max(taken, default=0) + 1
     while not put_once(store, version_prefix(spec.experiment.name, version) + CLAIM_FILE, claim):
-        version += 1
+        version += 1  # another promotion took this number a moment ago
     return version
+
+
+def _taken_versions(store: ObjectStore, experiment: str) -> list[int]:
+    """List the version numbers that are taken, in ascending order."""
+    prefix = versions_prefix(experiment)
+    keys = (item.key for item in store.list(prefix))
+    folders = {key.removeprefix(prefix).split("/")[0] for key in keys}
+    return sorted(int(folder) for folder in folders if folder.isdigit())
 
 
 def _numeric_class(store: ObjectStore, record: VersionSource) -> Mapping[str, Any]:

@@ -102,7 +102,12 @@ def build_replay_dag(
             task_id="freeze_replay", experiment=file.name if file else None
         )
         wait = add_machine_tasks(freeze, plan=PLAN, trials=TRIAL, compute=compute)
-        compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
+        compare = S3CompareReplayOperator(
+            task_id="compare",
+            plan=PLAN,
+            trial=TRIAL,
+            must_compare=experiment is not None and experiment.replay_must_compare,
+        )
         chain(wait, compare)
     return dag
 

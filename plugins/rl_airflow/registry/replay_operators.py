@@ -111,15 +111,19 @@ class S3FreezeReplayOperator(BaseOperator):
 class S3CompareReplayOperator(RunOperator):
     """Compare the replay's digest with the version's digest.
 
-    Fails if they differ. Skips if the machine was of another numeric class. A retry or a clear
+    Fails if they differ. If the machine was of another numeric class, the task says what changed,
+    and is skipped. It fails instead if the experiment has `replay_must_compare`. A retry or a clear
     compares the same digests again.
+
+    :param must_compare: the experiment's `replay_must_compare` today. The version's own spec can
+        ask for it, too.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
 
-    def __init__(self, *, trial: Any, **kwargs: Any) -> None:
+    def __init__(self, *, trial: Any, must_compare: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.trial = trial
+        self.trial, self.must_compare = trial, must_compare
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare. :return: the answer as JSON."""
@@ -134,7 +138,11 @@ class S3CompareReplayOperator(RunOperator):
             send_notice(plan, "drifted", answer.reason)
             raise AirflowFailException(f"{answer.outcome}: {answer.reason}")
         if answer.outcome is ReplayOutcome.NOT_COMPARABLE:
-            raise AirflowSkipException(f"{answer.outcome}: {answer.reason}")
+            reason = f"{answer.outcome}: {answer.reason}"
+            if not (self.must_compare or spec.experiment.replay_must_compare):
+                raise AirflowSkipException(reason)
+            send_notice(plan, "not comparable", answer.reason)
+            raise AirflowFailException(f"{reason}; the experiment has replay_must_compare")
         log.info("%s: %s", answer.outcome, answer.reason)
         told: dict[str, Any] = answer.model_dump(mode="json")
         return told

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rl_airflow.infrastructure.deployed_environment import find_environment
 from rl_airflow.infrastructure.form_values import environment_of
@@ -29,6 +29,7 @@ from rl_lifecycle.registry.contents import (
     find_pointer_mark,
     get_manifest,
     list_versions,
+    refuse_lost_pointer,
 )
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.storage.s3_store import S3Store
@@ -116,9 +117,13 @@ def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
     The mark is read first. If the pointer moves while the rest is read, the mark is old, and no
     answer with it counts.
 
-    :raises AirflowFailException: if there is no version except the one in service.
+    :raises AirflowSkipException: if there is no version except the one in service.
+    :raises AirflowFailException: if there is no version at all.
+    :raises LostPointerError: if the pointer is gone although there is a history.
     """
     mark = find_pointer_mark(store, experiment)
+    if mark is None:
+        refuse_lost_pointer(store, experiment)
     in_service = _find_version_in_service(store, experiment)
     replaced = f"version {in_service}" if in_service else "a champion that was edited by hand"
     return [
@@ -133,10 +138,14 @@ def _find_choices(
     versions = [
         manifest for manifest in list_versions(store, experiment) if manifest.version != in_service
     ]
+    if not versions and in_service:
+        raise AirflowSkipException(
+            f"{experiment} has no version but version {in_service}, which is in service: there is "
+            "nothing to put back"
+        )
     if not versions:
-        there = f"but version {in_service}, which is in service" if in_service else "that is whole"
         raise AirflowFailException(
-            f"{experiment} has no version {there}: there is nothing to put back"
+            f"{experiment} has no version that is whole: there is nothing to put back"
         )
     return sorted(versions, key=lambda manifest: -manifest.version)[:MOST_OPTIONS]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from infra_bootstrap.stacks.concerns import DEPLOYMENT_TAG
 from infra_bootstrap.stacks.resolving import Stage, canonical
+from tests.infra_bootstrap.stacks.defaults import DEFAULTS, FACTS
 
 Properties = Mapping[str, Any]
 View = dict[str, Any]
@@ -75,6 +76,34 @@ def _differences(expected: Any, actual: Any, path: str) -> Iterator[str]:
         yield f"{path}: {expected!r} is reported as {actual!r}"
 
 
+def additions(kind: str, wanted: Any, reported: Any) -> Iterator[str]:
+    """List what the service reports as set although the template does not state it.
+
+    An empty value is not set. A fact of the service and AWS's documented default do not count.
+
+    :param kind: the type of the resource.
+    """
+    facts = FACTS.get(kind, frozenset())
+    for path, value in _additions(canonical(wanted), canonical(reported), ""):
+        default = canonical(DEFAULTS.get((kind, path)))
+        if path not in facts and (default == "None" or not _is_same(default, value)):
+            yield f"{path}={value}"
+
+
+def _additions(wanted: Any, reported: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(wanted, dict) and isinstance(reported, dict):
+        for key, value in reported.items():
+            if key in wanted:
+                yield from _additions(wanted[key], value, f"{path}.{key}")
+            elif value not in ("", "None", "false", [], {}):
+                yield f"{path}.{key}", value
+    elif isinstance(wanted, list) and isinstance(reported, list):
+        for value in reported:
+            near = [one for one in wanted if not list(_differences(one, value, ""))]
+            more = [list(_additions(one, value, path)) for one in near]
+            yield from min(more, key=len, default=[(path, value)])
+
+
 def _is_same(expected: Any, actual: Any) -> bool:
     """Return whether two values are the same text or the same number."""
     try:
@@ -119,7 +148,10 @@ def managed_policy(stage: Stage, arn: str, _: Properties) -> View:
         "PolicyVersion"
     ]
     roles = [
-        role["RoleName"] for role in iam.list_entities_for_policy(PolicyArn=arn)["PolicyRoles"]
+        role["RoleName"]
+        for role in iam.list_entities_for_policy(
+            PolicyArn=arn, PolicyUsageFilter="PermissionsPolicy"
+        )["PolicyRoles"]
     ]
     return {
         "ManagedPolicyName": found["PolicyName"],
@@ -611,8 +643,10 @@ def budget(stage: Stage, name: str, _: Properties) -> View:
         }
         for note in budgets.describe_notifications_for_budget(**where)["Notifications"]
     ]
+    described = dict(budgets.describe_budget(**where)["Budget"])
+    end = described.pop("TimePeriod")["End"]  # it starts in the month in which it was made
     return {
-        "Budget": budgets.describe_budget(**where)["Budget"],
+        "Budget": {**described, "TimePeriod.End": end},
         "NotificationsWithSubscribers": notes,
     }
 

@@ -5,7 +5,9 @@ The test walks over the templates, so a new resource or property that no reader 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
 from tests.infra_bootstrap.stacks.reading_back import (
     READERS,
     Resolver,
+    additions,
     differences,
     with_stack_tags,
 )
@@ -80,6 +83,64 @@ def test_every_property_of_every_resource_is_what_its_service_reports(
         reported = READERS[resource["Type"]](stage, stage.physical[logical_id], wanted)
         lost += list(differences(wanted, reported, logical_id))
     assert not lost, "\n".join(lost)
+
+
+@pytest.mark.local_aws
+@pytest.mark.parametrize("concern", list(Concern))
+def test_nothing_is_set_that_no_template_states(
+    stages: dict[Concern, Resolver], concern: Concern, account: Account
+) -> None:
+    """A property that a service reports is in the template, or is AWS's documented default."""
+    stage = stages[concern]
+    found = [
+        f"{logical_id}{more}"
+        for logical_id in resources_made(concern, stage.values)
+        for more in unstated(stage, logical_id)
+    ]
+    assert not found, "\n".join(found)
+
+
+def unstated(stage: Resolver, logical_id: str) -> list[str]:
+    """List what the service reports for a resource, and no resource of the template states."""
+    kind = stage.resources[logical_id]["Type"]
+    wanted = with_stack_tags(stage.properties(logical_id), "every")
+    if kind == "AWS::EC2::SecurityGroup":  # some rules are resources of their own
+        beside = [
+            {key: value for key, value in stage.properties(name).items() if key != "GroupId"}
+            for name, other in resources_made(stage.concern, stage.values).items()
+            if other["Type"] == "AWS::EC2::SecurityGroupIngress"
+            and other["Properties"]["GroupId"] == {"Ref": logical_id}
+        ]
+        rules = [*wanted.get("SecurityGroupIngress", ()), *beside]
+        wanted = {**wanted, "SecurityGroupIngress": rules}
+    return list(additions(kind, wanted, READERS[kind](stage, stage.physical[logical_id], wanted)))
+
+
+@pytest.mark.local_aws
+def test_what_was_set_by_hand_is_seen(stages: dict[Concern, Resolver], account: Account) -> None:
+    """A delay of a queue, a rule of a group and a policy of a role, each set by hand, are found."""
+    clients = account.clients()
+    evaluation, network, identity = (
+        stages[one] for one in (Concern.EVALUATION, Concern.NETWORK, Concern.IDENTITY)
+    )
+    url, group = evaluation.physical["DeadLetters"], network.physical["TrainerSecurityGroup"]
+    rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+    rule["IpRanges"] = [{"CidrIp": "0.0.0.0/0"}]
+    everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": [everything]}
+    role = {"RoleName": "nightshift-every-trainer", "PolicyName": "more"}
+    clients.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "7"})
+    clients.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    clients.iam.put_role_policy(**role, PolicyDocument=json.dumps(policy))
+    try:
+        assert unstated(evaluation, "DeadLetters") == [".DelaySeconds=7"]
+        assert len(unstated(network, "TrainerSecurityGroup")) == 1
+        assert len(unstated(identity, "TrainerRole")) == 1
+    finally:
+        clients.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "0"})
+        clients.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[rule])
+        clients.iam.delete_role_policy(**role)
+    assert not unstated(evaluation, "DeadLetters")
 
 
 @pytest.mark.local_aws

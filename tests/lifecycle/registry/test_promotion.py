@@ -204,9 +204,7 @@ class FakeDyingStore:
         return getattr(self._store, name)
 
 
-@pytest.mark.parametrize(
-    "writes", range(10)
-)  # lost claim on version 1, claim, five files, manifest, pointer, entry
+@pytest.mark.parametrize("writes", range(9))  # claim, five files, manifest, pointer, entry
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends_it(
     night: Callable[[str], Night], store: DirectoryStore, writes: int
@@ -218,7 +216,7 @@ def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends
         second.promote(FakeDyingStore(store, writes))
     champion = freeze_champion(store, second.spec.experiment)
     assert champion is not None
-    assert champion.version == (2 if writes == 9 else 1)
+    assert champion.version == (2 if writes == 8 else 1)
     assert second.promote(minutes=30).outcome is PromotionOutcome.PROMOTED
     assert [entry.to_version for entry in read_history(store, "cartpole_ppo")] == [1, 2]
     assert [one.version for one in list_versions(store, "cartpole_ppo")] == [1, 2]

@@ -40,6 +40,7 @@ class _Place:
         "ami-1",
         None,
     )
+    instance_profile_arn = None
     subnet_ids, evaluator_memory_mib = {"zone": "subnet"}, 1769.0
 
 
@@ -67,7 +68,7 @@ class Importing(Service):
         super().__init__(monkeypatch)
         folder.mkdir()
         (folder / "cartpole_ppo.yaml").write_text(json.dumps(EXPERIMENT))
-        monkeypatch.setattr(spec_operator, "find_environment", lambda environment, region: _Place())
+        monkeypatch.setattr(spec_operator, "find_environment", lambda *_, **__: _Place())
         monkeypatch.setattr(spec_operator, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(
             import_operators, "Evaluator", lambda client, function: self.aws.evaluator()

@@ -36,6 +36,7 @@ class _Place:
     environment, bucket, evaluator, topic_arn = "dev", "b", "evaluator:live", None
     launch_template_id, launch_template_version = "lt-0123456789abcdef0", "7"
     subnet_ids, evaluator_memory_mib = {"zone": "subnet"}, 1769.0
+    instance_profile_arn = None
 
 
 class Replayed(Service):
@@ -44,10 +45,11 @@ class Replayed(Service):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(monkeypatch)
         self.promote(self.night("n1"))
-        monkeypatch.setattr(operators, "find_environment", lambda environment, region: _Place())
+        monkeypatch.setattr(operators, "find_environment", lambda *_, **__: _Place())
         monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(S3CompareReplayOperator, "_session", lambda operator, plan: None)
         self.notices: list[str] = []
+        self.must_compare = False
         monkeypatch.setattr(
             operators, "send_notice", lambda plan, event, message: self.notices.append(event)
         )
@@ -91,7 +93,10 @@ class Replayed(Service):
     def compare(self) -> dict[str, Any]:
         """Run the comparing task."""
         return S3CompareReplayOperator(
-            task_id="compare", plan=self.ti.pushed["plan"], trial="seed-0"
+            task_id="compare",
+            plan=self.ti.pushed["plan"],
+            trial="seed-0",
+            must_compare=self.must_compare,
         ).execute(self.context())
 
 
@@ -129,6 +134,30 @@ def test_another_kind_of_machine_says_nothing(replayed: Replayed) -> None:
         replayed.compare()
 
 
+def test_another_kind_of_machine_is_red_if_the_experiment_asks_for_it(replayed: Replayed) -> None:
+    """The message says what changed on the machine, and a notice is sent."""
+    replayed.must_compare = True
+    replayed.train(replayed.freeze(), "another", cpu="other")
+    with pytest.raises(
+        AirflowFailException, match=r"NOT_COMPARABLE: .*cpu other instead of .*replay_must_compare"
+    ):
+        replayed.compare()
+    assert replayed.notices == ["not comparable"]
+
+
+def test_the_versions_own_spec_can_ask_for_it(replayed: Replayed) -> None:
+    """A replay by hand uses what the experiment asked for when the version was trained."""
+    spec = replayed.freeze()
+    replayed.train(spec, "another", cpu="other")
+    asking = spec.experiment.model_copy(update={"replay_must_compare": True})
+    strict = spec.model_copy(update={"experiment": asking}).to_json()
+    frozen = replayed.ti.pushed["plan"]["spec"]
+    replayed.world.store.objects[frozen["key"]] = strict
+    frozen["sha256"] = sha256_hex(strict)
+    with pytest.raises(AirflowFailException, match="NOT_COMPARABLE"):
+        replayed.compare()
+
+
 @pytest.mark.parametrize("case", ["no champion yet", "was imported"])
 def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
     replayed: Replayed, case: str
@@ -136,7 +165,8 @@ def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
     """A scheduled replay without a version is skipped, because it would fail every week."""
     objects = replayed.world.store.objects
     if case == "no champion yet":
-        del objects["registry/cartpole_ppo/champion.json"]
+        for key in [key for key in objects if key.startswith("registry/cartpole_ppo/")]:
+            del objects[key]
     else:
         key = version_prefix("cartpole_ppo", 1) + "manifest.json"
         objects[key] = canonical_json(
