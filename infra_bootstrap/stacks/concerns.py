@@ -93,21 +93,14 @@ def check_environment(name: str) -> str:
     return name
 
 
-def template_body(concern: Concern) -> str:
-    """Read a template as it is sent: without comments, and with the user data in its place.
+def template_text(concern: Concern) -> str:
+    """Read a template's file, without comments and with the user data in its place.
 
-    Comments are removed because they would count towards CloudFormation's limit.
-
-    :raises BadInputError: if the template or the user data is larger than AWS allows.
+    :raises BadInputError: if the user data is larger than AWS allows.
     """
     text = COMMENT.sub("", (TEMPLATES / f"{concern}.yaml").read_text())
     if "'@user_data.sh@'" in text:
         text = text.replace("'@user_data.sh@'", json.dumps(user_data()))
-    if len(text.encode()) > MOST_TEMPLATE_BYTES:
-        raise BadInputError(
-            f"templates/{concern}.yaml has {len(text.encode())} bytes; CloudFormation takes "
-            f"{MOST_TEMPLATE_BYTES}"
-        )
     return text
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from rl_airflow.errors import EnvironmentNotReadyError
 from rl_airflow.infrastructure.sessions import RoleSession
-from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.experiment.spec import Artifact, EvaluatorVersion
 
 
 class DeployedEnvironment(NamedTuple):
@@ -20,6 +20,7 @@ class DeployedEnvironment(NamedTuple):
     trainer_wheels: Artifact | None
     topic_arn: str | None
     evaluator_memory_mib: float | None = None
+    evaluator_version: EvaluatorVersion | None = None
 
     @property
     def launch_template(self) -> str:
@@ -54,4 +55,5 @@ def find_environment(environment: str, region_name: str | None = None) -> Deploy
         trainer_wheels=outputs.trainer_wheels,
         topic_arn=outputs.topic_arn,
         evaluator_memory_mib=outputs.evaluator_memory_mib,
+        evaluator_version=outputs.evaluator_version,
     )

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
@@ -14,6 +13,7 @@ from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import report_key, report_page_key
 from rl_lifecycle.storage.object_store import get
+from tests.evaluator.one_process import answer
 from tests.evaluator.stored_runs import store_shard, store_spec
 
 CHAMPION = Champion(
