@@ -6,6 +6,7 @@ Each test is a wheel that tries something, on the local AWS with the functions o
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -237,3 +238,18 @@ def test_nothing_of_an_address_is_logged(functions: FunctionsUnderTest) -> None:
     for log in (functions.player_log(), functions.log_of("evaluator")):
         assert log
         assert "X-Amz-" not in log
+
+
+def test_an_event_reaches_the_player_through_the_dispatcher(functions: FunctionsUnderTest) -> None:
+    """A request that no caller waits for is played later, and its shard names the evaluator."""
+    policy = functions.policy()
+    answer = functions.evaluate("mine", None, policy, run="later", wait=False)
+    assert answer.get("started") is True, answer
+    s3 = functions.as_role("administrator").s3
+    end = time.monotonic() + 60
+    while not s3.list_objects_v2(Bucket=functions.bucket, Prefix=answer["key"])["KeyCount"]:
+        assert time.monotonic() < end, functions.player_log()
+        time.sleep(0.5)
+    stored = s3.get_object(Bucket=functions.bucket, Key=answer["key"])["Body"].read()
+    assert Shard.from_json(stored).versions["evaluator"].startswith("code ")
+    assert functions.evaluate("mine", None, policy, run="later")["complete"] is True
