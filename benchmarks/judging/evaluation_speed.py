@@ -39,7 +39,7 @@ FIRST_SEED = 5000
 COLD_START = """
 import time; started = time.perf_counter()
 import rl_evaluator.handler
-from rl_evaluator.dispatch import answer
+from rl_evaluator.player import answer_play
 imported = time.perf_counter() - started
 from pathlib import Path
 from rl_evaluator.playing.environments import make_environment

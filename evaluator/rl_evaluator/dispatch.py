@@ -1,21 +1,47 @@
-"""Choose the function that answers an event. The store and the clock are arguments."""
+"""The dispatcher: it answers every request, and lets the player and the judge do the work.
 
-from collections.abc import Callable, Mapping
-from typing import Any
+It loads no wheel and no policy. It alone calls the player, and hands over one presigned address
+for each key that a request needs.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from rl_evaluator.errors import EvaluatorError, InvalidRequestError
-from rl_evaluator.playing.arrived_policies import answer_arrival, key_of_event
-from rl_lifecycle.errors import LifecycleError, StoreUnavailableError
+from rl_evaluator.dispatching.arrivals import key_of_event, read_arrival
+from rl_evaluator.dispatching.permissions import check_place, keys_to_read, tenant_of
+from rl_evaluator.dispatching.shard_answers import answer_from_shard
+from rl_evaluator.errors import (
+    EvaluatorError,
+    FunctionBusyError,
+    FunctionFailedError,
+    InvalidRequestError,
+    first_line,
+)
+from rl_evaluator.messages import (
+    DrawRequest,
+    EpisodeFilm,
+    FilmAnswer,
+    FilmRequest,
+    JudgeRequest,
+    Played,
+    PlayRequest,
+)
+from rl_lifecycle.errors import InvalidRecordError, LifecycleError, StoreUnavailableError
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
     CheckPolicyRequest,
     DecideRequest,
+    EnvironmentReport,
     EvaluateRequest,
+    PolicyReport,
     RenderReportRequest,
 )
+from rl_lifecycle.evaluation.stored_shards import find_shard
+from rl_lifecycle.experiment.spec import EvaluatorVersion
 from rl_lifecycle.records.record import Record, first_problem
+from rl_lifecycle.storage.layout import shard_key
 from rl_lifecycle.storage.object_store import ObjectStore
 
 _KINDS: dict[str, type[Record]] = {
@@ -25,64 +51,177 @@ _KINDS: dict[str, type[Record]] = {
     "decide": DecideRequest,
     "render_report": RenderReportRequest,
 }
+#: How often a request is sent whose addresses were too old when the player used them.
+TRIES = 2
 
 
-def answer(
-    event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]
-) -> dict[str, Any]:
-    """Answer an event of any kind.
+class Functions(Protocol):
+    """The player and the judge."""
 
-    :param event: a request of :mod:`rl_lifecycle.evaluation.requests` as a mapping, or an
-        EventBridge event.
-    :param remaining_s: returns the seconds until this process is stopped.
-    :raises InvalidRequestError: if the event is neither a request nor an EventBridge event.
+    def play(
+        self, request: PlayRequest, tenant: str, *, wait: bool, version: str | None
+    ) -> dict[str, Any]:
+        """Call the player.
+
+        :param tenant: whose execution environment it runs in.
+        :param wait: False only sends the request, and returns an empty answer.
+        :param version: ARN of the version to call; None: the one that belongs to this dispatcher.
+        """
+        ...
+
+    def judge(self, request: JudgeRequest) -> dict[str, Any]:
+        """Call the judge, and wait."""
+        ...
+
+
+class Signer(Protocol):
+    """Makes addresses that permit one request each, for at most an hour."""
+
+    def sign_read(self, key: str) -> str:
+        """Make an address to read a key."""
+        ...
+
+    def sign_write_once(self, key: str) -> str:
+        """Make an address to write a key, unless it exists."""
+        ...
+
+
+class Dispatcher:
+    """Answers the requests of the pipeline and the events of the bucket.
+
+    :param store: the bucket, as the dispatcher's role.
     """
-    if "detail-type" in event:
-        return _answer_event(event, store, remaining_s)
 
-    request = _read(event)
+    def __init__(self, store: ObjectStore, signer: Signer, functions: Functions) -> None:
+        self.store, self.signer, self.functions = store, signer, functions
 
-    # Each answer is imported when it is needed: a cold Lambda loads one of them, not all.
-    if isinstance(request, EvaluateRequest):
-        from rl_evaluator.playing.shard_requests import answer_evaluate
+    def answer(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer an event of any kind.
 
-        return answer_evaluate(request, store, remaining_s)
-    if isinstance(request, CheckEnvironmentRequest):
-        from rl_evaluator.playing.environment_checks import answer_check_environment
+        :param event: a request of :mod:`rl_lifecycle.evaluation.requests` as a mapping, or an
+            EventBridge event.
+        :raises InvalidRequestError: if the event is neither a request nor an EventBridge event.
+        :raises FunctionFailedError: if the player or the judge answered with an error.
+        """
+        if "detail-type" in event:
+            return self._answer_event(event)
 
-        return answer_check_environment(request, store).model_dump(mode="json")
-    if isinstance(request, CheckPolicyRequest):
-        from rl_evaluator.playing.policy_checks import answer_check_policy
+        request = read_request(event)
+        if isinstance(request, EvaluateRequest):
+            return self._evaluate(request, None)
+        if isinstance(request, CheckEnvironmentRequest):
+            answer = self._play(request, request.experiment)
+            return _checked(EnvironmentReport, answer)
+        if isinstance(request, CheckPolicyRequest):
+            return self._check_policy(request)
+        if isinstance(request, RenderReportRequest):
+            return self._draw(request)
+        if isinstance(request, DecideRequest):
+            return self.functions.judge(JudgeRequest(asked=request))
+        raise InvalidRequestError(
+            f"{type(request).__name__} has no answer; add it to rl_evaluator.dispatch"
+        )
 
-        return answer_check_policy(request, store).model_dump(mode="json")
-    if isinstance(request, DecideRequest):
-        from rl_evaluator.judging.decisions import answer_decide
+    def _answer_event(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer the arrival of a policy. A refused policy is no error: a second delivery of its
+        event would not help.
+        """
+        key = key_of_event(event)
+        if key is None:
+            return {"ignored": True}
+        try:
+            arrival = read_arrival(key, self.store)
+            return self._evaluate(arrival.request, arrival.spec.evaluator)
+        except (StoreUnavailableError, FunctionBusyError):
+            raise  # AWS then delivers the event again, and S3 or Lambda may answer the next time.
+        except (EvaluatorError, LifecycleError) as error:
+            return {"refused": str(error), "key": key}
 
-        return answer_decide(request, store)
-    if isinstance(request, RenderReportRequest):
-        from rl_evaluator.pages.report_pages import answer_render_report
+    def _evaluate(
+        self, request: EvaluateRequest, version: EvaluatorVersion | None
+    ) -> dict[str, Any]:
+        """Let a shard be played unless it is stored already."""
+        check_place(request)
+        key = shard_key(request.experiment, request.run, request.name, request.shard)
+        stored = find_shard(self.store, key)
+        if stored is None:
+            self._play(
+                request,
+                request.experiment,
+                write=key,
+                wait=request.wait,
+                version=version.player if version else None,
+            )
+            if not request.wait:
+                return {"key": key, "started": True}
+            stored = find_shard(self.store, key)
+        if stored is None:
+            raise InvalidRequestError(f"{key} was not written by the player; request it again")
+        return answer_from_shard(stored, request, key)
 
-        return answer_render_report(request, store, remaining_s)
-    raise InvalidRequestError(
-        f"{type(request).__name__} has no answer; add its function to rl_evaluator.dispatch.answer"
-    )
+    def _check_policy(self, request: CheckPolicyRequest) -> dict[str, Any]:
+        try:
+            return _checked(PolicyReport, self._play(request, request.experiment))
+        except (InvalidRequestError, LifecycleError) as error:
+            if isinstance(error, StoreUnavailableError):
+                raise
+            return PolicyReport(problem=str(error)).model_dump(mode="json")
+
+    def _draw(self, request: RenderReportRequest) -> dict[str, Any]:
+        """Let the player film the worst episodes, and the judge write the page."""
+        found = self.functions.judge(JudgeRequest(asked=DrawRequest(asked=request)))
+        if found.get("film") is None:
+            return found
+        films = self._film(FilmRequest.from_value(found["film"], "the judge's answer"))
+        return self.functions.judge(JudgeRequest(asked=DrawRequest(asked=request, films=films)))
+
+    def _film(self, request: FilmRequest) -> tuple[EpisodeFilm, ...]:
+        """Film, or note why there are no films. A page without films is better than none."""
+        try:
+            answer = self._play(request, request.experiment)
+            return FilmAnswer.from_value(answer, "the player's answer").films
+        except (EvaluatorError, LifecycleError) as error:
+            reason = str(error) if isinstance(error, FunctionFailedError) else first_line(error)
+            note = f"no films: {reason}"
+            return (EpisodeFilm(seed=request.episodes[0].seed, note=note[:500]),)
+
+    def _play(
+        self,
+        request: Played,
+        experiment: str,
+        *,
+        write: str | None = None,
+        wait: bool = True,
+        version: str | None = None,
+    ) -> dict[str, Any]:
+        """Call the player with fresh addresses; sign again if they were too old when it ran."""
+        keys = keys_to_read(request, self.store)
+        tenant = tenant_of(experiment, request.requirements)
+        for _ in range(TRIES):
+            asked = PlayRequest(
+                asked=request,
+                reads={key: self.signer.sign_read(key) for key in keys},
+                write=self.signer.sign_write_once(write) if write else None,
+            )
+            answer = self.functions.play(asked, tenant, wait=wait, version=version)
+            if not answer.get("expired"):
+                return answer
+        raise FunctionFailedError("player", "the addresses expired before the player used them")
 
 
-def _answer_event(
-    event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]
-) -> dict[str, Any]:
-    key = key_of_event(event)
-    if key is None:
-        return {"ignored": True}
+def _checked(form: type[Record], answer: Any) -> dict[str, Any]:
+    """Check the form of an answer that may come from an experiment's code."""
     try:
-        return answer_arrival(key, store, remaining_s)
-    except StoreUnavailableError:
-        raise  # AWS then delivers the event again, and the store may answer the next time.
-    except (EvaluatorError, LifecycleError) as error:
-        return {"refused": str(error), "key": key}
+        return form.from_value(answer, "the player's answer").model_dump(mode="json")
+    except InvalidRecordError as error:
+        raise FunctionFailedError("player", str(error)) from None
 
 
-def _read(event: Mapping[str, Any]) -> Record:
+def read_request(event: Mapping[str, Any]) -> Record:
+    """Read a request of the pipeline.
+
+    :raises InvalidRequestError: if it is none.
+    """
     kind = _KINDS.get(str(event.get("action")))
     if kind is None:
         raise InvalidRequestError(

@@ -7,7 +7,10 @@ EvaluatorError
 ├── EnvironmentFailedError    the environment cannot be made, reset or stepped
 ├── InvalidWheelError         a wheel of the experiment cannot be used
 ├── EndlessEpisodeError       an episode did not end, and the environment has no time limit
-└── EpisodeTooLongError       no episode ended within the time that the Lambda has
+├── EpisodeTooLongError       no episode ended within the time that the Lambda has
+├── ExpiredRequestError       a presigned address was too old when the player used it
+├── FunctionFailedError       the player or the judge answered with an error
+└── FunctionBusyError         Lambda did not run the player or the judge, because it is too busy
 """
 
 from typing import Any
@@ -89,6 +92,33 @@ class EpisodeTooLongError(EvaluatorError):
             f"{env_id}: no episode ended within {seconds:.0f} s; give the environment a time limit "
             "(env_kwargs, or max_episode_steps where it is registered)"
         )
+
+
+class ExpiredRequestError(EvaluatorError):
+    """A presigned address was too old when the player used it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"{key}: its address has expired; send the request again")
+
+
+class FunctionFailedError(EvaluatorError):
+    """The player or the judge answered with an error.
+
+    :param problem: the function's own words. The player's may come from an experiment's code.
+    """
+
+    def __init__(self, function: str, problem: str) -> None:
+        self.function, self.problem = function, problem
+        super().__init__(problem)
+
+
+class FunctionBusyError(EvaluatorError):
+    """Lambda did not run the player or the judge, because it is too busy."""
+
+    def __init__(self, function: str, code: str) -> None:
+        self.function, self.code = function, code
+        super().__init__(f"{code}: Lambda is too busy to run the {function}; send it again later")
 
 
 def first_line(error: BaseException) -> str:

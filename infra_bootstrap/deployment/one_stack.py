@@ -27,13 +27,13 @@ from infra_bootstrap.stacks.concerns import (
     PROTECTED,
     Concern,
     stack_name,
-    template_body,
 )
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.events import find_failure
 from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.parameters import plan_parameters
 from infra_bootstrap.stacks.settings import DeploymentSettings
+from infra_bootstrap.stacks.template_files import deployed_template, template, template_body
 from rl_lifecycle.records.record import Record
 
 if TYPE_CHECKING:
@@ -204,9 +204,7 @@ def find_differences(
     deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
     ]
-    differences = (
-        [] if str(deployed).strip() == template_body(concern).strip() else ["its template"]
-    )
+    differences = [] if deployed_template(deployed) == template(concern) else ["its template"]
     differences += [
         f"{name} from {stack.parameters.get(name)!r} to {value!r}"
         for name, value in sorted(values.items())

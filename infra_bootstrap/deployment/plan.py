@@ -12,7 +12,7 @@ from infra_bootstrap.stacks.costs import explain, monthly_usd
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.parameters import plan_parameters
 from infra_bootstrap.stacks.settings import DeploymentSettings
-from infra_bootstrap.stacks.template_files import parse, resources_made, resources_of
+from infra_bootstrap.stacks.template_files import deployed_template, resources_made, resources_of
 from rl_lifecycle.records.record import Record
 
 
@@ -94,4 +94,6 @@ def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dic
     body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
     ]
-    return resources_of(parse(str(body)), {**stack.parameters, "AWS::Region": clients.region})
+    return resources_of(
+        deployed_template(body), {**stack.parameters, "AWS::Region": clients.region}
+    )

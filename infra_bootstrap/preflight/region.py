@@ -30,6 +30,9 @@ SERVICES = (
     "sts",
 )
 OPEN = ("opt-in-not-required", "opted-in")
+#: The commercial Regions without Lambda's tenant isolation, which keeps the code of experiments
+#: apart. https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
+WITHOUT_TENANT_ISOLATION = ("ap-southeast-6",)
 
 
 def check_region(at: Situation) -> Iterator[Check]:
@@ -49,6 +52,15 @@ def check_region(at: Situation) -> Iterator[Check]:
         return
     if missing := missing_services(clients, SERVICES):
         yield _failed(f"{region} has no {', '.join(missing)}", "choose another region")
+        return
+    isolation = at.settings.parameters.get("PlayerIsolation", "per-tenant")
+    if region in WITHOUT_TENANT_ISOLATION and isolation == "per-tenant":
+        yield _failed(
+            f"Lambda has no tenant isolation in {region}, so code of one experiment could read the "
+            "requests of another",
+            "choose another region; or, if all experiments of the environment trust each other, "
+            "add --parameter PlayerIsolation=shared",
+        )
         return
     yield _opted_in(clients)
 

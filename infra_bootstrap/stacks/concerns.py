@@ -93,23 +93,15 @@ def check_environment(name: str) -> str:
     return name
 
 
-def template_body(name: str) -> str:
-    """Read a template as it is sent: without comments, and with the user data in its place.
-
-    Comments are removed because they would count towards CloudFormation's limit.
+def template_text(name: str) -> str:
+    """Read a template's file, without comments and with the user data in its place.
 
     :param name: the concern of a stack, or `experiment`.
-
-    :raises BadInputError: if the template or the user data is larger than AWS allows.
+    :raises BadInputError: if the user data is larger than AWS allows.
     """
     text = COMMENT.sub("", (TEMPLATES / f"{name}.yaml").read_text())
     if "'@user_data.sh@'" in text:
         text = text.replace("'@user_data.sh@'", json.dumps(user_data()))
-    if len(text.encode()) > MOST_TEMPLATE_BYTES:
-        raise BadInputError(
-            f"templates/{name}.yaml has {len(text.encode())} bytes; CloudFormation takes "
-            f"{MOST_TEMPLATE_BYTES}"
-        )
     return text
 
 

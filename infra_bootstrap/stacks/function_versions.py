@@ -17,7 +17,8 @@ from typing import Any
 from infra_bootstrap.stacks.template_files import Template
 from rl_lifecycle.records.record import canonical_json, sha256_hex
 
-FUNCTION = "Evaluator"
+#: The functions that play and judge. One label names the versions of all of them.
+FUNCTIONS = ("Evaluator", "Player", "Judge")
 LABEL = "EvaluatorVersionLabel"
 #: Properties of a function that belong to the function itself and not to its versions.
 NOT_VERSIONED = frozenset({"ReservedConcurrentExecutions", "RecursiveLoop", "Tags"})
@@ -33,9 +34,9 @@ def version_label(document: Template, values: Mapping[str, str]) -> str:
     :param values: the stack's parameters by name. A parameter that is missing has its default.
     :return: the digests of code and layer for people, and a digest of all settings.
     """
-    properties = document["Resources"][FUNCTION]["Properties"]
     versioned: list[Any] = [
         {name: value for name, value in properties.items() if name not in NOT_VERSIONED}
+        for properties in (document["Resources"][one]["Properties"] for one in FUNCTIONS)
     ]
     versioned += [
         document["Resources"][name]["Properties"]

@@ -13,7 +13,7 @@ from infra_bootstrap.clients import Clients, as_clients
 from infra_bootstrap.errors import NotDeployedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
-from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.experiment.spec import Artifact, EvaluatorVersion
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class Outputs:
     :param launch_template_version: the number to pin in a spec.
     :param trainer_wheels: the trainer's wheel set, to put into a spec.
     :param trainer_python: the machine image's Python, such as `3.12`.
-    :param evaluator_memory_mib: None if the stack was deployed by an older version.
+    :param evaluator_memory_mib: the memory of the player and of the dispatcher, which waits for it,
+        together. None if the stack was deployed by an older version.
+    :param evaluator_version: the versions to pin in a spec; None if the stack was deployed by an
+        older version.
     """
 
     environment: str
@@ -49,10 +52,15 @@ class Outputs:
     trainer_python: str
     lambda_runtime: str
     evaluator_memory_mib: float | None = None
+    evaluator_version: EvaluatorVersion | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outputs as values that JSON can hold."""
-        return asdict(self) | {"trainer_wheels": self.trainer_wheels.model_dump()}
+        version = self.evaluator_version
+        return asdict(self) | {
+            "trainer_wheels": self.trainer_wheels.model_dump(),
+            "evaluator_version": version.model_dump() if version else None,
+        }
 
 
 def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) -> Outputs:
@@ -90,7 +98,26 @@ def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) 
         ),
         trainer_python=training["TrainerPython"],
         lambda_runtime=evaluation["LambdaRuntime"],
-        evaluator_memory_mib=_number(evaluation.get("EvaluatorMemoryMib")),
+        evaluator_memory_mib=_memory(evaluation),
+        evaluator_version=_version(evaluation),
+    )
+
+
+def _memory(evaluation: Mapping[str, str]) -> float | None:
+    player = _number(evaluation.get("EvaluatorMemoryMib"))
+    dispatcher = _number(evaluation.get("DispatcherMemoryMib"))
+    return None if player is None else player + (dispatcher or 0.0)
+
+
+def _version(evaluation: Mapping[str, str]) -> EvaluatorVersion | None:
+    """Read the versions in service. A stack of an older version does not have these outputs."""
+    if "PlayerVersionArn" not in evaluation:
+        return None
+    return EvaluatorVersion(
+        function=evaluation["EvaluatorVersionArn"],
+        player=evaluation["PlayerVersionArn"],
+        judge=evaluation["JudgeVersionArn"],
+        label=evaluation["EvaluatorVersionLabel"],
     )
 
 

@@ -1,6 +1,7 @@
 """Read the templates as data: parameters, conditions and resources, without calling AWS."""
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 
 from infra_bootstrap.errors import BadInputError
-from infra_bootstrap.stacks.concerns import Concern, template_body
+from infra_bootstrap.stacks.concerns import MOST_TEMPLATE_BYTES, Concern, template_text
 
 Template = dict[str, Any]
 
@@ -51,7 +52,33 @@ def template(name: str) -> Template:
 
     :param name: the concern of a stack, or `experiment`.
     """
-    return parse(template_body(name))
+    return parse(template_text(name))
+
+
+def template_body(name: str) -> str:
+    """Write a template as it is sent: as JSON without white space.
+
+    White space and comments would count towards CloudFormation's limit.
+
+    :param name: the concern of a stack, or `experiment`.
+    :raises BadInputError: if the template is larger than CloudFormation allows.
+    """
+    text = json.dumps(template(name), separators=(",", ":"))
+    if len(text.encode()) > MOST_TEMPLATE_BYTES:
+        raise BadInputError(
+            f"templates/{name}.yaml has {len(text.encode())} bytes as JSON; CloudFormation "
+            f"takes {MOST_TEMPLATE_BYTES}"
+        )
+    return text
+
+
+def deployed_template(body: object) -> Template:
+    """Read the body of a deployed template that CloudFormation returns.
+
+    :param body: botocore reads JSON, and leaves YAML, which older versions of the project sent, as
+        text.
+    """
+    return dict(body) if isinstance(body, Mapping) else parse(str(body))
 
 
 def parameters_of(concern: Concern) -> dict[str, dict[str, Any]]:

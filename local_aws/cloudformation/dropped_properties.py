@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local_aws.ec2.service import keep_of_endpoint
-from local_aws.emulator import inproc
+from local_aws.emulator import inproc, seams
 
 Properties = Mapping[str, Any]
 Attributes = dict[str, Any]
@@ -135,6 +135,11 @@ def function(name: str, properties: Properties, region: str) -> Attributes:
     }
     if wanted:
         client.update_function_configuration(FunctionName=name, **wanted)
+    if tenancy := properties.get("TenancyConfig"):
+        # No call changes it after the creation, so it is written into the function's record.
+        arn = client.get_function_configuration(FunctionName=name)["FunctionArn"]
+        record, _, _ = seams.module("services.lambda_svc")._get_func_record_for_ref(arn)
+        record["config"]["TenancyConfig"] = dict(tenancy)
     reserved = properties.get("ReservedConcurrentExecutions")
     if reserved is not None:
         client.put_function_concurrency(

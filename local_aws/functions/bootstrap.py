@@ -24,10 +24,10 @@ class LambdaContext:
 
     identity = None
     client_context = None
-    tenant_id = None
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.aws_request_id = request["request_id"]
+        self.tenant_id = request["tenant"]
         self.invoked_function_arn = request["arn"]
         self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
         self.function_version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]

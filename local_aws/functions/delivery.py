@@ -67,6 +67,9 @@ class Delivery:
                 RULE.get(),
             )
             return
+        if config.get("TenancyConfig"):
+            log.warning("EventBridge cannot invoke %s: the function needs a tenant", arn)
+            return
         self.invoke_async(
             service._execution_record_for_config(record, {**config, "FunctionArn": arn}),
             json.loads(payload),

@@ -125,7 +125,9 @@ class Environment:
                 self._log.append(chunk)
                 kept += len(chunk)
 
-    def invoke(self, event: Any, request_id: str, arn: str) -> InvocationOutcome:
+    def invoke(
+        self, event: Any, request_id: str, arn: str, tenant: str | None = None
+    ) -> InvocationOutcome:
         """Run the handler once, within its limits of time and memory."""
         self._killed_for_memory, self._peak_mib = False, 0
         fresh = self._init_s is None
@@ -133,7 +135,7 @@ class Environment:
         began = time.monotonic()
         payload = None
         if error is None:
-            payload, error = self._run(event, request_id, arn)
+            payload, error = self._run(event, request_id, arn, tenant)
         usable = self._process.poll() is None and self._init_s is not None and not _is_fatal(error)
         return InvocationOutcome(
             payload,
@@ -155,7 +157,7 @@ class Environment:
         return error
 
     def _run(
-        self, event: Any, request_id: str, arn: str
+        self, event: Any, request_id: str, arn: str, tenant: str | None
     ) -> tuple[str | None, dict[str, Any] | None]:
         """Send one request and wait for its answer."""
         message = json.dumps(
@@ -164,6 +166,7 @@ class Environment:
                 "request_id": request_id,
                 "arn": arn,
                 "timeout_s": self._launch.timeout_s,
+                "tenant": tenant,
             }
         ).encode()
         with contextlib.suppress(BrokenPipeError):

@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from local_aws.emulator import seams
-from local_aws.functions.runner import NESTED, SERVICE, Runner
+from local_aws.functions.runner import NESTED, SERVICE, TENANT, Runner
 from local_aws.functions.runtimes import Runtimes
 from local_aws.iam.authorization import Authorizer
 
@@ -16,6 +17,8 @@ SYNC_LIMIT = 6 * 1024 * 1024
 ASYNC_LIMIT = 1024 * 1024
 """Bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 CONFIGURES = re.compile(r"^/2015-03-31/functions(/[^/]+/configuration)?/?$")
+TENANT_ID = re.compile(r"[a-zA-Z0-9\._:\/=+\-@ ]{1,256}")
+"""https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html"""
 INVOKES = re.compile(r"^/2015-03-31/functions/[^/]+/invocations/?$")
 WRONG_CODE = re.compile(
     rb',\s*"(?:(?:State|LastUpdateStatus)Reason(?:Code)?":\s*""|StateReasonCode":\s*"Updating")'
@@ -49,8 +52,11 @@ class LambdaFront:
             if refused:
                 return refused
         if method == "POST" and INVOKES.match(path):
-            if refused := refuse_payload(headers, body):
+            tenant = headers.get("x-amz-tenant-id")
+            refused = refuse_payload(headers, body) or refuse_tenant(path, query, tenant)
+            if refused:
                 return refused
+            TENANT.set(tenant)
             NESTED.set(
                 seams.module("core.router").extract_access_key_id(headers) in self._runner.keys
             )
@@ -129,6 +135,40 @@ def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
             f"Could not parse request body into json: Could not parse payload into json: {problem}",
         )
     return None
+
+
+def refuse_tenant(path: str, query: Mapping[str, Any], tenant: str | None) -> Response | None:
+    """Refuse a call without a tenant to a function that isolates tenants, and the reverse.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation-troubleshooting.html
+    """
+    service = seams.module("services.lambda_svc")
+    name = unquote(path.split("/functions/")[1].split("/")[0])
+    qualifier = query.get("Qualifier")
+    qualifier = qualifier[0] if isinstance(qualifier, list) else qualifier
+    record, config, _ = service._get_func_record_for_ref(
+        f"{name}:{qualifier}" if qualifier else name
+    )
+    if not record or not config:
+        return None
+    if tenant is not None and not TENANT_ID.fullmatch(tenant):
+        return error(
+            400,
+            "ValidationException",
+            f"1 validation error detected: Value '{tenant}' at 'tenantId' failed to satisfy "
+            f"constraint: Member must satisfy regular expression pattern: {TENANT_ID.pattern}",
+        )
+    isolates = bool(config.get("TenancyConfig") or record.get("config", {}).get("TenancyConfig"))
+    if isolates == (tenant is not None):
+        return None
+    text = (
+        "Add a valid tenant ID in your request: the invoked function is enabled with tenancy "
+        "configuration."
+        if isolates
+        else "Remove the tenant ID from your request: the invoked function is not enabled with "
+        "tenancy configuration."
+    )
+    return error(400, "InvalidParameterValueException", text)
 
 
 def error(status: int, code: str, message: str) -> Response:

@@ -31,6 +31,8 @@ KEPT_IDLE = 8
 RESPONSE_LIMIT = 6 * 1024 * 1024
 NESTED: contextvars.ContextVar[bool] = contextvars.ContextVar("nested", default=False)
 """Whether the caller of this request is itself a function."""
+TENANT: contextvars.ContextVar[str | None] = contextvars.ContextVar("tenant", default=None)
+"""The tenant for whom a function is invoked, if the function isolates tenants."""
 Record = Mapping[str, Any]
 
 
@@ -98,10 +100,11 @@ class Runner:
         self, record: Record, config: Record, event: Any, request_id: str
     ) -> InvocationOutcome:
         """Invoke an idle or a new environment, and keep it if it is still usable."""
-        key = environment_key(config)
+        tenant = TENANT.get()
+        key = environment_key(config, tenant)
         environment = self._take(key) or self._start(record, config)
         self.on_start()
-        outcome = environment.invoke(event, request_id, str(config["FunctionArn"]))
+        outcome = environment.invoke(event, request_id, str(config["FunctionArn"]), tenant)
         if (outcome.is_usable and outcome.error is None) or (
             outcome.is_usable and not is_init_error(outcome.error)
         ):
@@ -140,9 +143,9 @@ class Runner:
     def _surplus(self, current: str) -> list[Environment]:
         """Remove the environments from the pool that should not be kept, and return them."""
         out, before = [], time.monotonic() - IDLE_FOR_S
-        name = current.rpartition("@")[0]
+        name, version = current.partition("@")[0], without_tenant(current)
         for key, idle in self._idle.items():
-            is_older = key != current and key.rpartition("@")[0] == name
+            is_older = without_tenant(key) != version and key.partition("@")[0] == name
             gone = [i for i in idle if is_older or i.since < before]
             gone += [i for i in idle if i not in gone][: max(0, len(idle) - len(gone) - KEPT_IDLE)]
             out += [i.environment for i in gone]
@@ -281,10 +284,20 @@ class Runner:
             self._drop(environment)
 
 
-def environment_key(config: Record) -> str:
-    """Return a key that is equal for invocations that can share an environment."""
-    content = f"{config.get('RevisionId')}/{config.get('CodeSha256')}"
+def environment_key(config: Record, tenant: str | None) -> str:
+    """Return a key that is equal for invocations that can share an environment.
+
+    Two tenants never share one.
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
+    """
+    content = f"{config.get('RevisionId')}/{config.get('CodeSha256')}/{tenant or ''}"
     return f"{config['FunctionName']}:{config.get('Version')}@{content}"
+
+
+def without_tenant(key: str) -> str:
+    """Return the part of an environment's key that names the function's code."""
+    head, _, content = key.partition("@")
+    return f"{head}@{'/'.join(content.split('/')[:2])}"
 
 
 def is_init_error(error: Mapping[str, Any] | None) -> bool:

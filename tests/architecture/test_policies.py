@@ -6,6 +6,7 @@ as data. The message of a failing test says what to write.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,11 @@ from infra_bootstrap.stacks.concerns import (
     COMMENT,
     MOST_TEMPLATE_BYTES,
     Concern,
-    template_body,
+    template_text,
     user_data,
 )
-from infra_bootstrap.stacks.template_files import parse, template
-from rl_lifecycle.storage.layout import WRITERS
+from infra_bootstrap.stacks.template_files import parse, template, template_body
+from rl_lifecycle.storage.layout import EVALUATIONS, WRITERS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "infra_bootstrap" / "templates"
@@ -171,9 +172,10 @@ def test_every_role_has_its_boundary() -> None:
         for name, resource in template(Concern.IDENTITY)["Resources"].items()
         if resource["Type"] == "AWS::IAM::Role"
     }
-    assert len(roles) == 7
+    assert len(roles) == 9
+    own = {"DeployerRole": "DeployerBoundary", "PlayerRole": "PlayerBoundary"}
     for name, role in roles.items():
-        expected = "DeployerBoundary" if name == "DeployerRole" else "Boundary"
+        expected = own.get(name, "Boundary")
         assert role["Properties"]["PermissionsBoundary"] == {"Ref": expected}, (
             f"{name}: PermissionsBoundary: !Ref {expected}"
         )
@@ -254,7 +256,9 @@ def test_role_policies_write_only_what_the_contract_allows() -> None:
     expected = {
         role: {prefix for prefix, roles in WRITERS.items() if role in roles} for role in found
     }
-    assert found == expected | {"deployer": set(), "flowlogs": set()}
+    # The dispatcher writes nothing but shards, and the player writes them with its addresses.
+    shards = {f"{EVALUATIONS}*/shards/"}
+    assert found == expected | {"deployer": set(), "flowlogs": set(), "evaluator": shards}
 
 
 def _written(policies: list[Any]) -> Iterator[str]:
@@ -346,7 +350,7 @@ def test_every_export_is_named_by_its_stack() -> None:
 def test_templates_use_no_yaml_alias() -> None:
     """Templates have no YAML aliases, which CloudFormation rejects and YAML libraries accept."""
     for concern in Concern:
-        assert not re.search(r"(?m)[:-]\s+[&*][A-Za-z]\w*\s*$", template_body(concern)), (
+        assert not re.search(r"(?m)[:-]\s+[&*][A-Za-z]\w*\s*$", template_text(concern)), (
             f"{concern}.yaml: write it out"
         )
-        assert parse(template_body(concern))["Resources"]
+        assert json.loads(template_body(concern))["Resources"]

@@ -1,4 +1,4 @@
-"""The Lambda handler works against S3 as moto emulates it."""
+"""The entries of the functions load only what they need, and find their parts by variables."""
 
 import json
 import subprocess
@@ -11,27 +11,30 @@ import pytest
 from moto import mock_aws
 
 from rl_evaluator import handler
-from rl_lifecycle.evaluation.requests import Shard
-from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.s3_store import S3Store
-from tests.evaluator.policy_files import policy_for_id
-from tests.evaluator.stored_runs import store_artifact
+from tests.evaluator.stored_runs import store_shard, store_spec
 
-
-class FakeContext:
-    """The part of Lambda's context that the handler uses."""
-
-    def __init__(self, milliseconds: int) -> None:
-        self.milliseconds = milliseconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda stops the invocation."""
-        return self.milliseconds
+HEAVY = "{'torch', 'stable_baselines3', 'airflow', 'boto3', 'onnx', 'scipy'}"
+FOREIGN = "{'numpy', 'onnxruntime', 'onnx', 'gymnasium', 'PIL', 'torch'}"
+#: Let the dispatcher answer an arrival, and the judge refuse a request, without AWS.
+DISPATCH_AND_JUDGE = f"""
+import sys, tempfile
+from pathlib import Path
+from rl_evaluator.dispatch import Dispatcher
+from rl_evaluator.dispatching import functions, signing
+from rl_evaluator.judge import answer_judge, read_judge_request
+from rl_evaluator.judging import decisions
+from rl_evaluator.pages import report_pages
+from rl_lifecycle.storage.directory_store import DirectoryStore
+store = DirectoryStore(Path(tempfile.mkdtemp()))
+Dispatcher(store, None, None).answer({{"detail-type": "Object Deleted"}})
+print(sorted({FOREIGN} & set(sys.modules)))
+"""
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
-    """A bucket, and the environment variables of the Lambda."""
+    """A bucket, and the environment variables of the judge."""
     for name, value in {
         "BUCKET": "nightshift-test",
         "AWS_DEFAULT_REGION": "eu-central-1",
@@ -51,50 +54,36 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
     handler._store.cache_clear()
 
 
-def event(policy: Artifact) -> dict[str, Any]:
-    """Build a request as JSON data."""
-    return json.loads(
-        json.dumps(
-            {
-                "action": "evaluate",
-                "experiment": "cartpole",
-                "run": "r1",
-                "name": "gate-candidate",
-                "shard": 3,
-                "policy": policy.model_dump(),
-                "env_id": "CartPole-v1",
-                "first_seed": 5,
-                "n_episodes": 4,
-                "deterministic": False,
-            }
-        )
-    )
+def test_the_judge_decides_from_s3_to_s3(bucket: S3Store) -> None:
+    """The judge reads the shards from S3, and stores the report below verdicts/."""
+    spec, artifact = store_spec(bucket, evaluation={"first_champion_above": 1})
+    store_shard(bucket, spec, "gate-candidate", [400.0] * 80)
+    asked: dict[str, Any] = {
+        "action": "decide",
+        "experiment": "cartpole",
+        "run": spec.run,
+        "candidate": "gate-candidate",
+        "champion": None,
+        "spec": artifact.model_dump(),
+    }
+    answer = handler.judge({"asked": asked})
+    assert json.loads(json.dumps(answer)) == answer
+    assert answer["report_key"] == f"verdicts/cartpole/{spec.run}/gate-candidate.json"
+    assert bucket.find(answer["report_key"]) is not None
 
 
-def test_the_handler_evaluates_from_s3_to_s3(bucket: S3Store) -> None:
-    """The handler reads the policy from S3, stores the shard, and does not repeat finished work."""
-    policy = store_artifact(bucket, "p.onnx", policy_for_id("CartPole-v1"))
-    output = handler.handle(event(policy), FakeContext(900_000))
-    assert json.loads(json.dumps(output)) == output
-    found = bucket.find("evaluations/cartpole/r1/gate-candidate/shards/0003.json")
-    assert found is not None
-    assert len(Shard.from_json(found.data).returns) == 4
-    assert handler.handle(event(policy), FakeContext(900_000)) == output
-
-
-def test_the_context_limits_the_time(bucket: S3Store) -> None:
-    """A context with no time left stops the evaluation before it begins."""
-    policy = store_artifact(bucket, "p.onnx", policy_for_id("CartPole-v1"))
-    with pytest.raises(Exception, match="no episode ended within"):
-        handler.handle(event(policy), FakeContext(5_000))
+def loaded_by(code: str) -> str:
+    """Run Python code in a fresh process, and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_importing_the_handler_loads_nothing_heavy() -> None:
     """Importing the handler loads no heavy package, so a cold start is quick."""
-    code = (
-        "import sys, rl_evaluator.handler; "
-        "print(sorted({'torch', 'stable_baselines3', 'airflow', 'boto3', 'onnx', 'scipy'} & "
-        "set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    code = f"import sys, rl_evaluator.handler; print(sorted({HEAVY} & set(sys.modules)))"
+    assert loaded_by(code) == "[]"
+
+
+def test_dispatcher_and_judge_load_nothing_that_plays() -> None:
+    """Neither has a library in its process that runs a policy or an environment."""
+    assert loaded_by(DISPATCH_AND_JUDGE) == "[]"

@@ -34,7 +34,16 @@ from rl_lifecycle.storage.layout import artifact_key
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-ROLES = ("trainer", "evaluator", "launcher", "promoter", "reaper", "deployer")
+ROLES = (
+    "trainer",
+    "evaluator",
+    "player",
+    "judge",
+    "launcher",
+    "promoter",
+    "reaper",
+    "deployer",
+)
 #: The error codes with which AWS's services refuse a call by policy.
 REFUSALS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 

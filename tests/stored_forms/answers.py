@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rl_evaluator.dispatch import answer
 from rl_lifecycle.storage.directory_store import DirectoryStore
+from tests.evaluator.one_process import answer
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_policy, store_shard, store_spec
 from tests.trainer.conftest import TINY_PPO, frozen

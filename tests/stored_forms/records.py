@@ -23,6 +23,7 @@ from rl_airflow.evaluation import evaluator as asked
 from rl_airflow.evaluation import operators
 from rl_airflow.run import run_resources, trial_ends
 from rl_airflow.trials import log_relay, task_state
+from rl_evaluator import messages
 from rl_lifecycle.evaluation import (
     decision_reports,
     early_stops,
@@ -85,6 +86,7 @@ RECORDS: dict[str, type[Record]] = {
     "shard": requests.Shard,
     "spec": spec.Spec,
     "spec_champion": spec.Champion,
+    "spec_evaluator": spec.EvaluatorVersion,
     "spec_replay": spec.Replay,
     "spec_trial": trial_plans.TrialPlan,
     "verdict": gate.Verdict,
@@ -130,8 +132,16 @@ RECORDS: dict[str, type[Record]] = {
     "cli_stack_plan": plan.StackPlan,
     "cli_stack_result": deploy.StackResult,
 }
-#: Records that exist in one process only, so their form may change.
+#: Records that no process of another version reads, so their form may change.
 NOT_STORED: set[type[Record]] = {
+    # Dispatcher, player and judge are deployed together, and each version calls its own.
+    messages.DrawRequest,
+    messages.EpisodeToFilm,
+    messages.FilmAnswer,
+    messages.FilmRequest,
+    messages.EpisodeFilm,
+    messages.JudgeRequest,
+    messages.PlayRequest,
     actions.Action,
     one_stack.StackProgress,
     early_stops.CurvePoint,

@@ -147,8 +147,9 @@ def put_all(roles: Roles, bucket: str, objects: dict[str, bytes]) -> None:
         if mine:
             s3 = roles.client(role, "s3")
             once = {} if prefix in ("heartbeats/", "logs/") else {"IfNoneMatch": "*"}
-            for key, data in sorted(mine.items()):
-                s3.put_object(Bucket=bucket, Key=key, Body=data, **once)
+            with roles.writing_all_evaluations():
+                for key, data in sorted(mine.items()):
+                    s3.put_object(Bucket=bucket, Key=key, Body=data, **once)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def test_a_full_value_says_more_than_the_minimal_one() -> None:
         for name, form in RECORDS.items()
         for key, field in form.model_fields.items()
         if not field.is_required() and key not in CONSTANT
-        if _values(name, "full")[key] == _values(name, "minimal")[key]
+        # A key that a record leaves out while it has its default is missing in the minimal form.
+        if _values(name, "full").get(key) == _values(name, "minimal").get(key)
     ]
     assert not alike
 

@@ -18,7 +18,6 @@ from infra_bootstrap.stacks.concerns import TEMPLATES
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
 from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene
 from rl_airflow.run.run_resources import RunPlan
-from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import EvaluatorError
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
 from rl_lifecycle.evaluation.requests import DecideRequest
@@ -28,6 +27,7 @@ from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.trials.actions import ActionKind, decide_action
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
+from tests.evaluator.one_process import answer
 from tests.evaluator.stored_runs import store_artifact, store_spec
 from tests.lifecycle.trials.test_states import NOW, attempt, evidence
 from tests.stored_forms.record_values import make_record
@@ -110,7 +110,7 @@ def test_a_newer_spec_is_recognised_through_the_function(
 
 def test_a_missing_policy_is_not_a_version_problem(store: DirectoryStore) -> None:
     """A missing policy is reported as before."""
-    missing = Artifact(key="policies/none.onnx", sha256="0" * 64)
+    missing = Artifact(key="policies/cartpole/night-1/seed-0/none.onnx", sha256="0" * 64)
     job = Job(name="gate-candidate", policy=missing, first_seed=1, n_episodes=2)
     evaluator = Evaluator(FakeFunction(store, dict), "evaluator:live")
     with pytest.raises(EvaluationFailedError, match="does not exist") as caught:

@@ -22,14 +22,16 @@ from rl_lifecycle.evaluation.requests import (
     DecideRequest,
     RenderReportRequest,
     Shard,
+    differing_version,
     merge_shards,
     scenario_evaluation,
 )
+from rl_lifecycle.evaluation.stored_shards import read_shard
 from rl_lifecycle.experiment.evaluation_settings import Scenario
 from rl_lifecycle.experiment.spec import Champion, Spec
 from rl_lifecycle.records.record import sha256_hex
-from rl_lifecycle.storage.layout import report_key, shard_prefix
-from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
+from rl_lifecycle.storage.layout import former_report_key, report_key, shard_prefix
+from rl_lifecycle.storage.object_store import ObjectStore, StoredObject, get, put_once
 
 
 def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
@@ -45,24 +47,37 @@ def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
         the policies, environment and seeds that the run was frozen with.
     """
     place = (request.experiment, request.run, request.candidate)
-    key = report_key(*place)
-
-    stored = store.find(key)
-    if stored is None:
+    found = find_report(store, *place)
+    if found is None:
         evidence = gather(request, store)
         verdict = _judge(request, store, evidence)
         if verdict.decision is Decision.CONTINUE:
             return {**verdict.model_dump(mode="json"), "report_key": None, "report_sha256": None}
         report = _report(request, evidence, verdict)
+        key = report_key(*place)
         put_once(store, key, report.to_json())
-        stored = get(store, key)
+        found = key, get(store, key)
 
+    key, stored = found
     reported = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
     return {
         **reported.model_dump(mode="json"),
         "report_key": key,
         "report_sha256": sha256_hex(stored.data),
     }
+
+
+def find_report(
+    store: ObjectStore, experiment: str, run: str, name: str
+) -> tuple[str, StoredObject] | None:
+    """Find the report of a decision, also where it was written before reports had their own class.
+
+    :return: its key and its bytes; None if nothing was decided yet.
+    """
+    for key in (report_key(experiment, run, name), former_report_key(experiment, run, name)):
+        if (stored := store.find(key)) is not None:
+            return key, stored
+    return None
 
 
 class JudgedEpisodes(NamedTuple):
@@ -131,6 +146,7 @@ def _judge(request: DecideRequest, store: ObjectStore, evidence: JudgedEpisodes)
     if candidate is None or champion is None:
         return decide((), (), gate)
     _check_champion(champion, spec.champion)
+    _check_versions(candidate, champion)
     scenarios = {
         name: _scenario(request, store, name, spec, candidate, champion) for name in gate.scenarios
     }
@@ -147,6 +163,15 @@ def _check_champion(shard: Shard, champion: Champion) -> None:
         raise InvalidRequestError(
             f"the champion's shards have another policy ({shard.policy_sha256[:12]}) than the "
             f"champion that the run froze ({champion.policy.sha256[:12]}); evaluate the latter"
+        )
+
+
+def _check_versions(candidate: Shard, champion: Shard) -> None:
+    """Refuse to pair episodes that different versions of the evaluator played."""
+    if differs := differing_version(candidate.versions, champion.versions):
+        raise InvalidRequestError(
+            "candidate and champion were played by different versions of the evaluator "
+            f"({differs}), so their episodes are not paired; trigger a new run"
         )
 
 
@@ -177,6 +202,7 @@ def _scenario(
             f"scenario {name} was evaluated with other policies than the experiment's own "
             "environment; evaluate both with the same two policies"
         )
+    _check_versions(ours, theirs)
     return ours, theirs
 
 
@@ -192,13 +218,10 @@ def _evaluation(
     :return: None if it has no shard yet.
     """
     prefix = shard_prefix(request.experiment, request.run, name)
-    shards = [
-        Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
-        for item in store.list(prefix)
-    ]
-    if not shards:
-        return None
     try:
+        shards = [read_shard(store, item) for item in store.list(prefix)]
+        if not shards:
+            return None
         merged = merge_shards(shards)
     except InvalidRecordError as error:
         raise InvalidRequestError(f"{prefix}: {error.problem}") from None

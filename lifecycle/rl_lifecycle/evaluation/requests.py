@@ -5,7 +5,7 @@ once. A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so
 Lambda use the same form.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -47,6 +47,13 @@ class EvaluateRequest(Record):
     first_seed: int = Field(ge=0)
     n_episodes: int = Field(ge=1)
     deterministic: bool = True
+    # An added key is left out while it has its default. A deployed function of an older version
+    # refuses keys that it does not know.
+    wait: bool = Field(
+        True,
+        description="whether the answer describes the shard; else it is written later",
+        exclude_if=lambda value: value is True,
+    )
 
 
 class CheckEnvironmentRequest(Record):
@@ -63,6 +70,11 @@ class CheckEnvironmentRequest(Record):
     wrappers: tuple[WrapperForm, ...] = Field((), description="innermost first")
     action_masks: bool = Field(
         False, description="whether the algorithm trains under the environment's action masks"
+    )
+    experiment: str = Field(
+        "",
+        description="the experiment whose code is loaded; no other shares a process with it",
+        exclude_if=lambda value: not value,
     )
 
 
@@ -96,6 +108,11 @@ class CheckPolicyRequest(Record):
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
     requirements: tuple[Artifact, ...] = ()
+    experiment: str = Field(
+        "",
+        description="the experiment whose code is loaded; no other shares a process with it",
+        exclude_if=lambda value: not value,
+    )
 
 
 class PolicyReport(Record):
@@ -116,7 +133,8 @@ class PolicyReport(Record):
 class DecideRequest(Record):
     """A request to judge the shards that exist, and to write the report if the decision is final.
 
-    The evaluator decides, so no role that can promote can also write the evidence for a promotion.
+    The judge decides, so no role that can promote can also write the evidence for a promotion, and
+    no function that loads foreign code can write a decision.
     """
 
     action: Literal["decide"] = "decide"
@@ -175,6 +193,10 @@ class Shard(Record):
         """Replace the time that the evaluation took."""
         return self.model_copy(update={"seconds": seconds})
 
+    def with_versions(self, versions: Mapping[str, str]) -> Self:
+        """Replace the versions of what played the episodes."""
+        return self.model_copy(update={"versions": dict(versions)})
+
     def with_episodes(
         self,
         episodes: Sequence[tuple[float | None, int | None, EpisodeEnd]],
@@ -207,14 +229,31 @@ def scenario_evaluation(name: str, scenario: str) -> str:
     return f"{name}--{slug(scenario)}"
 
 
+def differing_version(first: Mapping[str, str], other: Mapping[str, str]) -> str | None:
+    """Name the first part of the evaluator that two shards were not played with alike.
+
+    A part that only one of them names is not compared, because older shards name fewer parts.
+
+    :return: None if there is none.
+
+    >>> differing_version({"numpy": "2.1", "python": "3.12"}, {"numpy": "2.2"})
+    'numpy 2.1 and 2.2'
+    """
+    for part in sorted(first.keys() & other.keys()):
+        if first[part] != other[part]:
+            return f"{part} {first[part]} and {other[part]}"
+    return None
+
+
 def merge_shards(shards: list[Shard]) -> Shard:
     """Join the shards of one evaluation in the order of their seeds.
 
     Two deliveries may have been cut differently, so a seed may have been played twice. The seed
     alone determines the episode. So both episodes must be equal, and they count once.
 
-    :raises InvalidRecordError: if there is no shard, if they are not of one policy and environment,
-        if a seed is missing between them, or if one seed has two different episodes.
+    :raises InvalidRecordError: if there is no shard, if they are not of one policy, environment and
+        version of the evaluator, if a seed is missing between them, or if one seed has two
+        different episodes.
     """
     if not shards:
         raise InvalidRecordError("evaluation", "has no shard")
@@ -247,6 +286,11 @@ def _check_one_evaluation(first: Shard, shard: Shard) -> None:
     ):
         raise InvalidRecordError(
             "evaluation", "its shards are not of one policy and one environment"
+        )
+    if differs := differing_version(first.versions, shard.versions):
+        raise InvalidRecordError(
+            "evaluation",
+            f"its shards were played by different versions of the evaluator: {differs}",
         )
     if not len(shard.returns) == len(shard.lengths) == len(shard.ends):
         raise InvalidRecordError(

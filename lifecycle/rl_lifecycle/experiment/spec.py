@@ -71,6 +71,15 @@ class Replay(Record):
     digest: str
 
 
+class EvaluatorVersion(Record):
+    """The versions of the functions that play and judge a run. Such a version never changes."""
+
+    function: str = Field(description="ARN of the dispatcher, with its version")
+    player: str = Field(description="ARN of the player, with its version")
+    judge: str = Field(description="ARN of the judge, with its version")
+    label: str = Field(description="digests of their code, of their libraries and of all settings")
+
+
 class Spec(Record):
     """A frozen run. The SHA-256 of its bytes names it in every checkpoint and every version."""
 
@@ -94,6 +103,12 @@ class Spec(Record):
     champion: Champion | None = None
     replay: Replay | None = Field(
         None, description="only for a replay, which ends as soon as its policy of that step exists"
+    )
+    # It is left out while it is None, so that specs which were frozen without it keep their digest.
+    evaluator: EvaluatorVersion | None = Field(
+        None,
+        description="what plays and judges the run; None: the version in service",
+        exclude_if=lambda value: value is None,
     )
 
     def trial(self, name: str) -> TrialPlan:
@@ -136,6 +151,7 @@ class Spec(Record):
                 "experiment": experiment,
                 "trials": (trial,),
                 "replay": replay,
+                "evaluator": None,
             }
         )
 
@@ -172,6 +188,7 @@ def freeze_spec(
     commit: str | None = None,
     champion: Champion | None = None,
     source: str | None = None,
+    evaluator: EvaluatorVersion | None = None,
 ) -> Spec:
     """Freeze a run: check hyper-parameters, round the segment, draw the seeds.
 
@@ -210,6 +227,7 @@ def freeze_spec(
         launch_template=launch_template,
         commit=commit,
         champion=champion,
+        evaluator=evaluator,
     )
 
 

@@ -32,6 +32,7 @@ from rl_lifecycle.storage.layout import (
     ledger_key,
     spec_key,
     spec_prefix,
+    verdicts_prefix,
     version_prefix,
 )
 from rl_lifecycle.storage.object_store import ObjectStore, get
@@ -229,7 +230,10 @@ def _find_heartbeat(store: ObjectStore, trial: TrialId) -> tuple[Heartbeat | Non
 def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report, str] | None:
     """Find the newest report of a run. A run that was cleared may have several."""
     found = [
-        item for item in store.list(evaluations_prefix(experiment, run)) if is_report_key(item.key)
+        item
+        for prefix in (verdicts_prefix(experiment, run), evaluations_prefix(experiment, run))
+        for item in store.list(prefix)
+        if is_report_key(item.key)
     ]
     if not found:
         return None

@@ -19,6 +19,7 @@ POLICIES = "policies/"
 LOGS = "logs/"
 METRICS = "metrics/"
 EVALUATIONS = "evaluations/"
+VERDICTS = "verdicts/"
 LEDGER = "ledger/"
 REGISTRY = "registry/"
 
@@ -61,7 +62,9 @@ WRITERS: dict[str, tuple[str, ...]] = {
     POLICIES: ("trainer",),
     LOGS: ("trainer",),
     METRICS: ("trainer",),
+    # The function "evaluator" is the dispatcher: it signs each address to which a shard is written.
     EVALUATIONS: ("evaluator",),
+    VERDICTS: ("judge",),
     LEDGER: ("launcher",),
     REGISTRY: ("promoter",),
 }
@@ -227,8 +230,18 @@ def shard_key(experiment: str, run: str, name: str, shard: int) -> str:
     return f"{shard_prefix(experiment, run, name)}{shard:04d}.json"
 
 
+def verdicts_prefix(experiment: str, run: str) -> str:
+    """The prefix of the reports of all decisions of a run."""
+    return f"{VERDICTS}{experiment}/{run}/"
+
+
 def report_key(experiment: str, run: str, name: str) -> str:
-    """The key of the report of a decision. It is written once."""
+    """The key of the report of a decision. Only the judge writes it, and only once."""
+    return f"{verdicts_prefix(experiment, run)}{name}.json"
+
+
+def former_report_key(experiment: str, run: str, name: str) -> str:
+    """The key where a report was written before reports had a class of their own."""
     return f"{evaluation_prefix(experiment, run, name)}{REPORT_FILE}"
 
 
@@ -246,7 +259,9 @@ def page_of_report(key: str) -> str:
 
 
 def is_report_key(key: str) -> bool:
-    """Check whether a key below an evaluation is its report."""
+    """Check whether a key below the verdicts or the evaluations of a run is a report."""
+    if key.startswith(VERDICTS):
+        return key.endswith(".json")
     return key.endswith(f"/{REPORT_FILE}")
 
 

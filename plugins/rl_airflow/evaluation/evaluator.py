@@ -30,13 +30,14 @@ from rl_lifecycle.evaluation.requests import (
     Shard,
     merge_shards,
 )
+from rl_lifecycle.evaluation.stored_shards import read_shard
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_lifecycle.experiment.evaluation_settings import Perturbation, Scenario
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import wrappers_of
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import shard_prefix
-from rl_lifecycle.storage.object_store import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -153,9 +154,7 @@ class EvaluationFiles:
         found = []
         for item in self.store.list(shard_prefix(self.scene.experiment, self.scene.run, job.name)):
             if item.key not in self._shards:
-                self._shards[item.key] = Shard.from_json(
-                    get(self.store, item.key).data, f"{self.store.uri}/{item.key}"
-                )
+                self._shards[item.key] = read_shard(self.store, item)
             found.append(self._shards[item.key])
         return sorted(found, key=lambda shard: shard.first_seed)
 
@@ -274,6 +273,7 @@ class Evaluator:
             requirements=scene.requirements,
             wrappers=wrappers_of(spec.hyperparameters) if spec else (),
             action_masks=ALGORITHMS[spec.experiment.algo].action_masks if spec else False,
+            experiment=scene.experiment,
         )
         answer = self._ask("check_environment", request)
         return EnvironmentReport.from_value(answer, "the evaluator's answer")
@@ -285,13 +285,14 @@ class Evaluator:
             env_id=scene.env_id,
             env_kwargs=scene.env_kwargs,
             requirements=scene.requirements,
+            experiment=scene.experiment,
         )
         answer = self._ask("check_policy", request)
         return PolicyReport.from_value(answer, "the evaluator's answer")
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
         """Request episodes without waiting. Lambda queues the request, and may deliver it twice."""
-        self._invoke("Event", _request(scene, job, gap))
+        self._invoke("Event", _request(scene, job, gap, wait=False))
 
     def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
         """Request episodes and wait.
@@ -347,7 +348,7 @@ class Evaluator:
         raise RuntimeError("the loop above ends by returning or raising")
 
 
-def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
+def _request(scene: Scene, job: Job, gap: Gap, *, wait: bool = True) -> EvaluateRequest:
     return EvaluateRequest(
         experiment=scene.experiment,
         run=scene.run,
@@ -361,6 +362,7 @@ def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
         first_seed=job.first_seed + gap.offset,
         n_episodes=gap.n_episodes,
         deterministic=scene.deterministic,
+        wait=wait,
     )
 
 

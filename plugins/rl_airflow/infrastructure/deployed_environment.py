@@ -5,7 +5,7 @@ from typing import NamedTuple
 from rl_airflow.errors import EnvironmentNotReadyError
 from rl_airflow.infrastructure.patience import repeat
 from rl_airflow.infrastructure.sessions import RoleSession
-from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.experiment.spec import Artifact, EvaluatorVersion
 
 
 class DeployedEnvironment(NamedTuple):
@@ -22,6 +22,7 @@ class DeployedEnvironment(NamedTuple):
     topic_arn: str | None
     evaluator_memory_mib: float | None = None
     instance_profile_arn: str | None = None
+    evaluator_version: EvaluatorVersion | None = None
 
     @property
     def launch_template(self) -> str:
@@ -66,4 +67,5 @@ def find_environment(
         topic_arn=outputs.topic_arn,
         evaluator_memory_mib=outputs.evaluator_memory_mib,
         instance_profile_arn=profile,
+        evaluator_version=outputs.evaluator_version,
     )

@@ -13,7 +13,8 @@ from rl_airflow.infrastructure.service_prices import prices_of_session
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.ledger_files import LedgerFile
 from rl_airflow.run.run_resources import RunPlan
-from rl_lifecycle.evaluation.requests import EnvironmentReport, Shard
+from rl_lifecycle.evaluation.requests import EnvironmentReport
+from rl_lifecycle.evaluation.stored_shards import read_shard
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.billing import (
     FUNCTION_MEMORY_MIB,
@@ -27,7 +28,7 @@ from rl_lifecycle.machines.billing import (
 from rl_lifecycle.machines.ledger import EvaluationEntry
 from rl_lifecycle.machines.service_prices import ServicePrices
 from rl_lifecycle.storage.layout import evaluations_prefix
-from rl_lifecycle.storage.object_store import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class EvaluationMoney:
         """Count what was used: the shards in the bucket, and the calls in the ledger."""
         for item in self.store.list(self.prefix):
             if SHARDS in item.key and item.key not in self._shard_s:
-                shard = Shard.from_json(get(self.store, item.key).data, item.key)
+                shard = read_shard(self.store, item)
                 self._shard_s[item.key] = min(
                     FUNCTION_TIME_LIMIT_S, LONGEST_START_S + shard.seconds
                 )

@@ -118,6 +118,7 @@ class S3FreezeSpecOperator(BaseOperator):
                 launch_template=deployed.launch_template,
                 commit=find_commit(Path(self.folder)),
                 champion=freeze_champion(store, experiment, new_lineage=_new_lineage(context)),
+                evaluator=deployed.evaluator_version,
             )
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
@@ -180,7 +181,7 @@ def _new_lineage(context: Context) -> str:
 def plan_of(
     deployed: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
 ) -> RunPlan:
-    """Make the plan of a run. Machines use the frozen version of the launch template."""
+    """Make the plan of a run, with the frozen versions of launch template and evaluator."""
     template = spec.launch_template or deployed.launch_template
     template_id, _, template_version = template.partition(":")
     return RunPlan(
@@ -194,7 +195,7 @@ def plan_of(
         launch_template_id=template_id,
         launch_template_version=template_version,
         subnet_ids=deployed.subnet_ids,
-        evaluator=deployed.evaluator,
+        evaluator=spec.evaluator.function if spec.evaluator else deployed.evaluator,
         topic_arn=deployed.topic_arn,
         evaluator_memory_mib=deployed.evaluator_memory_mib,
         instance_profile_arn=deployed.instance_profile_arn,

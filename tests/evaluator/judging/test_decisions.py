@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
-from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.directory_store import DirectoryStore
-from rl_lifecycle.storage.layout import report_key, report_page_key
+from rl_lifecycle.storage.layout import (
+    former_report_key,
+    report_key,
+    report_page_key,
+    shard_key,
+)
 from rl_lifecycle.storage.object_store import get
+from tests.evaluator.one_process import answer
 from tests.evaluator.stored_runs import store_shard, store_spec
 
 CHAMPION = Champion(
@@ -230,4 +235,35 @@ def test_a_scenario_of_another_policy_is_refused(store: DirectoryStore) -> None:
     with pytest.raises(
         InvalidRequestError, match="scenario same was evaluated with other policies"
     ):
+        ask(store, artifact)
+
+
+def test_a_report_of_an_older_version_stays_final(store: DirectoryStore) -> None:
+    """A decision that was reported below evaluations/ is read there, and not made again."""
+    spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
+    put_returns(store, spec, 80, 450, 200)
+    first = ask(store, artifact)
+    old = former_report_key("cartpole", "night-1", "gate-candidate")
+    store.put(old, get(store, first["report_key"]).data)
+    store.delete(first["report_key"])
+    again = ask(store, artifact)
+    assert again == {**first, "report_key": old}
+    assert store.find(first["report_key"]) is None
+
+
+def test_episodes_of_different_evaluators_are_not_paired(store: DirectoryStore) -> None:
+    """A champion that another version of the evaluator played is not compared."""
+    spec, artifact = store_spec(store, CHAMPION)
+    store_shard(store, spec, "gate-candidate", [450.0] * 80, versions={"evaluator": "code 2"})
+    champion = {"sha256": "c" * 64, "versions": {"evaluator": "code 1"}}
+    store_shard(store, spec, "gate-champion", [200.0] * 80, **champion)
+    with pytest.raises(InvalidRequestError, match="are not paired; trigger a new run"):
+        ask(store, artifact)
+
+
+def test_a_foreign_shard_cannot_break_the_judge(store: DirectoryStore) -> None:
+    """Bytes that are no shard end in one line that names the evaluation."""
+    _, artifact = store_spec(store, CHAMPION)
+    store.put(shard_key("cartpole", "night-1", "gate-candidate", 0), b"<script>")
+    with pytest.raises(InvalidRequestError, match="gate-candidate/shards/: "):
         ask(store, artifact)

@@ -11,14 +11,14 @@ import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 from PIL import Image
 
-from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import InvalidRequestError
-from rl_evaluator.pages import films, report_pages
+from rl_evaluator.pages import film_requests, films
 from rl_lifecycle.errors import MissingObjectError
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import report_page_key
 from rl_lifecycle.storage.object_store import get
+from tests.evaluator.one_process import answer
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_spec
 
@@ -172,7 +172,7 @@ def test_an_environment_that_cannot_be_shown_has_a_page_that_says_so(
 
 @pytest.mark.parametrize(
     ("remaining_s", "message"),
-    [(1.0, "no time was left"), (report_pages.RESERVE_S - 1, "no time was left")],
+    [(1.0, "no time was left"), (film_requests.RESERVE_S - 1, "no time was left")],
 )
 def test_films_stay_within_the_invocation(
     store: DirectoryStore, remaining_s: float, message: str
@@ -221,5 +221,5 @@ def test_without_a_decision_there_is_no_page(store: DirectoryStore) -> None:
         "spec": artifact.model_dump(),
         "policy": artifact.model_dump(),
     }
-    with pytest.raises(MissingObjectError, match=r"report\.json does not exist"):
+    with pytest.raises(MissingObjectError, match=r"gate-candidate\.json does not exist"):
         answer(event, store, lambda: math.inf)

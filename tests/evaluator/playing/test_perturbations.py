@@ -7,7 +7,6 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import EnvironmentFailedError, InvalidRequestError
 from rl_evaluator.playing.environments import environment_maker, make_environment
 from rl_evaluator.playing.evaluation import Task, evaluate
@@ -16,6 +15,7 @@ from rl_evaluator.playing.policies import load_policy
 from rl_lifecycle.experiment.evaluation_settings import Perturbation
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.directory_store import DirectoryStore
+from tests.evaluator.one_process import answer
 from tests.evaluator.policy_files import policy_for_id
 
 NOISY = Perturbation(observation_noise=0.05, sticky_actions=0.2)

@@ -82,6 +82,7 @@ def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deplo
         "lambda_runtime",
         "launch_template_version",
         "evaluator_memory_mib",
+        "evaluator_version",
     }
     ours, theirs = dev.outputs.to_dict(), prod.outputs.to_dict()
     assert {name for name in ours if ours[name] == theirs[name]} <= shared
@@ -110,7 +111,7 @@ def test_every_option_has_its_resources(both: tuple[Deployment, Deployment]) -> 
         (rule["FromPort"], [item["CidrIp"] for item in rule["IpRanges"]]) for rule in rules
     ] == [(443, ["172.20.0.0/17"])]
     assert (
-        lambda_.get_function_concurrency(FunctionName=prod.outputs.evaluator_function_name)[
+        lambda_.get_function_concurrency(FunctionName="nightshift-prod-player")[
             "ReservedConcurrentExecutions"
         ]
         == 5

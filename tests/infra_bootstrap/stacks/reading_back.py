@@ -477,6 +477,7 @@ def function(stage: Stage, name: str, wanted: Properties) -> View:
         "EphemeralStorage",
         "Timeout",
         "DeadLetterConfig",
+        "TenancyConfig",
         "Environment",
     )
     view = {name: config[name] for name in kept if name in config}

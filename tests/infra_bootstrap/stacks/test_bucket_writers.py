@@ -18,6 +18,7 @@ from rl_lifecycle.storage.layout import (
     POLICIES,
     REGISTRY,
     SPECS,
+    VERDICTS,
     WRITERS,
 )
 from tests.infra_bootstrap.accounts import REFUSALS, Deployment, refusal
@@ -26,6 +27,8 @@ from tests.infra_bootstrap.accounts import REFUSALS, Deployment, refusal
 ROLES = (
     "trainer",
     "evaluator",
+    "player",
+    "judge",
     "launcher",
     "promoter",
     "reaper",
@@ -45,6 +48,7 @@ KEYS = {
     SPECS: "specs/exp/run/spec.json",
     CHECKPOINTS: "checkpoints/exp/run/seed-0/head.json",
     EVALUATIONS: "evaluations/exp/run/gate/shards/0000.json",
+    VERDICTS: "verdicts/exp/run/gate.json",
     REGISTRY: "registry/exp/champion.json",
     LEDGER: "ledger/2026-11/exp/run.json",
 }
@@ -106,7 +110,8 @@ def test_no_role_writes_outside_of_the_contract(dev: Deployment, role: str) -> N
     [
         ("launcher", ARTIFACTS),
         ("launcher", SPECS),
-        ("evaluator", EVALUATIONS),
+        ("evaluator", f"{EVALUATIONS}exp/run/gate/shards/"),
+        ("judge", VERDICTS),
         ("promoter", "registry/exp/versions/000001/"),
         ("promoter", "registry/exp/history/"),
     ],
@@ -134,8 +139,10 @@ def test_a_pointer_moves_only_by_comparing(dev: Deployment, role: str, key: str)
     s3.put_object(Bucket=dev.bucket, Key=key, Body=b"2", IfMatch=etag)
 
 
-@pytest.mark.parametrize("prefix", [ARTIFACTS, SPECS, EVALUATIONS, LEDGER, REGISTRY])
-@pytest.mark.parametrize("role", ["promoter", "evaluator", "launcher", "administrator"])
+@pytest.mark.parametrize("prefix", [ARTIFACTS, SPECS, EVALUATIONS, VERDICTS, LEDGER, REGISTRY])
+@pytest.mark.parametrize(
+    "role", ["promoter", "evaluator", "player", "judge", "launcher", "administrator"]
+)
 def test_no_role_deletes_history(dev: Deployment, role: str, prefix: str) -> None:
     """Not even an administrator can delete plans, verdicts, promotions and costs."""
     s3 = dev.as_role(role).s3

@@ -18,7 +18,7 @@ import pytest
 from infra_bootstrap.stacks import concerns, outputs, template_files
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack
-from infra_bootstrap.stacks.function_versions import LABEL, NOT_VERSIONED, version_label
+from infra_bootstrap.stacks.function_versions import FUNCTIONS, LABEL, NOT_VERSIONED, version_label
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import _holds, resources_of, template
 from tests.infra_bootstrap.accounts import Deployment
@@ -49,7 +49,9 @@ OTHERS = {
 #: Parameters that reach only what people read, each with the reason.
 FOR_PEOPLE = {
     "TrainerPython": "the command `outputs` prints it; a machine compares the Python that the "
-    "wheel set names with its own"
+    "wheel set names with its own",
+    "EvaluatorVersionLabel": "a spec and its shards name with it what played; the versions' ARNs "
+    "choose what plays",
 }
 #: Texts for people. A change of them alone changes nothing that runs.
 TEXTS = ("Description", "VersionDescription", "Tags", "TagSpecifications")
@@ -60,7 +62,7 @@ PARAMETERS = [(concern, name) for concern in Concern for name in template(concer
 @pytest.mark.parametrize(("concern", "parameter"), PARAMETERS)
 def test_each_parameter_reaches_what_runs(concern: Concern, parameter: str) -> None:
     """Another value of the parameter changes something in use."""
-    if parameter in FOR_PEOPLE:
+    if parameter in FOR_PEOPLE and parameter != LABEL:
         assert not find_reached(template(concern), concern, parameter), "remove it from the list"
     else:
         assert find_reached(template(concern), concern, parameter)
@@ -72,13 +74,14 @@ def find_reached(document: dict[str, Any], concern: Concern, parameter: str) -> 
         described(document, concern, values) for values in values_of(document, parameter)
     )
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    if "Evaluator" in changed and "EvaluatorVersion" not in changed:
-        kept = [
-            {key: value for key, value in one["Evaluator"].items() if key in NOT_VERSIONED}
-            for one in (before, after)
-        ]
-        if kept[0] == kept[1]:
-            return []  # only $LATEST would change, which nothing runs
+    for function in FUNCTIONS:
+        if function in changed and f"{function}Version" not in changed:
+            kept = [
+                {key: value for key, value in one[function].items() if key in NOT_VERSIONED}
+                for one in (before, after)
+            ]
+            if kept[0] == kept[1]:
+                changed.discard(function)  # only $LATEST would change, which nothing runs
     return sorted(changed)
 
 
@@ -217,12 +220,14 @@ def test_a_parameter_that_reaches_nothing_is_found() -> None:
 def test_a_setting_that_changes_only_the_unpublished_function_is_found() -> None:
     """With the label of code and layer alone, the memory does not reach the alias."""
     document = copy.deepcopy(template(Concern.EVALUATION))
-    document["Resources"]["EvaluatorVersion"]["Properties"]["Description"] = {
-        "Fn::Sub": "${EvaluatorCodeKey} ${EvaluatorLayerKey}"
-    }
-    assert not find_reached(document, Concern.EVALUATION, "EvaluatorMemoryMib")
+    for function in FUNCTIONS:
+        document["Resources"][f"{function}Version"]["Properties"]["Description"] = {
+            "Fn::Sub": "${EvaluatorCodeKey} ${EvaluatorLayerKey}"
+        }
+    reached = find_reached(document, Concern.EVALUATION, "DispatcherMemoryMib")
+    assert reached == ["output DispatcherMemoryMib"]
     assert find_reached(document, Concern.EVALUATION, "EvaluatorCodeKey")
-    assert find_reached(document, Concern.EVALUATION, "ReservedConcurrency") == ["Evaluator"]
+    assert find_reached(document, Concern.EVALUATION, "ReservedConcurrency") == ["Player"]
 
 
 def test_machines_use_the_newest_version_of_the_launch_template() -> None:
@@ -231,22 +236,26 @@ def test_machines_use_the_newest_version_of_the_launch_template() -> None:
     assert found == {"Fn::GetAtt": ["LaunchTemplate", "LatestVersionNumber"]}
 
 
-VERSIONED = sorted(set(template(Concern.EVALUATION)["Resources"]["Evaluator"]["Properties"]))
+VERSIONED = sorted(
+    (function, name)
+    for function in FUNCTIONS
+    for name in template(Concern.EVALUATION)["Resources"][function]["Properties"]
+)
 
 
-@pytest.mark.parametrize("name", VERSIONED)
-def test_each_setting_of_the_evaluator_is_in_the_label(name: str) -> None:
+@pytest.mark.parametrize(("function", "name"), VERSIONED)
+def test_each_setting_of_the_evaluator_is_in_the_label(function: str, name: str) -> None:
     """Every property that a version freezes changes the label, and no other property does."""
     document = copy.deepcopy(template(Concern.EVALUATION))
     before = version_label(document, VALUES)
-    document["Resources"]["Evaluator"]["Properties"][name] = "another"
+    document["Resources"][function]["Properties"][name] = "another"
     assert (version_label(document, VALUES) != before) == (name not in NOT_VERSIONED)
 
 
 def test_a_new_label_changes_the_function_too() -> None:
     """Lambda publishes no version of an unchanged function, so the function holds the label."""
     resources = template(Concern.EVALUATION)["Resources"]
-    for name in ("Evaluator", "EvaluatorVersion"):
+    for name in (name for one in FUNCTIONS for name in (one, f"{one}Version")):
         description = resources[name]["Properties"]["Description"]["Fn::Sub"]
         assert f"${{{LABEL}}}" in description
         longest = {LABEL: "x" * 200, "LambdaRuntime": "python3.12", "EvaluatorMemoryMib": "10240"}
@@ -288,21 +297,24 @@ def test_what_the_alias_runs_follows_every_change(fresh: Deployment, templates: 
         fresh.deploy((Concern.EVALUATION,), settings=settings, code=f"CODE = {code}\n{TELLS}")
         found = client.get_function_configuration(FunctionName=alias)
         answer = json.loads(client.invoke(FunctionName=alias, Payload=b"{}")["Payload"].read())
-        return answer | {"storage": found["EphemeralStorage"]["Size"], "timeout": found["Timeout"]}
+        return answer | {"timeout": found["Timeout"]}
 
     first = told(1)
-    assert (first["memory"], first["told"], first["code"]) == ("1769", None, 1)
-    larger = told(1, EvaluatorMemoryMib="2048")
+    assert (first["memory"], first["told"], first["code"]) == ("1024", None, 1)
+    larger = told(1, DispatcherMemoryMib="2048")
     assert (larger["memory"], larger["code"]) == ("2048", 1)
     coded = told(2)
     assert (coded["memory"], coded["code"]) == ("2048", 2)
     path = templates / "evaluation.yaml"
     text = path.read_text().replace("Timeout: 900", "Timeout: 600")
-    text = text.replace("EphemeralStorage: {Size: 1024}", "EphemeralStorage: {Size: 2048}")
-    path.write_text(text.replace("SDL_VIDEODRIVER: dummy", "TOLD: news"))
+    path.write_text(
+        text.replace(
+            "          PLAYER_ISOLATION:", "          TOLD: news\n          PLAYER_ISOLATION:"
+        )
+    )
     template_files.template.cache_clear()
     changed = told(2)
-    assert (changed["told"], changed["storage"], changed["timeout"]) == ("news", 2048, 600)
+    assert (changed["told"], changed["timeout"]) == ("news", 600)
     assert 500_000 < changed["left_ms"] <= 600_000
     assert len({one["version"] for one in (first, larger, coded, changed)}) == 4
     again = told(2, ReservedConcurrency="5")

@@ -71,7 +71,7 @@ def test_managed_policies_fit(stage: Stage) -> None:
         for name, resource in stage.resources.items()
         if resource["Type"] == "AWS::IAM::ManagedPolicy"
     }
-    assert len(sizes) == 3
+    assert len(sizes) == 4
     assert max(sizes.values()) <= MANAGED_POLICY, sizes
 
 

@@ -389,3 +389,60 @@ def test_a_lambda_role_without_trust_is_found_at_creation(aws: LocalAwsUnderTest
         code_of(aws.client("lambda").create_function, FunctionName=unique("f"), **request)
         == "InvalidParameterValueException"
     )
+
+
+KEEPS = """import os
+seen = []
+def handler(event, context):
+    seen.append(event["n"])
+    return {"pid": os.getpid(), "seen": seen, "tenant": context.tenant_id}
+"""
+
+
+def test_tenants_never_share_an_execution_environment(aws: LocalAwsUnderTest) -> None:
+    """A process that kept a tenant's events is used for this tenant alone."""
+    name = aws.function(KEEPS, TenancyConfig={"TenantIsolationMode": "PER_TENANT"})
+    described = aws.client("lambda").get_function_configuration(FunctionName=name)
+    assert described["TenancyConfig"] == {"TenantIsolationMode": "PER_TENANT"}
+    _, first = call(aws, name, {"n": 1}, TenantId="blue")
+    _, other = call(aws, name, {"n": 2}, TenantId="green")
+    _, again = call(aws, name, {"n": 3}, TenantId="blue")
+    assert (first["tenant"], other["tenant"]) == ("blue", "green")
+    assert (other["seen"], again["seen"]) == ([2], [1, 3])
+    assert first["pid"] == again["pid"] != other["pid"]
+
+
+def test_a_tenant_is_required_where_tenants_are_isolated_and_refused_elsewhere(
+    aws: LocalAwsUnderTest, doing: str
+) -> None:
+    """Source: https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation-troubleshooting.html"""
+    client = aws.client("lambda")
+    isolating = aws.function(KEEPS, TenancyConfig={"TenantIsolationMode": "PER_TENANT"})
+    version = client.publish_version(FunctionName=isolating)["Version"]
+    for target in (isolating, f"{isolating}:{version}"):
+        wrong = code_of(client.invoke, FunctionName=target, Payload=b"{}")
+        assert wrong == "InvalidParameterValueException"
+    wrong = code_of(client.invoke, FunctionName=doing, Payload=b"{}", TenantId="blue")
+    assert wrong == "InvalidParameterValueException"
+    _, found = call(aws, isolating, {"n": 1}, TenantId="blue", Qualifier=version)
+    assert found["tenant"] == "blue"
+
+
+def test_an_asynchronous_event_reaches_its_tenant(aws: LocalAwsUnderTest) -> None:
+    """An event that Lambda queues keeps its tenant."""
+    bucket = aws.bucket()
+    source = f"""import boto3
+def handler(event, context):
+    boto3.client("s3").put_object(Bucket={bucket!r}, Key=context.tenant_id, Body=b"")
+"""
+    writes = allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*")
+    name = aws.function(source, writes, TenancyConfig={"TenantIsolationMode": "PER_TENANT"})
+    aws.client("lambda").invoke(
+        FunctionName=name, InvocationType="Event", Payload=b"{}", TenantId="blue"
+    )
+
+    def keys() -> list[str]:
+        found = aws.client("s3").list_objects_v2(Bucket=bucket)
+        return [item["Key"] for item in found.get("Contents", [])]
+
+    assert until(keys, "the event was played") == ["blue"]

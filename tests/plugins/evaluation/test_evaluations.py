@@ -200,7 +200,7 @@ def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
     result = judge.run()
     look = gate_of(judge.spec.experiment).schedule()[0][0]
     assert result["decision"] == "PROMOTE"
-    assert result["report"]["key"].endswith(f"{OURS}/report.json")
+    assert result["report"]["key"].endswith(f"{OURS}.json")
     assert sum(event.n_episodes for event in judge.aws.events) == 2 * look
 
 

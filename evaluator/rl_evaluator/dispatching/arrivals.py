@@ -1,14 +1,13 @@
-"""Evaluate a policy on the run's selection seeds as soon as it arrives in the bucket.
+"""Read the event of a policy that arrived, and request its run's selection seeds.
 
 S3 delivers each event at least once, and sometimes late. The shard is written only once, so a
 second delivery changes nothing.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from rl_evaluator.errors import InvalidRequestError
-from rl_evaluator.playing.shard_requests import answer_evaluate
 from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.requests import EvaluateRequest
 from rl_lifecycle.evaluation.selection import selection_name
@@ -38,13 +37,17 @@ def key_of_event(event: Mapping[str, Any]) -> str | None:
     return key if names_a_record else None
 
 
-def answer_arrival(
-    key: str, store: ObjectStore, remaining_s: Callable[[], float]
-) -> dict[str, Any]:
-    """Evaluate the policy that a record names.
+class Arrival(NamedTuple):
+    """A policy that arrived: the request to play it, and the run's spec."""
+
+    request: EvaluateRequest
+    spec: Spec
+
+
+def read_arrival(key: str, store: ObjectStore) -> Arrival:
+    """Read the record of a policy, and its run's spec.
 
     :param key: the key of the record.
-    :param remaining_s: returns the seconds until this process is stopped.
     :raises InvalidRequestError: if the record's key belongs to another trial or step.
     :raises CorruptArtifactError: if the run's spec is not the spec that the record names.
     """
@@ -57,11 +60,15 @@ def answer_arrival(
             f"{key}: the record belongs to {record.experiment}/{record.run}/{record.trial} at step "
             f"{record.step}; store it under the key of that trial and step"
         )
+    if record.policy.key != policy_key(trial, record.step, "onnx"):
+        raise InvalidRequestError(
+            f"{key}: the record names {record.policy.key}; a record names the policy beside it"
+        )
 
     spec = Spec.from_json(
         get(store, spec_key(record.experiment, record.run), record.spec_sha256).data, "spec"
     )
-    return answer_evaluate(selection_request(record, spec), store, remaining_s)
+    return Arrival(selection_request(record, spec), spec)
 
 
 def selection_request(record: PolicyRecord, spec: Spec) -> EvaluateRequest:
@@ -79,4 +86,5 @@ def selection_request(record: PolicyRecord, spec: Spec) -> EvaluateRequest:
         first_seed=spec.selection_first_seed,
         n_episodes=experiment.evaluation.selection_episodes,
         deterministic=experiment.evaluation.deterministic,
+        wait=False,
     )

@@ -1,0 +1,108 @@
+"""Call the player and the judge through Lambda."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rl_evaluator.errors import FunctionBusyError, FunctionFailedError
+from rl_evaluator.messages import JudgeRequest, PlayRequest
+from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+#: The pauses before each repetition of a call that Lambda is too busy for, seconds.
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
+#: Seconds that are kept to answer.
+RESERVE_S = 20.0
+#: A presigned address in a message. It is a permission, so it is not passed on.
+ADDRESS = re.compile(r"\S*X-Amz-\S*")
+#: The longest message of a function that is passed on.
+MOST_CHARACTERS = 600
+
+
+class LambdaFunctions:
+    """The player and the judge of one environment.
+
+    :param client: a client that waits as long as the player may run, and repeats nothing by itself.
+    :param player: ARN of the player, with its version.
+    :param judge: ARN of the judge, with its version.
+    :param per_tenant: whether the player isolates tenants. Where it does, Lambda refuses a call
+        without a tenant, and otherwise a call with one.
+    :param remaining_s: returns the seconds until this process is stopped.
+    """
+
+    def __init__(
+        self,
+        client: "LambdaClient",
+        player: str,
+        judge: str,
+        *,
+        per_tenant: bool,
+        remaining_s: Callable[[], float],
+    ) -> None:
+        self.client, self.player, self.judge_arn = client, player, judge
+        self.per_tenant, self.remaining_s = per_tenant, remaining_s
+
+    def play(
+        self, request: PlayRequest, tenant: str, *, wait: bool, version: str | None
+    ) -> dict[str, Any]:
+        """Call the player."""
+        extra = {"TenantId": tenant} if self.per_tenant else {}
+        return self._call("player", self._version(version), request.to_json(), wait, extra)
+
+    def judge(self, request: JudgeRequest) -> dict[str, Any]:
+        """Call the judge, and wait."""
+        return self._call("judge", self.judge_arn, request.to_json(), True, {})
+
+    def _version(self, frozen: str | None) -> str:
+        """Choose the version that a spec froze, if it is a version of this environment's player."""
+        own = self.player.rpartition(":")[0]
+        return frozen if frozen and frozen.rpartition(":")[0] == own else self.player
+
+    def _call(
+        self, name: str, function: str, payload: bytes, wait: bool, extra: dict[str, str]
+    ) -> dict[str, Any]:
+        answer = self._invoke(
+            name,
+            FunctionName=function,
+            InvocationType="RequestResponse" if wait else "Event",
+            Payload=payload,
+            **extra,
+        )
+        if not wait:
+            return {}
+        found = json.loads(answer["Payload"].read() or b"null")
+        if answer.get("FunctionError"):
+            raise FunctionFailedError(name, describe(found))
+        if not isinstance(found, dict):
+            raise FunctionFailedError(name, f"the {name} answered no object")
+        return found
+
+    def _invoke(self, name: str, **arguments: Any) -> Any:
+        """Call Lambda. A refused call has run nothing, so it is repeated after a pause."""
+        for pause in (*PAUSES_S, None):
+            try:
+                return self.client.invoke(**arguments)
+            except Exception as error:  # botocore's errors; botocore is not imported here
+                code = error_code(error)
+                if code is None or kind_of(code) is not ErrorKind.RETRY:
+                    raise
+                if pause is None or self.remaining_s() < pause + RESERVE_S:
+                    raise FunctionBusyError(name, code) from None
+                time.sleep(pause)
+        raise RuntimeError("the loop above ends by returning or raising")
+
+
+def describe(error: Any) -> str:
+    """Describe a function's error in one line, without addresses.
+
+    >>> describe({"errorType": "ValueError", "errorMessage": "see https://b/k?X-Amz-Signature=1"})
+    'ValueError: see (address)'
+    """
+    found = error if isinstance(error, dict) else {}
+    text = f"{found.get('errorType', 'error')}: {found.get('errorMessage', 'no message')}"
+    lines = text.strip().splitlines() or [""]
+    return ADDRESS.sub("(address)", lines[0])[:MOST_CHARACTERS]
