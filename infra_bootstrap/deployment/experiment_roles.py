@@ -23,10 +23,10 @@ from infra_bootstrap.stacks.concerns import (
     DEPLOYMENT_TAG,
     Concern,
     stack_name,
-    template_body,
 )
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.events import find_failure
+from infra_bootstrap.stacks.template_files import deployed_template, template, template_body
 
 WITHIN_S = 600.0
 
@@ -85,7 +85,7 @@ def delete_experiments(clients: Clients, environment: str, command: str) -> Iter
 
 def _is_same(clients: Clients, stack: DeployedStack, values: dict[str, str]) -> bool:
     body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")
-    same = str(body["TemplateBody"]).strip() == template_body(EXPERIMENT).strip()
+    same = deployed_template(body["TemplateBody"]) == template(EXPERIMENT)
     return same and dict(stack.parameters) == values and stack.status.endswith("_COMPLETE")
 
 

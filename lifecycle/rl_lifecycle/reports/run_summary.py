@@ -110,14 +110,6 @@ def latest_spec(store: ObjectStore, experiment: str) -> Spec:
     return max(specs, key=lambda spec: spec.created_at)
 
 
-def _find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
-    """Find the champion. A run whose champion's pointer was lost is summarised all the same."""
-    try:
-        return find_champion(store, experiment)
-    except LostPointerError:
-        return None
-
-
 def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
     """Summarise a run, finished or not."""
     key = spec_key(experiment, run)
