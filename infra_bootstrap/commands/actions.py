@@ -91,7 +91,7 @@ def restore_champion(command: Command) -> Answer:
     """Restore a lost pointer to an experiment's champion."""
     environment = command.settings.environment
     done = restore_in_bucket(command.clients, environment, command.arguments.experiment)
-    return done.model_dump(mode="json"), describe_restoration(done)
+    return done._asdict(), describe_restoration(done)
 
 
 def send_policy(command: Command) -> Answer:

@@ -109,7 +109,7 @@ def _restore(options: argparse.Namespace) -> int:
     done = restore_champion(
         DirectoryStore(options.store), options.experiment, new_nonce=lambda: uuid.uuid4().hex
     )
-    print(json.dumps(done.model_dump(mode="json")) if options.json else describe_restoration(done))
+    print(json.dumps(done._asdict()) if options.json else describe_restoration(done))
     return 0
 
 

@@ -5,9 +5,10 @@ lose it, too: with a copy to another account, or by a policy that was changed.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from rl_lifecycle.errors import InvalidRecordError, PreconditionFailedError
-from rl_lifecycle.records.record import Record, sha256_hex
+from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import (
     ChampionPointer,
     HistoryEntry,
@@ -19,7 +20,7 @@ from rl_lifecycle.storage.layout import MANIFEST_FILE, champion_key, version_pre
 from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
-class Restoration(Record):
+class Restoration(NamedTuple):
     """The version that the pointer names now, and whether the pointer had to be restored."""
 
     experiment: str

@@ -97,9 +97,10 @@ def _additions(wanted: Any, reported: Any, path: str) -> Iterator[tuple[str, Any
                 yield from _additions(wanted[key], value, f"{path}.{key}")
             elif value not in ("", "None", "false", [], {}):
                 yield f"{path}.{key}", value
-    elif isinstance(wanted, list) and isinstance(reported, list):
-        for value in reported:
-            near = [one for one in wanted if not list(_differences(one, value, ""))]
+    elif isinstance(wanted, list) or isinstance(reported, list):  # one item stands alone
+        there = wanted if isinstance(wanted, list) else [wanted]
+        for value in reported if isinstance(reported, list) else [reported]:
+            near = [one for one in there if not list(_differences(one, value, ""))]
             more = [list(_additions(one, value, path)) for one in near]
             yield from min(more, key=len, default=[(path, value)])
 
