@@ -8,7 +8,7 @@ import logging
 from airflow.sdk import Context
 
 from rl_airflow.errors import first_line
-from rl_airflow.run.airflow_api import API_ERRORS, AirflowApi, NoApiError, path_of_run
+from rl_airflow.infrastructure.airflow_api import API_ERRORS, AirflowApi, NoApiError, path_of_run
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from airflow.sdk import Context
 
 from rl_airflow.errors import first_line
-from rl_airflow.run.airflow_api import API_ERRORS, AirflowApi, NoApiError, events_of_run
+from rl_airflow.infrastructure.airflow_api import API_ERRORS, AirflowApi, NoApiError, events_of_run
 from rl_lifecycle.reports.run_outcomes import STEPS, TRIAL_STEPS, RunStep
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk import BaseHook
 from airflow.sdk.definitions.connection import Connection
 
-from rl_airflow.run.airflow_api import ACTS, CONNECTION, AirflowApi, events_of_run
+from rl_airflow.infrastructure.airflow_api import ACTS, CONNECTION, AirflowApi, events_of_run
 from rl_airflow.run.notes import MOST_CHARACTERS, write_note
 
 CONTEXT: Any = {
