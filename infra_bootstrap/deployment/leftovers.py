@@ -208,18 +208,23 @@ def _names(clients: Clients, environment: str, kept: set[Concern]) -> Iterator[t
     for concern in Concern:
         resources = template(concern)["Resources"] if concern not in kept else {}
         for resource in resources.values():
-            if resource["Type"] in NAMED and (name := _name_of(resource, values)):
-                yield resource["Type"], name
+            if resource["Type"] in NAMED:
+                for name in _names_of(resource, values):
+                    yield resource["Type"], name
 
 
-def _name_of(resource: Mapping[str, Any], values: Mapping[str, str]) -> str | None:
-    """Return the name that a template gives a resource, or None if CloudFormation makes one up."""
+def _names_of(resource: Mapping[str, Any], values: Mapping[str, str]) -> list[str]:
+    """Return the names that a template may give a resource; none if CloudFormation makes one up."""
     properties = resource["Properties"]
     given = properties.get("Budget", properties).get(NAMED[resource["Type"]][0])
+    choices = given["Fn::If"][1:] if isinstance(given, dict) and "Fn::If" in given else [given]
+    return [_resolve(choice, values) for choice in choices if choice is not None]
+
+
+def _resolve(given: Any, values: Mapping[str, str]) -> str:
     if not isinstance(given, dict):
-        return None if given is None else str(given)
-    text = str(given["Fn::Sub"])
-    return re.sub(r"\$\{([^}]+)\}", lambda match: values[match.group(1)], text)
+        return str(given)
+    return re.sub(r"\$\{([^}]+)\}", lambda match: values[match.group(1)], str(given["Fn::Sub"]))
 
 
 def _tagged(

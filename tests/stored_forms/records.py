@@ -21,7 +21,7 @@ from infra_bootstrap.preflight import results
 from infra_bootstrap.stacks import changes
 from rl_airflow.evaluation import evaluator as asked
 from rl_airflow.evaluation import operators
-from rl_airflow.run import run_resources, trial_ends
+from rl_airflow.run import abandoned_runs, run_resources, trial_ends
 from rl_airflow.trials import log_relay, task_state
 from rl_evaluator import messages
 from rl_lifecycle.evaluation import (
@@ -104,7 +104,8 @@ RECORDS: dict[str, type[Record]] = {
     "request_decide": requests.DecideRequest,
     "request_evaluate": requests.EvaluateRequest,
     "request_render_report": requests.RenderReportRequest,
-    # XCom, trigger arguments, trigger events, task state
+    # XCom, trigger arguments, trigger events, task state, a run's configuration
+    "abandoned_run": abandoned_runs.AbandonedRun,
     "evaluation_job": asked.Job,
     "evaluation_scene": asked.Scene,
     "evidence": evidence.Evidence,
