@@ -1,6 +1,7 @@
 """Write a run's note, which Airflow shows in its list of runs.
 
-Without the connection of :mod:`rl_airflow.infrastructure.airflow_api` no note is written, and no task fails.
+Without the connection of :mod:`rl_airflow.infrastructure.airflow_api` no note is written, and no
+task fails.
 """
 
 import logging
