@@ -34,6 +34,7 @@ from tests.plugins.worlds import EXPERIMENT
 class _Place:
     launch_template = "lt-0123456789abcdef0:7"
     environment, bucket, evaluator, topic_arn = "dev", "b", "evaluator:live", None
+    evaluator_version = None
     launch_template_id, launch_template_version, image_id, trainer_wheels = (
         "lt-0123456789abcdef0",
         "7",
