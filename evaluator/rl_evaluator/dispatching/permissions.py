@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_evaluator.messages import Played
-from rl_lifecycle.evaluation.requests import CheckEnvironmentRequest, EvaluateRequest
+from rl_lifecycle.evaluation.requests import CheckEnvironmentRequest
 from rl_lifecycle.experiment.spec import Artifact, WheelSet
 from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import canonical_json, sha256_hex
@@ -47,16 +47,6 @@ def tenant_of(experiment: str, requirements: Sequence[Artifact]) -> str:
     wheels = sorted(wheel.sha256 for wheel in requirements)
     digest = sha256_hex(canonical_json([experiment, wheels]))
     return f"{slug(experiment)[:60] if experiment else 'none'}-{digest[:24]}"
-
-
-def check_place(request: EvaluateRequest) -> None:
-    """Check that the parts of a shard's key are plain names.
-
-    :raises InvalidRequestError: naming the part that would reach into another folder.
-    """
-    for part in (request.experiment, request.run, request.name):
-        if not part or "/" in part:
-            raise InvalidRequestError(f"{part!r} cannot be a part of a shard's key")
 
 
 def _wheel_keys(wheel: Artifact, store: ObjectStore) -> list[str]:

@@ -54,6 +54,8 @@ DEFAULTS: dict[tuple[str, str], Any] = {
     },
     ("AWS::Events::Rule", ".State"): "ENABLED",
     ("AWS::IAM::Role", ".MaxSessionDuration"): 3600,
+    # https://docs.aws.amazon.com/cli/latest/reference/lambda/get-function-event-invoke-config.html
+    ("AWS::Lambda::EventInvokeConfig", ".DestinationConfig"): {"OnFailure": {}, "OnSuccess": {}},
     ("AWS::Lambda::Function", ".EphemeralStorage"): {"Size": 512},
     ("AWS::SQS::Queue", ".DelaySeconds"): 0,
     # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
