@@ -34,7 +34,7 @@ class Decided:
             store,
             env_id=env_id,
             evaluation={"first_champion_above": 1},
-            hyperparameters={"n_steps": 32},
+            hyperparameters={"n_steps": 32, "batch_size": 32},
             **changes,
         )
         self.policy = store_artifact(store, "policy.onnx", policy_for_id(env_id))
