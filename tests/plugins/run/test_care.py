@@ -213,10 +213,14 @@ def test_prices_of_the_day_come_from_the_price_list(monkeypatch: pytest.MonkeyPa
     product = json.dumps({"terms": {"OnDemand": {"t": {"priceDimensions": {"d": dimension}}}}})
 
     class Pricing:
-        def get_products(self, **request: Any) -> dict[str, Any]:
+        def get_paginator(self, name: str) -> "Pricing":
+            assert name == "get_products"
+            return self
+
+        def paginate(self, **request: Any) -> list[dict[str, Any]]:
             wanted = {one["Field"]: one["Value"] for one in request["Filters"]}
             assert wanted["regionCode"] == "eu-west-1"
-            return {"PriceList": [product] if wanted["instanceType"] == "c6i.large" else []}
+            return [{"PriceList": [product] if wanted["instanceType"] == "c6i.large" else []}]
 
     world = World()
     monkeypatch.setattr(
