@@ -44,10 +44,12 @@ UNKNOWN_CREDENTIALS = (
     "InvalidClientTokenId",
     "UnrecognizedClientException",
 )
-#: The commands that can work on one stack.
-CHOOSE_A_STACK = ("plan", "deploy", "drift")
-#: The commands that take the option, too, so that a script may give it to all of them.
-TAKE_A_STACK = ("preflight", "outputs", "destroy")
+#: What `--stack` means, by the command that takes it.
+ONE_STACK = {
+    **dict.fromkeys(("plan", "deploy", "drift"), "only this stack (default: all)"),
+    **dict.fromkeys(("preflight", "outputs"), "not used: it looks at all stacks"),
+    "destroy": "refused: it deletes the whole environment",
+}
 BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError, PreflightFailedError)
 
 
@@ -204,15 +206,9 @@ def _add(
     """Add a command, with the options that all commands share."""
     parser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument("--environment", required=True, metavar="NAME", help="such as dev or prod")
-    if name in (*CHOOSE_A_STACK, *TAKE_A_STACK):
+    if name in ONE_STACK:
         parser.add_argument(
-            "--stack",
-            choices=[str(concern) for concern in Concern],
-            help="only this stack (default: all)"
-            if name in CHOOSE_A_STACK
-            else "refused: it deletes the whole environment"
-            if name == "destroy"
-            else "not used: it looks at all stacks",
+            "--stack", choices=[str(concern) for concern in Concern], help=ONE_STACK[name]
         )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument(

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from infra_bootstrap.clients import role_of_arn
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import is_missing, is_refusal, role_of_arn
 from infra_bootstrap.preflight.buckets import BucketOwner, find_owner
 from infra_bootstrap.preflight.policies import check_boundary
 from infra_bootstrap.preflight.quotas import find_quota
@@ -37,9 +39,20 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
     name = settings.airflow_role or (
         identity.parameters["AirflowRoleName"] if identity and not identity.is_dead else default
     )
+    is_caller = role_of_arn(clients.identity["Arn"]) == name
+    good = Check(
+        name="Airflow's role",
+        verdict=CheckResult.GOOD,
+        found=f"{name}, and it is the caller" if is_caller else name,
+    )
     try:
         role = clients.iam.get_role(RoleName=name)["Role"]
-    except clients.iam.exceptions.NoSuchEntityException:
+    except ClientError as error:
+        if is_caller and is_refusal(error):
+            yield good  # Airflow's policy does not let it read its own role, and it need not
+            return
+        if not is_missing(error):
+            raise
         yield Check(
             name="Airflow's role",
             verdict=CheckResult.FAILED,
@@ -48,8 +61,6 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
             "Airflow: --parameter AttachAirflowPolicy=false",
         )
         return
-    caller = ", and it is the caller" if role_of_arn(clients.identity["Arn"]) == name else ""
-    good = Check(name="Airflow's role", verdict=CheckResult.GOOD, found=f"{name}{caller}")
     yield check_boundary(clients, settings.environment, role) or good
 
 

@@ -24,8 +24,8 @@ Nothing else has to change.
 
 Vcpus, memory, architecture and GPUs are those of https://aws.amazon.com/ec2/instance-types/.
 The file says where its prices come from, and when. `python -m infra_bootstrap prices` writes them
-anew from AWS's price list and spot prices. Until somebody with an account does, they are
-approximate. Compare them with https://aws.amazon.com/ec2/pricing/on-demand/.
+anew from AWS's price list and spot prices. The prices in the project's own file are approximate.
+Compare them with https://aws.amazon.com/ec2/pricing/on-demand/.
 """
 
 import json
@@ -93,8 +93,8 @@ def with_prices(
 ) -> bytes:
     """Write the file with other prices.
 
-    :param prices: on-demand and spot price of each type, US dollars per hour. A type keeps a null
-        price unless both are known.
+    :param prices: on-demand and spot price of each type, US dollars per hour. A type gets null
+        prices unless both are known.
     :param source: where the prices come from.
     """
     lines = [

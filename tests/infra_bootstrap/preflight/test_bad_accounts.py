@@ -25,7 +25,7 @@ from infra_bootstrap.preflight.traces import find_traces
 from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import parameters_of
-from tests.infra_bootstrap.accounts import PYTHON, Account
+from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
 from tests.infra_bootstrap.preflight.test_preflight import FakeClients, answering
 
 NEW = DeploymentSettings("bad-account", lambda_runtime=f"python{PYTHON}")
@@ -167,6 +167,17 @@ def test_the_simulation_is_told_the_region(account: Account) -> None:
 
     assert decision() == "explicitDeny"
     assert decision(ContextEntries=context_of(clients)) == "allowed"
+
+
+def test_airflows_role_need_not_read_itself(dev: Deployment) -> None:
+    """As the caller, Airflow's role is there, whether or not IAM lets it look at itself."""
+    worker = dev.account.clients("airflow-worker")
+    with dev.account.fault("deny", "action=iam:GetRole", "role=airflow-worker"):
+        (check,) = make_check("Airflow's role", Situation(worker, dev.settings))
+    assert (check.verdict, check.found) == (
+        CheckResult.GOOD,
+        "airflow-worker, and it is the caller",
+    )
 
 
 def test_a_quota_that_was_never_changed_has_its_default() -> None:
