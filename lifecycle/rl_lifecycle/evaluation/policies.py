@@ -77,7 +77,11 @@ class PolicyMetadata(Record):
         "categorical", "multi_categorical", "bernoulli", "gaussian", "squashed_gaussian", "none"
     ] = "none"
     recurrent: bool = False
-    action_masks: bool = Field(False, description="whether it needs the input `action_masks`")
+    action_masks: bool = Field(
+        False,
+        description="whether it needs the input `action_masks`",
+        exclude_if=lambda value: not value,
+    )
     versions: dict[str, str] = Field(description="torch, stable_baselines3, gymnasium … at export")
     equality: dict[str, JsonValue] = Field(
         description="how the export was compared with model.predict, and how far off"

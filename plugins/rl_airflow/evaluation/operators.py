@@ -369,7 +369,8 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
             step=best.step,
             digest=record.digest,
             policy=record.policy,
-            record=Artifact(key=key, sha256=sha256_hex(record.to_json())),
+            # The stored bytes: a trainer of another release may have written other keys.
+            record=Artifact(key=key, sha256=sha256_hex(get(store, key).data)),
             mean_return=best.mean_return,
             ranking=told,
             trials=tuple(finished),
