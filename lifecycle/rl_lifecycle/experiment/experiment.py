@@ -77,7 +77,7 @@ class Experiment(Record):
     replay_segments: int = Field(
         1, ge=1, le=32, description="after how many segments a replay is compared"
     )
-    # It is left out while it is false, so that specs which were frozen without it keep their digest.
+    # It is left out while it is false, so that earlier specs keep their digest.
     replay_must_compare: bool = Field(
         False,
         description="whether a replay fails if its machine is of another numeric class, so that "
