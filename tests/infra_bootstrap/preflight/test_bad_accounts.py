@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -85,6 +86,17 @@ def test_a_region_without_a_service_is_refused(monkeypatch: pytest.MonkeyPatch) 
     (check,) = make_check("region", Situation(clients, NEW))
     assert (check.verdict, check.found) == (CheckResult.FAILED, "eu-west-1 has no pricing")
     assert check.fix == "choose another region"
+
+
+def test_a_region_without_tenant_isolation_is_refused_unless_experiments_trust_each_other(
+    account: Account,
+) -> None:
+    """AWS announced tenant isolation for all commercial regions but New Zealand's."""
+    clients = elsewhere(account, "ap-southeast-6")
+    assert "Lambda has no tenant isolation in ap-southeast-6" in refused(clients)
+    shared = replace(NEW, parameters={"PlayerIsolation": "shared"})
+    (check,) = make_check("region", Situation(clients, shared))
+    assert "tenant isolation" not in check.found
 
 
 def test_every_region_of_the_partition_has_what_the_stacks_use() -> None:
