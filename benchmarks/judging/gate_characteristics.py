@@ -32,7 +32,7 @@ from laptop.gate_study.return_pools import (
     with_rare_crashes,
 )
 from laptop.gate_study.simulation import Tally, judge_all, simulate
-from rl_lifecycle.evaluation.gate import Gate
+from rl_lifecycle.evaluation.verdicts import Gate
 
 ENVIRONMENTS = ("LunarLander-v3", "Acrobot-v1", "Pendulum-v1")
 NIGHTS = 365

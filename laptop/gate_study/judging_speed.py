@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Decision, Gate, Verdict, decide, gate_of
+from rl_lifecycle.evaluation.gate import decide
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord, SpaceForm
+from rl_lifecycle.evaluation.verdicts import Decision, Gate, Verdict, gate_of
 from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec
 from rl_lifecycle.records.record import Record, sha256_hex

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lifecycle.evaluation.gate import Gate
+from rl_lifecycle.evaluation.verdicts import Gate
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator, int], tuple[Array, Array]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rl_lifecycle.evaluation.futility import HOPE
-from rl_lifecycle.evaluation.gate import Gate
+from rl_lifecycle.evaluation.verdicts import Gate
 
 Array = np.ndarray[Any, Any]
 #: Repetitions that fit into a core's cache together.

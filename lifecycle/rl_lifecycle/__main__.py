@@ -15,7 +15,8 @@ from typing import Any
 
 from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
-from rl_lifecycle.evaluation.gate import Gate, Verdict, decide
+from rl_lifecycle.evaluation.gate import decide
+from rl_lifecycle.evaluation.verdicts import Gate, Verdict
 from rl_lifecycle.experiment.schema import experiment_schema
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry.restoration import describe_restoration, restore_champion

@@ -16,8 +16,8 @@ from sb3_contrib import MaskablePPO
 from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import load_policy
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Decision, Verdict, gate_of
 from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.verdicts import Decision, Verdict, gate_of
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.registry.promotion import promote
 from rl_lifecycle.storage.directory_store import DirectoryStore

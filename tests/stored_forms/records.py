@@ -20,19 +20,19 @@ from infra_bootstrap.deployment import deploy, destroy, drift, one_stack, plan
 from infra_bootstrap.preflight import results
 from infra_bootstrap.stacks import changes
 from rl_airflow.evaluation import evaluator as asked
-from rl_airflow.evaluation import operators
+from rl_airflow.evaluation import selection_operator
 from rl_airflow.run import abandoned_runs, run_resources, trial_ends
 from rl_airflow.trials import log_relay, task_state
 from rl_evaluator import messages
 from rl_lifecycle.evaluation import (
     decision_reports,
     early_stops,
-    gate,
     lost_episodes,
     pair_statistics,
     policies,
     requests,
     selection,
+    verdicts,
 )
 from rl_lifecycle.experiment import (
     compute_settings,
@@ -79,7 +79,7 @@ RECORDS: dict[str, type[Record]] = {
     "policy_space": policies.SpaceForm,
     "policy_wrapper": wrappers.WrapperForm,
     "report": decision_reports.Report,
-    "report_gate": gate.Gate,
+    "report_gate": verdicts.Gate,
     "report_pairs": pair_statistics.PairStatistics,
     "report_pairs_of_policy": pair_statistics.PolicyStatistics,
     "report_worst_pair": pair_statistics.WorstPair,
@@ -89,9 +89,9 @@ RECORDS: dict[str, type[Record]] = {
     "spec_evaluator": spec.EvaluatorVersion,
     "spec_replay": spec.Replay,
     "spec_trial": trial_plans.TrialPlan,
-    "verdict": gate.Verdict,
-    "verdict_guard": gate.Guard,
-    "verdict_look": gate.Look,
+    "verdict": verdicts.Verdict,
+    "verdict_guard": verdicts.Guard,
+    "verdict_look": verdicts.Look,
     "verdict_lost_episodes": lost_episodes.LostEpisodes,
     "version_claim": contents.VersionClaim,
     "version_manifest": contents.VersionManifest,
@@ -117,7 +117,7 @@ RECORDS: dict[str, type[Record]] = {
     "task_memory": task_state.TaskMemory,
     "task_memory_told": log_relay.LogPosition,
     "xcom_artifact_set": sets.ArtifactSet,
-    "xcom_candidate": operators.Candidate,
+    "xcom_candidate": selection_operator.Candidate,
     "xcom_plan": run_resources.RunPlan,
     "xcom_promotion": promotion.Promotion,
     "xcom_recovery": recoveries.Recovery,

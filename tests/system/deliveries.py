@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluation import operators
+from rl_airflow.evaluation import lambda_operator
 from rl_airflow.evaluation.evaluator import EvaluationFiles, Evaluator, Job, Scene
-from rl_airflow.evaluation.operators import LambdaRunOperator
+from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.spec import Artifact
@@ -47,7 +47,7 @@ def gather(
     patch.setattr(task, "_store", lambda plan: store)
     patch.setattr(task, "_evaluator", lambda plan: Evaluator(lambda_client, f"{FUNCTION}:live"))
     patch.setattr(LambdaEvaluationTrigger, "_files", lambda trigger: EvaluationFiles(store, scene))
-    patch.setattr(operators, "QUIET_S", 4.0)  # two minutes in production
+    patch.setattr(lambda_operator, "QUIET_S", 4.0)  # two minutes in production
     for _ in range(TRIES - 1):
         try:
             return task._gather(plan, scene, [job], None).get_merged(job)

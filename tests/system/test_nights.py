@@ -14,8 +14,8 @@ from botocore.config import Config
 from laptop import airflow, demo, local_account
 from laptop.errors import StepFailedError
 from laptop.report import stack_outcomes
-from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.requests import Shard, merge_shards
+from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.reports.run_summary import RunSummary

@@ -8,14 +8,7 @@ from typing import Any, NamedTuple
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import (
-    Decision,
-    Verdict,
-    decide,
-    decide_first,
-    decide_shards,
-    gate_of,
-)
+from rl_lifecycle.evaluation.gate import decide, decide_first, decide_shards
 from rl_lifecycle.evaluation.lost_episodes import find_lost
 from rl_lifecycle.evaluation.pair_statistics import describe_pairs
 from rl_lifecycle.evaluation.requests import (
@@ -27,6 +20,7 @@ from rl_lifecycle.evaluation.requests import (
     scenario_evaluation,
 )
 from rl_lifecycle.evaluation.stored_shards import read_shard
+from rl_lifecycle.evaluation.verdicts import Decision, Verdict, gate_of
 from rl_lifecycle.experiment.evaluation_settings import Scenario
 from rl_lifecycle.experiment.spec import Champion, Spec
 from rl_lifecycle.records.record import sha256_hex

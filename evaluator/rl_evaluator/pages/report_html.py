@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from rl_evaluator.pages.report_plots import plot_pairs, plot_share
 from rl_lifecycle.evaluation.decision_reports import Report, format_return
-from rl_lifecycle.evaluation.gate import Decision, Look
 from rl_lifecycle.evaluation.pair_statistics import PairStatistics, PolicyStatistics
 from rl_lifecycle.evaluation.paired_returns import PairedReturns
 from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.evaluation.verdicts import Decision, Look
 
 
 class Film(NamedTuple):

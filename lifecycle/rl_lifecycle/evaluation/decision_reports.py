@@ -5,8 +5,8 @@ The evaluator draws it as an HTML page (`rl_evaluator.pages.report_html`).
 
 from typing import Literal
 
-from rl_lifecycle.evaluation.gate import Gate, Verdict
 from rl_lifecycle.evaluation.pair_statistics import PairStatistics
+from rl_lifecycle.evaluation.verdicts import Gate, Verdict
 from rl_lifecycle.records.record import Record
 
 

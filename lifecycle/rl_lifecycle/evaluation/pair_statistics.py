@@ -12,9 +12,9 @@ from typing import Self
 from pydantic import Field
 
 from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
-from rl_lifecycle.evaluation.gate import Gate, Verdict
 from rl_lifecycle.evaluation.paired_returns import PairedReturns, Returns, deviation
 from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.evaluation.verdicts import Gate, Verdict
 from rl_lifecycle.records.record import Record
 
 #: With differences more skewed than this, usual tests promote falsely.

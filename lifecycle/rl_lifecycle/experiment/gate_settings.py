@@ -1,7 +1,7 @@
 """The settings of the gate: limits, defaults and shares of alpha.
 
-An experiment declares them (:class:`rl_lifecycle.experiment.experiment.GateSettings`), and the
-frozen gate holds them (:class:`rl_lifecycle.evaluation.gate.Gate`). The two have different stored
+An experiment declares them (:class:`rl_lifecycle.experiment.experiment.GateSettings`). The frozen
+gate holds them (:class:`rl_lifecycle.evaluation.verdicts.Gate`). The two have different stored
 forms, so both list the fields; a test compares them.
 """
 

@@ -21,8 +21,8 @@ from rl_lifecycle.errors import (
     PreconditionFailedError,
 )
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import wrappers_of
 from rl_lifecycle.records.record import Record, sha256_hex

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from rl_lifecycle.evaluation.gate import Decision
+from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.records.record import Record
 
 #: The steps of a run before its verdict, in their order. These are the task ids of the DAG.

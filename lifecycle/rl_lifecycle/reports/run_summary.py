@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, MissingObjectError
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Decision, Verdict
+from rl_lifecycle.evaluation.verdicts import Decision, Verdict
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.machines.machine_attempts import (

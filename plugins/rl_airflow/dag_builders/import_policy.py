@@ -6,8 +6,8 @@ from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.params import importing_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT
+from rl_airflow.evaluation.environment_operator import LambdaCheckEnvironmentOperator
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
-from rl_airflow.evaluation.operators import LambdaCheckEnvironmentOperator
 from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
 from rl_airflow.registry.import_operators import S3FreezeImportOperator, S3ImportPolicyOperator
 

@@ -7,11 +7,9 @@ from airflow.sdk import DAG, chain
 from rl_airflow.dag_builders.machine_tasks import AWAIT, TERMINATE, add_machine_tasks
 from rl_airflow.dag_builders.params import environment_param, region_param, retraining_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, PLAN
+from rl_airflow.evaluation.environment_operator import LambdaCheckEnvironmentOperator
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
-from rl_airflow.evaluation.operators import (
-    LambdaCheckEnvironmentOperator,
-    LambdaSelectCandidateOperator,
-)
+from rl_airflow.evaluation.selection_operator import LambdaSelectCandidateOperator
 from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
 from rl_airflow.registry.champion_operators import S3PromoteCandidateOperator
 from rl_airflow.run.experiment_files import ExperimentFile

@@ -18,7 +18,6 @@ from pydantic import Field, JsonValue
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
 from rl_airflow.infrastructure.aws_errors import client_error
 from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of, pauses_s, waiting_for
-from rl_lifecycle.evaluation.gate import Verdict
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
     CheckPolicyRequest,
@@ -31,6 +30,7 @@ from rl_lifecycle.evaluation.requests import (
     merge_shards,
 )
 from rl_lifecycle.evaluation.stored_shards import read_shard
+from rl_lifecycle.evaluation.verdicts import Verdict
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_lifecycle.experiment.evaluation_settings import Perturbation, Scenario
 from rl_lifecycle.experiment.spec import Artifact, Spec

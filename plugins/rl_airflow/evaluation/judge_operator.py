@@ -8,14 +8,16 @@ from airflow.sdk import Context
 
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError, first_line
 from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
-from rl_airflow.evaluation.operators import Candidate, LambdaRunOperator
+from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
+from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.links import JUDGE_LINKS, report_link
 from rl_airflow.run.notes import write_note
 from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.evaluation.decision_reports import Report, summarise_report
-from rl_lifecycle.evaluation.gate import Decision, Verdict, decide_unchanged, gate_of
+from rl_lifecycle.evaluation.gate import decide_unchanged
 from rl_lifecycle.evaluation.requests import DecideRequest, RenderReportRequest, scenario_evaluation
 from rl_lifecycle.evaluation.selection import selection_name
+from rl_lifecycle.evaluation.verdicts import Decision, Verdict, gate_of
 from rl_lifecycle.experiment.evaluation_settings import Scenario
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
 from rl_lifecycle.storage.layout import page_of_report

@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
 from rl_airflow.evaluation.judge_operator import candidate_evaluation
-from rl_airflow.evaluation.operators import LambdaRunOperator
+from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.run.run_resources import RunPlan

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rl_airflow.evaluation.evaluator import Evaluator, Scene, scene_of
-from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
@@ -18,9 +18,9 @@ from rl_airflow.registry.champion_asset import CHAMPIONS, announce
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
-from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.requests import PolicyReport
+from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.registry.contents import (

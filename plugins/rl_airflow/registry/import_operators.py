@@ -8,14 +8,14 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.evaluation.evaluator import Evaluator, Scene, scene_of
-from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.registry.champion_operators import S3PromoteCandidateOperator
 from rl_airflow.run.experiment_files import find_experiment_file
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_lifecycle.errors import LifecycleError
-from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.policies import PolicyMetadata
+from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import Move

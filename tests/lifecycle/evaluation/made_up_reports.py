@@ -3,9 +3,10 @@
 import random
 
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Gate, decide, decide_first
+from rl_lifecycle.evaluation.gate import decide, decide_first
 from rl_lifecycle.evaluation.pair_statistics import describe_pairs
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
+from rl_lifecycle.evaluation.verdicts import Gate
 
 GATE = Gate(
     return_range=(-200, 320), crash_below=100, max_pairs=400, crash_margin=0.1, scenarios={}

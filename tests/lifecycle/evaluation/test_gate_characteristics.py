@@ -24,7 +24,8 @@ from laptop.gate_study.return_pools import (
 )
 from laptop.gate_study.simulation import judge_all, p_values, simulate
 from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
-from rl_lifecycle.evaluation.gate import Decision, Gate, decide
+from rl_lifecycle.evaluation.gate import decide
+from rl_lifecycle.evaluation.verdicts import Decision, Gate
 
 ALPHA = 0.05
 #: Ordered pairs of agents of one environment: champion, then candidate.

@@ -9,7 +9,8 @@ import pytest
 
 from laptop.gate_study.return_pools import Array, Draw, gate_for, load_pool, paired
 from laptop.gate_study.simulation import simulate
-from rl_lifecycle.evaluation.gate import Decision, decide, decide_first
+from rl_lifecycle.evaluation.gate import decide, decide_first
+from rl_lifecycle.evaluation.verdicts import Decision
 
 ALPHA = 0.05
 ENV = "LunarLander-v3"

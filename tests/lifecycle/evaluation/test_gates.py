@@ -11,17 +11,9 @@ from scipy.stats import binomtest
 
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
-from rl_lifecycle.evaluation.gate import (
-    Decision,
-    Gate,
-    Verdict,
-    decide,
-    decide_first,
-    decide_shards,
-    decide_unchanged,
-    gate_of,
-)
+from rl_lifecycle.evaluation.gate import decide, decide_first, decide_shards, decide_unchanged
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
+from rl_lifecycle.evaluation.verdicts import Decision, Gate, Verdict, gate_of
 from rl_lifecycle.experiment.evaluation_settings import Evaluation, GateSettings, Perturbation
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Champion

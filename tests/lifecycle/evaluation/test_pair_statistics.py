@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
-from rl_lifecycle.evaluation.gate import Gate, decide
+from rl_lifecycle.evaluation.gate import decide
 from rl_lifecycle.evaluation.pair_statistics import (
     analytic_bca,
     describe_pairs,
@@ -15,6 +15,7 @@ from rl_lifecycle.evaluation.pair_statistics import (
     skewness,
 )
 from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
+from rl_lifecycle.evaluation.verdicts import Gate
 
 
 def skewed(n: int, seed: int = 0) -> list[float]:

@@ -18,8 +18,9 @@ from rl_lifecycle.errors import (
     MissingObjectError,
 )
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Decision, Verdict, decide_unchanged, gate_of
+from rl_lifecycle.evaluation.gate import decide_unchanged
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord, SpaceForm
+from rl_lifecycle.evaluation.verdicts import Decision, Verdict, gate_of
 from rl_lifecycle.experiment.evaluation_settings import Evaluation, Scenario
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec

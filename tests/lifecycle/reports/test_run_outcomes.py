@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_lifecycle.evaluation.gate import Decision
+from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.reports.run_outcomes import (
     NEVER_SKIPPED,
     RULE,

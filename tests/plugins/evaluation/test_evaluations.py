@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluation import evaluator, operators
+from rl_airflow.evaluation import (
+    environment_operator,
+    evaluator,
+    lambda_operator,
+    selection_operator,
+)
 from rl_airflow.evaluation import trigger as triggers
 from rl_airflow.evaluation.evaluator import (
     EvaluationFiles,
@@ -23,12 +28,12 @@ from rl_airflow.evaluation.evaluator import (
     split_gaps,
 )
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator, candidate_evaluation
-from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.evaluation_money import EvaluationMoney
 from rl_airflow.run.trial_ends import TrialEnd
-from rl_lifecycle.evaluation.gate import gate_of
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord
 from rl_lifecycle.evaluation.requests import EnvironmentReport, EpisodeEnd, Shard
+from rl_lifecycle.evaluation.verdicts import gate_of
 from rl_lifecycle.experiment.spec import Artifact, Champion
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.machines.service_prices import TABLE
@@ -53,9 +58,9 @@ CHAMPION = Champion(
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove all waiting times."""
-    monkeypatch.setattr(operators, "LOOK_HERE_S", 0.0)
-    monkeypatch.setattr(operators, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(operators, "QUIET_S", 0.0)
+    monkeypatch.setattr(lambda_operator, "LOOK_HERE_S", 0.0)
+    monkeypatch.setattr(lambda_operator, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(lambda_operator, "QUIET_S", 0.0)
     monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
 
 
@@ -358,7 +363,7 @@ def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
         aws = FakeLambda(world.store, lambda name, seed: 0.0)
         monkeypatch.setattr(type(world.plan), "store", lambda plan, session: world.store)
         monkeypatch.setattr(type(world.plan), "session", lambda plan, role, conn=None: None)
-        task = operators.LambdaCheckEnvironmentOperator(
+        task = environment_operator.LambdaCheckEnvironmentOperator(
             task_id="check_environment", plan=world.plan.to_xcom()
         )
         monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
@@ -402,11 +407,11 @@ def policy_record(world: World, step: int, wrappers: tuple[WrapperForm, ...] = (
 
 def select_task(
     world: World, monkeypatch: pytest.MonkeyPatch, **arguments: Any
-) -> operators.LambdaSelectCandidateOperator:
+) -> selection_operator.LambdaSelectCandidateOperator:
     """The task that selects a policy of the world's finished trial."""
-    monkeypatch.setattr(operators, "ARRIVAL_GRACE_S", 0.0)
+    monkeypatch.setattr(lambda_operator, "ARRIVAL_GRACE_S", 0.0)
     monkeypatch.setattr(
-        operators,
+        selection_operator,
         "ends_of_trials",
         lambda context, task_id: [
             TrialEnd(
@@ -419,7 +424,7 @@ def select_task(
             )
         ],
     )
-    task = operators.LambdaSelectCandidateOperator(
+    task = selection_operator.LambdaSelectCandidateOperator(
         task_id="select", plan=world.plan.to_xcom(), awaited_task_id="await", **arguments
     )
     monkeypatch.setattr(task, "_store", lambda plan: world.store)

@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluation import operators
+from rl_airflow.evaluation import selection_operator
 from rl_airflow.evaluation import trigger as triggers
 from rl_airflow.evaluation.evaluator import EvaluationFiles, scene_of
 from rl_lifecycle.experiment.wrappers import WrapperForm
@@ -96,7 +96,7 @@ def test_a_sound_verdict_has_no_trouble() -> None:
 def run_select(world: World, aws: FakeLambda, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the selection to its end, with the real trigger whenever it defers."""
 
-    def task() -> operators.LambdaSelectCandidateOperator:
+    def task() -> selection_operator.LambdaSelectCandidateOperator:
         made = select_task(world, monkeypatch)
         monkeypatch.setattr(made, "_evaluator", lambda plan: aws.evaluator())
         return made
@@ -164,9 +164,9 @@ def test_a_trial_with_a_wrong_policy_costs_only_its_own_policies(
     data = wrong.to_json() if trouble == "wrappers" else b"{"
     world.store.put(policy_key(world.spec.trial_id("seed-1"), 100, "json"), data)
     task = select_task(world, monkeypatch)
-    ends = operators.ends_of_trials({}, "await")  # type: ignore[arg-type]
+    ends = selection_operator.ends_of_trials({}, "await")  # type: ignore[arg-type]
     both = [ends[0], ends[0].model_copy(update={"trial": "seed-1"})]
-    monkeypatch.setattr(operators, "ends_of_trials", lambda *_: both)
+    monkeypatch.setattr(selection_operator, "ends_of_trials", lambda *_: both)
     monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
     result = task.execute({})  # type: ignore[typeddict-item]
     assert result["trial"] == "seed-0"
@@ -176,7 +176,7 @@ def test_a_trial_with_a_wrong_policy_costs_only_its_own_policies(
 
 def test_without_a_plan_nothing_is_selected() -> None:
     """Airflow starts the task even if `freeze_spec` failed."""
-    task = operators.LambdaSelectCandidateOperator(
+    task = selection_operator.LambdaSelectCandidateOperator(
         task_id="select", plan=None, awaited_task_id="await"
     )
     with pytest.raises(AirflowFailException, match="no trial finished its training"):

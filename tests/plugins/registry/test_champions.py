@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.registry import approval_operator, version_choice_operator
 from rl_airflow.registry import champion_operators as operators
 from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
@@ -18,7 +18,7 @@ from rl_airflow.registry.champion_operators import (
     S3RollBackChampionOperator,
 )
 from rl_airflow.registry.version_choice_operator import NONE_OF_THEM, AskForVersionOperator
-from rl_lifecycle.evaluation.gate import Decision
+from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.records.record import sha256_hex

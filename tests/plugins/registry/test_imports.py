@@ -17,8 +17,8 @@ from rl_airflow.registry.import_operators import S3FreezeImportOperator, S3Impor
 from rl_airflow.run import spec_operator
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.gate import Decision, Verdict, gate_of
 from rl_lifecycle.evaluation.policies import PolicyMetadata
+from rl_lifecycle.evaluation.verdicts import Decision, Verdict, gate_of
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import Move, get_manifest, read_history

@@ -1,0 +1,118 @@
+"""The operator that checks the environment before a machine is rented."""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.evaluation.evaluator import (
+    scene_of,
+)
+from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
+from rl_airflow.run.run_resources import RunPlan
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.evaluation.policies import SpaceForm
+from rl_lifecycle.evaluation.requests import EnvironmentReport
+from rl_lifecycle.evaluation.trainable_spaces import check_spaces
+from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.experiment.settings.hyperparameter_checks import read_hyperparameters
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.experiment.wrappers import check_wrappers
+
+log = logging.getLogger(__name__)
+
+#: Gymnasium colours its warnings for terminals.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class LambdaCheckEnvironmentOperator(LambdaRunOperator):
+    """Check that the run's environment can be made, reset and stepped, also in each gate scenario.
+
+    Refuses impossible wrappers and segments that are too short. A retry or a clear checks again.
+    The task writes no files.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Check. :return: the evaluator's report on the environment."""
+        del context
+        plan = self._plan()
+        spec = plan.get_spec(self._store(plan))
+        try:
+            check_wrappers(spec.experiment, spec.hyperparameters)
+        except InvalidExperimentError as error:
+            raise AirflowFailException(str(error)) from None
+        report = self._evaluator(plan).check_environment(scene_of(spec), spec=spec)
+        if report.problem:
+            raise AirflowFailException(
+                f"experiments/{plan.experiment}.yaml: env_id: {report.problem}"
+            )
+        try:
+            _check_spaces(spec, report)
+        except InvalidExperimentError as error:
+            raise AirflowFailException(str(error)) from None
+        self._check_scenarios(plan, spec, report)
+        try:
+            check_segment(
+                spec.experiment,
+                spec.segment_timesteps,
+                spec.hyperparameters,
+                report.max_episode_steps,
+            )
+        except InvalidExperimentError as error:
+            raise AirflowFailException(str(error)) from None
+        for warning in report.warnings:
+            log.warning("%s: %s", spec.experiment.env_id, COLOURS.sub("", warning))
+        log.info(
+            "%s: %s → %s, at most %s steps an episode",
+            spec.experiment.env_id,
+            _describe(report.observation_space),
+            _describe(report.action_space),
+            report.max_episode_steps,
+        )
+        return report.model_dump(mode="json")
+
+    def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:
+        """Check the scenarios of the gate before the training costs money.
+
+        :raises AirflowFailException: naming the scenario.
+        """
+        for name, scenario in spec.experiment.evaluation.scenarios.items():
+            report = self._evaluator(plan).check_environment(scene_of(spec), scenario, spec)
+            problem = report.problem
+            if not problem and (report.observation_space, report.action_space) != (
+                base.observation_space,
+                base.action_space,
+            ):
+                problem = (
+                    "has other spaces than the experiment's own environment, so no policy "
+                    "could play both"
+                )
+            if problem:
+                raise AirflowFailException(
+                    f"experiments/{plan.experiment}.yaml: evaluation.scenarios.{name}: {problem}"
+                )
+
+
+def _check_spaces(spec: Spec, report: EnvironmentReport) -> None:
+    """Refuse spaces that the trainer would refuse, before a machine is rented.
+
+    :raises InvalidExperimentError: naming the key and the space.
+    """
+    experiment, source = spec.experiment, f"experiments/{spec.experiment.name}.yaml"
+    check_spaces(
+        experiment.algo,
+        read_hyperparameters(experiment.algo, spec.hyperparameters, source),
+        experiment.env_id,
+        SpaceForm.from_value(report.observation_space, "check_environment"),
+        SpaceForm.from_value(report.action_space, "check_environment"),
+        source,
+    )
+
+
+def _describe(space: Mapping[str, Any]) -> str:
+    """Describe a space in a few words, such as `Box [4]` or `Discrete 2`."""
+    size = space.get("n") or list(space.get("shape") or ()) or ", ".join(space.get("spaces") or ())
+    return f"{space.get('kind', '?')} {size}".strip()
