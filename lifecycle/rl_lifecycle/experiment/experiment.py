@@ -204,12 +204,38 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
     _refuse_removed(document, source)
     _check_scenario_names(document, source)
     try:
-        return Experiment.model_validate({**document, "name": name})
+        experiment = Experiment.model_validate({**document, "name": name})
     except RecursionError:
         raise InvalidExperimentError(source, "", "is nested too deeply, or holds itself") from None
     except ValidationError as error:
         key, problem = _explain(error)
         raise InvalidExperimentError(source, key, problem) from None
+    _refuse_mixed_switches(document, experiment, source)
+    return experiment
+
+
+def _refuse_mixed_switches(given: object, value: object, source: str, key: str = "") -> None:
+    """Refuse `yes` for a number, and a number or a text for `true` or `false`.
+
+    pydantic converts them, which nobody means. Texts for numbers stay allowed, because YAML 1.1
+    reads `1e-3` as a text.
+
+    :param given: what the file says
+    :param value: what pydantic made from it
+    :raises InvalidExperimentError: with the key and what is allowed.
+    """
+    if isinstance(value, Record | dict) and isinstance(given, Mapping):
+        for name, inner in value.items() if isinstance(value, dict) else value:
+            _refuse_mixed_switches(given.get(name), inner, source, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, tuple) and isinstance(given, list):
+        for one, inner in zip(given, value, strict=True):
+            _refuse_mixed_switches(one, inner, source, key)
+    elif isinstance(value, bool) and not isinstance(given, bool | None):
+        raise InvalidExperimentError(
+            source, key, f"must be true or false, without quotes, not {given!r:.80}"
+        )
+    elif isinstance(given, bool) and not isinstance(value, bool):
+        raise InvalidExperimentError(source, key, f"must be a number, not {str(given).lower()}")
 
 
 def _refuse_removed(document: Mapping[Any, object], source: str) -> None:

@@ -59,6 +59,16 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
             "takes at least 194 pairs",
         ),
         ({"gate": {"margin": 600}}, "", "gate.margin must be smaller than the width"),
+        ({"total_timesteps": True}, "total_timesteps", "must be a number, not true"),
+        ({"seed": False}, "seed", "must be a number, not false"),
+        ({"approval": "no"}, "approval", "must be true or false, without quotes, not 'no'"),
+        ({"reseed": 1}, "reseed", "must be true or false, without quotes, not 1"),
+        ({"compute": {"max_hours": True}}, "compute.max_hours", "must be a number, not true"),
+        (
+            {"evaluation": {"return_range": [False, 500], "crash_below": 100}},
+            "evaluation.return_range",
+            "must be a number, not false",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
