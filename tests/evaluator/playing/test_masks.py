@@ -1,5 +1,6 @@
 """A policy that was trained under action masks is played under the environment's masks."""
 
+import math
 from typing import Any
 
 import gymnasium
@@ -13,8 +14,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_evaluator.errors import EnvironmentFailedError, InvalidPolicyError
+from rl_evaluator.pages.films import film_episode
 from rl_evaluator.playing.episodes import run_episodes
-from rl_evaluator.playing.evaluation import check_fits
+from rl_evaluator.playing.evaluation import Task, check_fits
 from rl_evaluator.playing.perturbations import perturb
 from rl_evaluator.playing.policies import Policy, load_policy
 from rl_lifecycle.evaluation.policies import METADATA_KEY, PolicyMetadata
@@ -162,3 +164,28 @@ def test_other_policies_ask_for_no_masks() -> None:
     policy: Policy = load_policy(policy_for(MaskedEnv(space)))
     assert "action_masks" not in policy.inputs
     assert not policy.metadata.action_masks
+
+
+class DrawnEnv(MaskedEnv):
+    """Has a renderer."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(ACTIONS["discrete"])
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return np.full((8, 8, 3), self.steps, np.uint8)
+
+
+def test_a_filmed_episode_is_the_judged_one() -> None:
+    """The film's episode obeys the masks; a forbidden action would raise an error."""
+    if "Drawn-v0" not in gymnasium.registry:
+        gymnasium.register("Drawn-v0", DrawnEnv)
+    policy = load_policy(exported(ACTIONS["discrete"])[1])
+    judged = run_episodes(policy, DrawnEnv, range(3, 4))[3]
+    filmed = film_episode(policy, Task("Drawn-v0", {}, 3, 1), judged.length, until=math.inf)
+    assert filmed.complete
+    assert filmed.webp
+    assert filmed.total == judged.total
