@@ -53,6 +53,8 @@ _KINDS: dict[str, type[Record]] = {
 }
 #: How often a request is sent whose addresses were too old when the player used them.
 TRIES = 2
+#: The greatest answer of a check. Lambda passes 6 MiB, and Airflow stores this one.
+MOST_ANSWER_BYTES = 1_000_000
 
 
 class Functions(Protocol):
@@ -211,9 +213,12 @@ class Dispatcher:
 def _checked(form: type[Record], answer: Any) -> dict[str, Any]:
     """Check the form of an answer that may come from an experiment's code."""
     try:
-        return form.from_value(answer, "the player's answer").model_dump(mode="json")
+        checked = form.from_value(answer, "the player's answer")
     except InvalidRecordError as error:
         raise FunctionFailedError("player", str(error)) from None
+    if len(checked.to_json()) > MOST_ANSWER_BYTES:
+        raise FunctionFailedError("player", f"its answer has more than {MOST_ANSWER_BYTES:,} bytes")
+    return checked.model_dump(mode="json")
 
 
 def read_request(event: Mapping[str, Any]) -> Record:

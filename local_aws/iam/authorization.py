@@ -334,10 +334,20 @@ def with_role_arn(original: Any) -> Any:
     return resolve
 
 
-def with_conditional_writes(original: Any) -> Any:
-    """Add the condition keys of conditional writes to a request's keys.
+#: Headers of a write that are condition keys, too.
+STORAGE_HEADERS = (
+    "x-amz-storage-class",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
+)
 
-    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+
+def with_conditional_writes(original: Any) -> Any:
+    """Add the condition keys of conditional writes, and of how an object is kept.
+
+    Sources: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html,
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
     """
 
     def context(
@@ -352,6 +362,7 @@ def with_conditional_writes(original: Any) -> Any:
             if sent.get(header) and iam_action in ("s3:PutObject", "s3:DeleteObject"):
                 found[f"s3:{header}"] = sent[header]
         if iam_action == "s3:PutObject":
+            found |= {f"s3:{name}": sent[name] for name in STORAGE_HEADERS if sent.get(name)}
             parts = query or {}
             found["s3:ObjectCreationOperation"] = str(
                 "uploads" not in parts and "partNumber" not in parts

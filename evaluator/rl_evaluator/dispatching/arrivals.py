@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rl_evaluator.errors import InvalidRequestError
-from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.policies import PolicyRecord, find_misplacement
 from rl_lifecycle.evaluation.requests import EvaluateRequest
 from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.storage.layout import POLICIES, policy_key, spec_key, trial_of_key
+from rl_lifecycle.storage.layout import POLICIES, spec_key
 from rl_lifecycle.storage.object_store import ObjectStore, get
 
 OBJECT_CREATED = "Object Created"
@@ -52,19 +52,8 @@ def read_arrival(key: str, store: ObjectStore) -> Arrival:
     :raises CorruptArtifactError: if the run's spec is not the spec that the record names.
     """
     record = PolicyRecord.from_json(get(store, key).data, f"{store.uri}/{key}")
-    trial = trial_of_key(key, POLICIES)
-    if (record.experiment, record.run, record.trial) != trial or key != policy_key(
-        trial, record.step, "json"
-    ):
-        raise InvalidRequestError(
-            f"{key}: the record belongs to {record.experiment}/{record.run}/{record.trial} at step "
-            f"{record.step}; store it under the key of that trial and step"
-        )
-    if record.policy.key != policy_key(trial, record.step, "onnx"):
-        raise InvalidRequestError(
-            f"{key}: the record names {record.policy.key}; a record names the policy beside it"
-        )
-
+    if problem := find_misplacement(record, key):
+        raise InvalidRequestError(f"{key}: {problem}")
     spec = Spec.from_json(
         get(store, spec_key(record.experiment, record.run), record.spec_sha256).data, "spec"
     )

@@ -24,7 +24,7 @@ from rl_lifecycle.evaluation.verdicts import Decision, Verdict, gate_of
 from rl_lifecycle.experiment.evaluation_settings import Scenario
 from rl_lifecycle.experiment.spec import Champion, Spec
 from rl_lifecycle.records.record import sha256_hex
-from rl_lifecycle.storage.layout import former_report_key, report_key, shard_prefix
+from rl_lifecycle.storage.layout import former_report_key, report_key, shard_prefix, spec_key
 from rl_lifecycle.storage.object_store import ObjectStore, StoredObject, get, put_once
 
 
@@ -87,6 +87,11 @@ def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> 
 
     :raises InvalidRequestError: if the spec and the episodes do not belong to the same run.
     """
+    if request.spec.key != spec_key(request.experiment, request.run):
+        raise InvalidRequestError(
+            f"{request.spec.key} is not the spec of {request.experiment}/{request.run}; name the "
+            "run's own spec"
+        )
     spec = Spec.from_json(get(store, request.spec.key, request.spec.sha256).data, request.spec.key)
     if (spec.experiment.name, spec.run) != (request.experiment, request.run):
         raise InvalidRequestError(

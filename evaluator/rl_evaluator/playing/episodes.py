@@ -22,7 +22,7 @@ from rl_evaluator.playing.sampling import episode_generator, find_sampler
 from rl_evaluator.playing.wrappers import wrap_environment
 from rl_lifecycle.evaluation.action_masks import METHOD, choice_sizes, find_mask_problem
 from rl_lifecycle.evaluation.policies import ACTION_MASKS, OBSERVATION, STATE_IN
-from rl_lifecycle.evaluation.requests import EpisodeEnd
+from rl_lifecycle.evaluation.requests import MOST_RETURN, EpisodeEnd
 
 LANES = BATCH_SIZES[-1]
 #: The most steps of an episode in an environment without a time limit. It is above the longest
@@ -270,7 +270,7 @@ class _Run:
                 self._lose(lane, lane.seed, f"step {lane.length} raised {first_line(error)}")
                 ended.append(row)
             else:
-                if over or not math.isfinite(lane.total) or lane.length >= self.longest:
+                if over or not abs(lane.total) <= MOST_RETURN or lane.length >= self.longest:
                     self._finish(lane, reward, bool(terminated), bool(truncated))
                     ended.append(row)
         return ended
@@ -286,6 +286,9 @@ class _Run:
             which = "return" if math.isfinite(float(reward)) else "reward"
             problem = f"the {which} in {self.env_name} was not finite at step {lane.length}"
             self._lose(lane, lane.seed, problem)
+        elif abs(lane.total) > MOST_RETURN:
+            problem = f"the return in {self.env_name} went beyond {MOST_RETURN:g}"
+            self._lose(lane, lane.seed, f"{problem} at step {lane.length}")
         elif terminated or truncated:
             end = EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED
             self.done[lane.seed] = Episode(lane.seed, lane.total, lane.length, end)

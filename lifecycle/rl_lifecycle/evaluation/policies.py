@@ -25,6 +25,7 @@ from pydantic import Field, JsonValue
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.layout import TrialId, checkpoint_prefix, policy_key
 
 METADATA_KEY = "nightshift"
 OBSERVATION = "obs"
@@ -111,3 +112,26 @@ class PolicyRecord(Record):
     parameters: Artifact
     manifest: Artifact = Field(description="the checkpoint that the policy was exported from")
     metadata: PolicyMetadata
+
+
+def find_misplacement(record: PolicyRecord, key: str) -> str | None:
+    """Find what in a record does not follow from the key under which it is stored.
+
+    A trainer's machine runs foreign code and writes records. Without this check a record could name
+    the policy of another trial, run or experiment.
+
+    :param key: the record's key
+    :return: None if there is nothing.
+    """
+    trial = TrialId(record.experiment, record.run, record.trial)
+    if key != policy_key(trial, record.step, "json"):
+        return (
+            f"the record belongs to {trial} at step {record.step}; store it under the key of that "
+            "trial and step"
+        )
+    for artifact, suffix in ((record.policy, "onnx"), (record.parameters, "safetensors")):
+        if artifact.key != policy_key(trial, record.step, suffix):
+            return f"the record names {artifact.key}; a record names the files beside it"
+    if not record.manifest.key.startswith(checkpoint_prefix(trial)):
+        return f"the record names {record.manifest.key}; a record names a checkpoint of its trial"
+    return None

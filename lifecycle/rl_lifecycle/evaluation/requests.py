@@ -19,6 +19,11 @@ from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.records.names import Slug, slug
 from rl_lifecycle.records.record import Record
 
+#: The greatest return, by amount: sums of squares of returns must stay finite.
+MOST_RETURN = 1e100
+#: The greatest count. A float has all whole numbers up to this one.
+MOST_COUNT = 2**53
+
 
 class EpisodeEnd(StrEnum):
     """Why an episode ended."""
@@ -85,10 +90,10 @@ class EnvironmentReport(Record):
     """
 
     problem: str = ""
-    max_episode_steps: int | None = None
+    max_episode_steps: int | None = Field(None, ge=1, le=MOST_COUNT)
     observation_space: dict[str, JsonValue] = {}
     action_space: dict[str, JsonValue] = {}
-    steps_per_s: float | None = None
+    steps_per_s: float | None = Field(None, ge=0, le=MOST_COUNT)
     versions: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
 

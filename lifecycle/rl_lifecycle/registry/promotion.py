@@ -21,7 +21,7 @@ from rl_lifecycle.errors import (
     PreconditionFailedError,
 )
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.policies import PolicyRecord, find_misplacement
 from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import wrappers_of
@@ -46,7 +46,13 @@ from rl_lifecycle.registry.versions import (
     verify_version,
     write_version,
 )
-from rl_lifecycle.storage.layout import MANIFEST_FILE, champion_key, version_prefix
+from rl_lifecycle.storage.layout import (
+    MANIFEST_FILE,
+    champion_key,
+    is_report_of,
+    policy_key,
+    version_prefix,
+)
 from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
@@ -102,6 +108,11 @@ def promote(
         another digest. The champion stays in service.
     """
     experiment = spec.experiment.name
+    if not is_report_of(report.key, experiment, spec.run):
+        raise InvalidRecordError(
+            "promotion", f"{report.key} is not where the judge writes the reports of this run"
+        )
+    _check_candidate(spec, record)
     _check_report(
         Report.from_json(get(store, report.key, report.sha256).data, report.key), spec, record
     )
@@ -240,6 +251,16 @@ def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
             bad.add(entry.from_digest)
         bad.discard(entry.to_digest)
     return bad
+
+
+def _check_candidate(spec: Spec, record: VersionSource) -> None:
+    """Check that a trained candidate is a policy of this run, with files of its own trial."""
+    if isinstance(record, ImportRecord):
+        return
+    trial = spec.trial_id(record.trial)
+    key = policy_key(trial, record.step, "json")
+    if problem := find_misplacement(record, key):
+        raise InvalidRecordError(key, problem)
 
 
 def _check_report(report: Report, spec: Spec, record: VersionSource) -> None:

@@ -212,8 +212,8 @@ def _state_of(beat: Heartbeat | None, last: AttemptOutcome | None, stopped: str)
 
 def _find_heartbeat(store: ObjectStore, trial: TrialId) -> tuple[Heartbeat | None, str]:
     """Find a trial's heartbeat. One that cannot be read must not cost the report of a run."""
-    found = store.find(heartbeat_key(trial))
     try:
+        found = store.find(heartbeat_key(trial))
         return (Heartbeat.from_json(found.data, heartbeat_key(trial)) if found else None), ""
     except InvalidRecordError:
         return None, "unreadable heartbeat"

@@ -265,6 +265,13 @@ def is_report_key(key: str) -> bool:
     return key.endswith(f"/{REPORT_FILE}")
 
 
+def is_report_of(key: str, experiment: str, run: str) -> bool:
+    """Check whether a key is where the judge writes, or once wrote, reports of a run."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    former = key.removesuffix(f"/{REPORT_FILE}").rpartition("/")[2]
+    return key in (report_key(experiment, run, name), former_report_key(experiment, run, former))
+
+
 def ledger_prefix(month: str) -> str:
     """The prefix of the ledgers of all runs that began in a month.
 

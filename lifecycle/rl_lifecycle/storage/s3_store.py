@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, TypeVar, cast
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import (
     ChangedPiecesError,
+    InvalidRecordError,
     MissingObjectError,
     PreconditionFailedError,
     StoreUnavailableError,
@@ -27,16 +28,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: S3's answers about an object that its writer archived, or encrypted with a key of its own.
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+UNREADABLE = ("InvalidObjectState", "InvalidRequest")
+
 
 class S3Store:
     """A bucket, or all keys of a bucket that begin with a prefix.
 
     :param client: a boto3 S3 client, which decides about credentials, region and retries.
     :param prefix: the beginning of all keys; empty, or with a slash at its end.
+    :param most_bytes: the most bytes that one read takes into memory. It protects a process that
+        reads for many experiments from a writer of one. None: no limit.
     """
 
-    def __init__(self, client: "S3Client", bucket: str, prefix: str = "") -> None:
+    def __init__(
+        self, client: "S3Client", bucket: str, prefix: str = "", most_bytes: int | None = None
+    ) -> None:
         self.client, self.bucket, self.prefix = client, bucket, prefix
+        self.most_bytes = most_bytes
 
     @property
     def uri(self) -> str:
@@ -44,21 +54,34 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def find(self, key: str) -> StoredObject | None:
-        """Read a key."""
+        """Read a key.
+
+        :raises InvalidRecordError: if its writer made an object that cannot be read: it is greater
+            than `most_bytes`, archived, or encrypted with a key of the writer's own.
+        """
         try:
             answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
-            return StoredObject(answer["Body"].read(), answer["ETag"])
+            if self.most_bytes is None or answer["ContentLength"] <= self.most_bytes:
+                return StoredObject(answer["Body"].read(), answer["ETag"])
+            answer["Body"].close()
         except Exception as error:  # botocore's errors, see the module
             if error_code(error) in ("NoSuchKey", "404"):
                 return None
+            if error_code(error) in UNREADABLE:
+                raise InvalidRecordError(f"{self.uri}/{key}", f"cannot be read: {error}") from error
             raise self._unavailable(key, error) from error
+        raise InvalidRecordError(
+            f"{self.uri}/{key}",
+            f"has {answer['ContentLength']:,} bytes, and at most {self.most_bytes:,} are read",
+        )
 
     def read_from(self, key: str, offset: int) -> bytes:
-        """Read a key's bytes from an offset on, and transfer only those."""
+        """Read a key's bytes from an offset on, and transfer only those, at most `most_bytes`."""
+        last = "" if self.most_bytes is None else offset + self.most_bytes - 1
         try:
             return bytes(
                 self.client.get_object(
-                    Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={offset}-"
+                    Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={offset}-{last}"
                 )["Body"].read()
             )
         except Exception as error:  # botocore's errors, see the module

@@ -20,7 +20,7 @@ from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import ends_of_trials
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.policies import PolicyRecord, find_misplacement
 from rl_lifecycle.evaluation.selection import select, selection_name
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import wrappers_of
@@ -192,14 +192,16 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
 
 
 def list_policies(store: ObjectStore, spec: Spec, trial: str) -> list[tuple[str, PolicyRecord]]:
-    """List all complete policies of a trial, with their records' keys."""
+    """List all complete policies of a trial, with their records' keys.
+
+    :raises InvalidRecordError: if a record cannot be read, or names files of another trial.
+    """
     found = []
     for item in store.list(policy_prefix(spec.trial_id(trial))):
         if item.key.endswith(".json"):
-            found.append(
-                (
-                    item.key,
-                    PolicyRecord.from_json(get(store, item.key).data, f"{store.uri}/{item.key}"),
-                )
-            )
+            where = f"{store.uri}/{item.key}"
+            record = PolicyRecord.from_json(get(store, item.key).data, where)
+            if problem := find_misplacement(record, item.key):
+                raise InvalidRecordError(where, problem)
+            found.append((item.key, record))
     return found

@@ -1,5 +1,6 @@
 """The resources of a deployed environment, read from its stacks' outputs as the Airflow worker."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rl_airflow.errors import EnvironmentNotReadyError
@@ -31,11 +32,11 @@ class DeployedEnvironment(NamedTuple):
 
 
 def find_environment(
-    environment: str, region_name: str | None = None, *, experiment: str | None = None
+    environment: str, region_name: str | None = None, *, experiments: Sequence[str] = ()
 ) -> DeployedEnvironment:
     """Read the outputs of an environment.
 
-    :param experiment: the experiment whose own instance profile is looked up, if it has one.
+    :param experiments: the first of them that has an instance profile of its own gives it.
     :raises EnvironmentNotReadyError: if a stack or an output is missing.
     """
     from infra_bootstrap.clients import Clients
@@ -44,13 +45,13 @@ def find_environment(
     from infra_bootstrap.stacks.outputs import read_outputs
 
     clients = Clients(RoleSession(None, environment, region_name=region_name).session)
+
+    def own_profile(name: str) -> str | None:
+        return repeat(lambda: find_trainer_profile(clients, environment, name), "cloudformation")
+
     try:
         outputs = repeat(lambda: read_outputs(clients, environment), "cloudformation")
-        profile = (
-            repeat(lambda: find_trainer_profile(clients, environment, experiment), "cloudformation")
-            if experiment
-            else None
-        )
+        profile = next(filter(None, map(own_profile, experiments)), None)
     except BootstrapError as error:
         raise EnvironmentNotReadyError(environment, str(error)) from error
     if not outputs.subnet_ids:

@@ -51,7 +51,9 @@ class S3FreezeReplayOperator(BaseOperator):
         """Freeze. :return: the trial's name; the plan is pushed as XCom."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        deployed = find_environment(environment, region, experiment=REPLAYS)
+        name = self.experiment or params["experiment"]
+        # A replay runs the experiment's code, so it must not have more rights than the experiment.
+        deployed = find_environment(environment, region, experiments=(name, REPLAYS))
         store = S3Store(
             RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"),
             deployed.bucket,

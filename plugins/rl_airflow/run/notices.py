@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 #: The most ASCII characters of a subject that SNS allows.
 SUBJECT_CHARACTERS = 100
+#: SNS takes 256 KiB. A character has at most 4 bytes.
+#: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+MESSAGE_CHARACTERS = 60_000
 NOTIFIERS_VARIABLE = "nightshift_notifiers"
 
 
@@ -78,7 +81,7 @@ def send_notice(plan: RunPlan, event: str, message: str, aws_conn_id: str | None
         RoleSession(None, plan.environment, aws_conn_id, plan.region_name).client("sns").publish(
             TopicArn=plan.topic_arn,
             Subject=subject[:SUBJECT_CHARACTERS],
-            Message=f"{plan.run}\n{message}",
+            Message=f"{plan.run}\n{message}"[:MESSAGE_CHARACTERS],
             MessageAttributes={
                 "event": {"DataType": "String", "StringValue": event},
                 "experiment": {"DataType": "String", "StringValue": plan.experiment},

@@ -73,7 +73,7 @@ class S3FreezeSpecOperator(BaseOperator):
         """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
         experiment, params = Experiment.model_validate(self.experiment), context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        deployed = find_environment(environment, region, experiment=experiment.name)
+        deployed = find_environment(environment, region, experiments=(experiment.name,))
         session = RoleSession("launcher", environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), deployed.bucket)
         key = spec_key(experiment.name, slug(self.run_prefix + context["run_id"]))

@@ -12,6 +12,7 @@ from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.evaluation.early_stops import CurvePoint, curve_of, why_stop
 from rl_lifecycle.evaluation.requests import Shard, merge_shards
 from rl_lifecycle.evaluation.selection import SELECTION, read_selection_name
+from rl_lifecycle.evaluation.stored_shards import parse_shard
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import evaluation_prefix, policy_key
 from rl_lifecycle.storage.object_store import ObjectStore, get
@@ -104,7 +105,7 @@ class LearningCurve:
 
     def _shard(self, store: ObjectStore, key: str) -> Shard:
         if key not in self._shards:
-            self._shards[key] = Shard.from_json(get(store, key).data, key)
+            self._shards[key] = parse_shard(get(store, key).data, f"{store.uri}/{key}")
         return self._shards[key]
 
     def _log_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:

@@ -144,7 +144,7 @@ class TrialWatch:
         self.store, self.machines, self.clock = store, KnownMachines(machines), clock
         self._beats: dict[str, KnownBeat] = {}
         self._unreadable: dict[str, str] = {}
-        self._changed: set[TrialId] = set()
+        self._changed: dict[TrialId, str] = {}  # the ETags of heartbeats that were not read yet
         self._listed_at = -math.inf
         self._asked_at: dict[str, float] = {}
         self._forgot_at = clock()
@@ -205,8 +205,11 @@ class TrialWatch:
         etags = {
             item.key: item.etag for prefix in prefixes_of(due) for item in self.store.list(prefix)
         }
-        self._changed.difference_update(due)
-        self._changed.update(trial for trial in due if self._is_new(trial, etags))
+        for trial in due:
+            self._changed.pop(trial, None)
+            etag = etags.get(heartbeat_key(trial))
+            if etag is not None and self._is_new(trial, etag):
+                self._changed[trial] = etag
 
     def _forget(self, asked: Iterable[str]) -> None:
         """Drop heartbeats that no trigger asked for in an hour, because a triggerer runs for
@@ -225,14 +228,10 @@ class TrialWatch:
         self._changed.clear()
         self.machines.forget_all()
 
-    def _is_new(self, trial: TrialId, etags: Mapping[str, str]) -> bool:
+    def _is_new(self, trial: TrialId, etag: str) -> bool:
         key = heartbeat_key(trial)
-        known, etag = self._beats.get(key), etags.get(key)
-        return (
-            etag is not None
-            and (known is None or known.etag != etag)
-            and self._unreadable.get(key) != etag
-        )
+        known = self._beats.get(key)
+        return (known is None or known.etag != etag) and self._unreadable.get(key) != etag
 
     def _is_due(self, trial: TrialId, wanted: Wanted) -> bool:
         return self.clock() - self._read_at(trial) >= wanted.refresh_s
@@ -242,19 +241,17 @@ class TrialWatch:
         return known.read_at if known is not None else -math.inf
 
     def _read(self, trial: TrialId) -> None:
-        self._changed.discard(trial)
-        key = heartbeat_key(trial)
-        found = self.store.find(key)
-        if found is None:
-            return
+        key, etag = heartbeat_key(trial), self._changed.pop(trial)
         try:
-            self._beats[key] = KnownBeat(
-                found.etag, self.clock(), Heartbeat.from_json(found.data, key)
-            )
+            found = self.store.find(key)
+            if found is None:
+                return
+            etag = found.etag
+            self._beats[key] = KnownBeat(etag, self.clock(), Heartbeat.from_json(found.data, key))
         except InvalidRecordError as error:  # the other trials are still read
             if key not in self._unreadable:
                 log.warning("%s; the last known heartbeat is used", error)
-            self._unreadable[key] = found.etag
+            self._unreadable[key] = etag
 
     def _known(self, trial: TrialId) -> Heartbeat | None:
         known = self._beats.get(heartbeat_key(trial))

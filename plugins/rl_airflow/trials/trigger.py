@@ -30,6 +30,7 @@ from rl_airflow.trials.supervisor_factory import make_supervisor
 from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND, Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import TrialId
+from rl_lifecycle.storage.s3_store import S3Store
 from rl_lifecycle.trials.actions import ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence, StepProgress, excuse, track_progress
 from rl_lifecycle.trials.heartbeats import Heartbeat
@@ -50,6 +51,8 @@ TURN_S, MOST_TURN_S = 6.0, 120.0
 #: The learning curve is read when a segment has ended, and at least this often (seconds), because
 #: evaluations end later.
 CURVE_S = 60.0
+#: A triggerer reads what the machines of all experiments write, so no object may fill its memory.
+MOST_BYTES = 16 * 1024 * 1024
 
 
 class Ec2TrialTrigger(BaseTrigger):
@@ -269,7 +272,8 @@ class Ec2TrialTrigger(BaseTrigger):
 
     def _watch(self, plan: RunPlan) -> TrialWatch:
         session = plan.session("launcher", self.aws_conn_id).hurry()
-        return TrialWatch(plan.store(session), Machines(session.client("ec2"), plan.environment))
+        store = S3Store(session.client("s3"), plan.bucket, most_bytes=MOST_BYTES)
+        return TrialWatch(store, Machines(session.client("ec2"), plan.environment))
 
     @staticmethod
     def _wanted(evidence: Evidence) -> Wanted:
