@@ -9,7 +9,14 @@ from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec, freeze_spec
 from rl_lifecycle.records.record import sha256_hex
-from rl_lifecycle.storage.layout import TrialId, artifact_key, policy_key, shard_key, spec_key
+from rl_lifecycle.storage.layout import (
+    TrialId,
+    artifact_key,
+    checkpoint_key,
+    policy_key,
+    shard_key,
+    spec_key,
+)
 from rl_lifecycle.storage.object_store import ObjectStore
 
 
@@ -61,7 +68,7 @@ def store_policy(
     place = TrialId(spec.experiment.name, spec.run, trial)
     key = policy_key(place, step, "onnx")
     store.put(key, data)
-    policy, none = Artifact(key=key, sha256=sha256_hex(data)), Artifact(key="none", sha256="0" * 64)
+    policy, none = Artifact(key=key, sha256=sha256_hex(data)), "0" * 64
     metadata = load_policy(data).metadata
     record = PolicyRecord(
         experiment=place.experiment,
@@ -73,8 +80,8 @@ def store_policy(
         spec_sha256=spec.sha256,
         digest=metadata.digest,
         policy=policy,
-        parameters=none,
-        manifest=none,
+        parameters=Artifact(key=policy_key(place, step, "safetensors"), sha256=none),
+        manifest=Artifact(key=checkpoint_key(place, step, 1, "manifest.json"), sha256=none),
         metadata=metadata,
     )
     store.put(policy_key(place, step, "json"), record.to_json())

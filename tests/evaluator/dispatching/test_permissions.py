@@ -98,7 +98,7 @@ def test_a_trainers_record_cannot_name_another_key(
     record["policy"]["key"] = "policies/cartpole/night-2/seed-0/000000000512.onnx"
     store.put(key, json.dumps(record).encode())
     answer = ask(store, functions, arrival(key))
-    assert "a record names the policy beside it" in answer["refused"]
+    assert "a record names the files beside it" in answer["refused"]
     assert not functions.requests
 
 

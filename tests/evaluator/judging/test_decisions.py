@@ -201,7 +201,7 @@ def test_a_frozen_champion_cannot_be_left_out(store: DirectoryStore) -> None:
 def test_a_spec_of_another_run_is_refused(store: DirectoryStore) -> None:
     """A spec of another run is refused, because the gate and the seeds come from the spec."""
     _, artifact = store_spec(store)
-    with pytest.raises(InvalidRequestError, match="is the spec of cartpole/night-1"):
+    with pytest.raises(InvalidRequestError, match="is not the spec of cartpole/night-2"):
         ask(store, artifact, run="night-2")
 
 

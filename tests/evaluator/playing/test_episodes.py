@@ -201,3 +201,20 @@ def test_stopping_abandons_only_unfinished_episodes() -> None:
     part = run_episodes(policy, make, range(100), keep_going=lambda: next(budget, None) is not None)
     assert 0 < len(part) < 100
     assert all(part[seed] == whole[seed] for seed in part)
+
+
+def test_a_return_that_no_statistics_can_hold_loses_its_episode() -> None:
+    """The judge squares returns. So the player loses what the judge would have to refuse."""
+
+    class ExplodingEnv(SpacesEnv):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            observation, _, terminated, truncated, info = super().step(action)
+            return observation, -1e200, terminated, truncated, info
+
+    def make() -> Env:
+        return ExplodingEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))
+
+    episodes = run_episodes(load_policy(policy_for(make())), make, range(2))
+    assert {(one.total, one.problem) for one in episodes.values()} == {
+        (None, "the return in ExplodingEnv went beyond 1e+100 at step 1")
+    }

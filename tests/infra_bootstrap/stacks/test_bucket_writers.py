@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import (
     ARTIFACTS,
     CHECKPOINTS,
@@ -172,3 +173,24 @@ def test_plain_http_is_refused_by_the_policy(dev: Deployment) -> None:
         "s3:*",
         {"Bool": {"aws:SecureTransport": "false"}},
     )
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"StorageClass": "GLACIER"},
+        {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32},
+        {
+            "ServerSideEncryption": "aws:kms",
+            "SSEKMSKeyId": "arn:aws:kms:eu-west-1:999999999999:key/foreign",
+        },
+    ],
+)
+def test_a_trainer_cannot_make_an_object_that_nobody_else_can_read(
+    dev: Deployment, kept: dict[str, Any]
+) -> None:
+    """Airflow reads the heartbeats of all experiments together."""
+    key = f"heartbeats/exp/run/{sha256_hex(repr(kept).encode())[:8]}.json"
+    s3 = dev.as_role("trainer").s3
+    assert_refused(s3.put_object, Bucket=dev.bucket, Key=key, Body=b"{}", **kept)
+    s3.put_object(Bucket=dev.bucket, Key=key, Body=b"{}", StorageClass="STANDARD")

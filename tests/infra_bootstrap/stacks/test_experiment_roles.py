@@ -415,3 +415,14 @@ def test_destroy_deletes_the_roles_before_identity(fresh: Deployment) -> None:
     done = destroy(administrator, fresh.settings, name, fresh.printed.append, settle_s=0)
     assert done.deleted == (experiment_stack_name(name, A), f"nightshift-{name}-identity")
     assert not done.leftovers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replay_runs_with_the_role_of_its_experiment(own: Deployment, kind: str) -> None:
+    """A's role writes the keys of A's replays, and none of the replays of B."""
+    seed = f"seed-{sha256_hex(kind.encode())[:6]}"
+    s3 = become(own, ROLE_B).s3
+    ours = keys_of(TrialId("replay", f"{B}-scheduled__1", seed))[kind]
+    others = keys_of(TrialId("replay", f"{A}-scheduled__1", seed))[kind]
+    s3.put_object(Bucket=own.bucket, Key=ours, Body=b"1", IfNoneMatch="*")
+    assert_refused(s3.put_object, Bucket=own.bucket, Key=others, Body=b"1", IfNoneMatch="*")

@@ -38,6 +38,12 @@ def test_a_shard_that_was_played_is_read(store: DirectoryStore) -> None:
         ({"lengths": [-2, 2]}, "an episode has a negative length"),
         ({"seconds": -1.0}, "cannot be negative"),
         ({"returns": [1e999, 1.0]}, "finite number"),
+        ({"returns": [-1e200, 1.0]}, r"a return beyond 1e\+100"),
+        ({"steps": 10**400}, "are impossible"),
+        ({"lengths": [2, 2**60]}, "are impossible"),
+        ({"seconds": 5e-324}, "are impossible"),
+        ({"problems": ["x" * 3_000]}, "at most 20 problems"),
+        ({"problems": ["x"] * 21}, "at most 20 problems"),
         ({"gpu": 1}, "gpu: Extra inputs are not permitted"),
     ],
 )

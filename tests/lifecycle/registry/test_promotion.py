@@ -610,3 +610,40 @@ def test_no_expiring_rule_covers_what_a_version_rests_on(
         *(prefix + name for name in get_manifest(store, "cartpole_ppo", 1).files),
     ]
     assert not [key for key in named if key.startswith(tuple(expiring))]
+
+
+@pytest.mark.parametrize("name", ["policy", "parameters", "manifest"])
+def test_a_record_that_names_files_of_another_trial_promotes_nothing(
+    night: Callable[[str], Night], store: ObjectStore, name: str
+) -> None:
+    """A trainer writes the record, and the promoter may read more than the trainer."""
+    foreign = f"policies/other/night-9/seed-0/000000000100.{name}"
+    store.put(foreign, b"of another experiment")
+    one = night("n1")
+    artifact = Artifact(key=foreign, sha256=sha256_hex(b"of another experiment"))
+    one.record = one.record.model_copy(update={name: artifact})
+    one.report = one.reported(Decision.PROMOTE)
+    with pytest.raises(InvalidRecordError, match=f"the record names {foreign}"):
+        one.promote()
+    assert find_champion(store, "cartpole_ppo") is None
+
+
+def test_a_report_that_the_judge_did_not_write_promotes_nothing(
+    night: Callable[[str], Night], store: ObjectStore
+) -> None:
+    """A trainer could write the bytes of a report among its own keys."""
+    one = night("n1")
+    data = get(store, one.report.key).data
+    for key in (
+        "checkpoints/cartpole_ppo/n1/seed-0/report.json",
+        "evaluations/cartpole_ppo/n1/gate/shards/0000.json",
+        "verdicts/cartpole_ppo/n2/gate.json",
+    ):
+        store.put(key, data)
+        one.report = Artifact(key=key, sha256=sha256_hex(data))
+        with pytest.raises(InvalidRecordError, match="is not where the judge writes"):
+            one.promote()
+    former = "evaluations/cartpole_ppo/n1/gate/report.json"
+    store.put(former, data)
+    one.report = Artifact(key=former, sha256=sha256_hex(data))
+    assert one.promote().outcome is PromotionOutcome.PROMOTED

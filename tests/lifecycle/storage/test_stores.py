@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from rl_lifecycle.errors import (
     CorruptArtifactError,
+    InvalidRecordError,
     MissingObjectError,
     PreconditionFailedError,
     StoreUnavailableError,
 )
 from rl_lifecycle.storage.directory_store import DirectoryStore
-from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once, read_from
 from rl_lifecycle.storage.s3_store import S3Store, split_s3_uri
 
 
@@ -130,3 +132,33 @@ def test_uris_are_split_into_bucket_and_prefix() -> None:
     """A prefix is empty or ends with a slash."""
     assert split_s3_uri("s3://lake") == ("lake", "")
     assert split_s3_uri("s3://lake/a/b/") == ("lake", "a/b/")
+
+
+class FakeUnreadableClient:
+    """An S3 client whose object was archived, or encrypted with a key of its writer."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def get_object(self, **request: Any) -> Any:
+        raise ClientError({"Error": {"Code": self.code, "Message": "no"}}, "GetObject")
+
+
+@pytest.mark.parametrize("code", ["InvalidObjectState", "InvalidRequest"])
+def test_an_object_that_nobody_else_can_read_is_its_writers_fault(code: str) -> None:
+    """One writer must not make the bucket look as if it did not answer."""
+    client: Any = FakeUnreadableClient(code)
+    with pytest.raises(InvalidRecordError, match=r"s3://lake/k: cannot be read: .*" + code):
+        S3Store(client, "lake").find("k")
+
+
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_no_more_is_read_than_fits(store: S3Store) -> None:
+    """A greater object is refused before it is transferred. A log is read in pieces."""
+    small = S3Store(store.client, store.bucket, store.prefix, most_bytes=4)
+    store.put("fits", b"1234")
+    store.put("k", b"123456789")
+    assert get(small, "fits").data == b"1234"
+    with pytest.raises(InvalidRecordError, match="has 9 bytes, and at most 4 are read"):
+        small.find("k")
+    assert [read_from(small, "k", at) for at in (0, 4, 8, 9)] == [b"1234", b"5678", b"9", b""]

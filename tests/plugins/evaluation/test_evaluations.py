@@ -38,7 +38,7 @@ from rl_lifecycle.experiment.spec import Artifact, Champion
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.machines.service_prices import TABLE
 from rl_lifecycle.records.record import sha256_hex
-from rl_lifecycle.storage.layout import policy_key, shard_key
+from rl_lifecycle.storage.layout import checkpoint_key, policy_key, shard_key
 from rl_lifecycle.trials.states import TrialState
 from tests.lifecycle.registry.test_promotion import SPACE
 from tests.plugins.fake_lambda import FakeLambda
@@ -374,7 +374,9 @@ def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
         check({"odd": scenario})
 
 
-def policy_record(world: World, step: int, wrappers: tuple[WrapperForm, ...] = ()) -> PolicyRecord:
+def policy_record(
+    world: World, step: int, wrappers: tuple[WrapperForm, ...] = (), trial: str = "seed-0"
+) -> PolicyRecord:
     """Build a policy's record as the world's trainer writes it."""
     metadata = PolicyMetadata(
         algo="ppo",
@@ -386,22 +388,22 @@ def policy_record(world: World, step: int, wrappers: tuple[WrapperForm, ...] = (
         equality={},
         wrappers=wrappers,
     )
-    policy = Artifact(key=f"policies/{step}.onnx", sha256=f"{step:064d}")
+    place, sha256 = world.spec.trial_id(trial), f"{step:064d}"
     record = PolicyRecord(
         experiment="cartpole_ppo",
         run=world.spec.run,
-        trial="seed-0",
+        trial=trial,
         attempt=1,
         step=step,
         final=True,
         digest="d",
         spec_sha256=world.spec.sha256,
-        policy=policy,
-        parameters=policy,
-        manifest=policy,
+        policy=Artifact(key=policy_key(place, step, "onnx"), sha256=sha256),
+        parameters=Artifact(key=policy_key(place, step, "safetensors"), sha256=sha256),
+        manifest=Artifact(key=checkpoint_key(place, step, 1, "manifest.json"), sha256=sha256),
         metadata=metadata,
     )
-    world.store.put(policy_key(world.spec.trial_id("seed-0"), step, "json"), record.to_json())
+    world.store.put(policy_key(place, step, "json"), record.to_json())
     return record
 
 

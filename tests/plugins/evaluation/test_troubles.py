@@ -146,7 +146,7 @@ def test_when_no_policy_can_be_evaluated_the_selection_fails(
         run_select(world, aws, monkeypatch)
 
 
-@pytest.mark.parametrize("trouble", ["wrappers", "unreadable record"])
+@pytest.mark.parametrize("trouble", ["wrappers", "unreadable record", "another trial's files"])
 def test_a_trial_with_a_wrong_policy_costs_only_its_own_policies(
     monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
@@ -155,14 +155,14 @@ def test_a_trial_with_a_wrong_policy_costs_only_its_own_policies(
     aws = FakeLambda(world.store, lambda name, seed: 100.0)
     wrappers = (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)
     good = policy_record(world, 100)
-    wrong = good.model_copy(
-        update={
-            "trial": "seed-1",
-            "metadata": good.metadata.model_copy(update={"wrappers": wrappers}),
-        }
-    )
-    data = wrong.to_json() if trouble == "wrappers" else b"{"
-    world.store.put(policy_key(world.spec.trial_id("seed-1"), 100, "json"), data)
+    policy_record(world, 100, wrappers, trial="seed-1")
+    wrong = {
+        "unreadable record": b"{",
+        "another trial's files": good.model_copy(update={"trial": "seed-1"}).to_json(),
+    }
+    if trouble in wrong:
+        key = policy_key(world.spec.trial_id("seed-1"), 100, "json")
+        world.store.put(key, wrong[trouble])
     task = select_task(world, monkeypatch)
     ends = selection_operator.ends_of_trials({}, "await")  # type: ignore[arg-type]
     both = [ends[0], ends[0].model_copy(update={"trial": "seed-1"})]

@@ -313,3 +313,18 @@ def test_a_wrong_file_keeps_the_replays_tasks_but_not_their_schedule(tmp_path: P
     assert bad.get_task("launch").pool_slots == good.get_task("launch").pool_slots == 4
     path.write_text(path.read_text() + "\n  no: yaml: at all\n")
     assert build_scheduled_replay(read_experiment_file(path)) is not None
+
+
+def test_a_replay_has_no_more_rights_than_its_experiment(
+    replayed: Replayed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The experiment's own profile comes first. Replays without one may share another."""
+    asked: list[Any] = []
+
+    def find(*_: Any, experiments: Any) -> _Place:
+        asked.append(experiments)
+        return _Place()
+
+    monkeypatch.setattr(operators, "find_environment", find)
+    replayed.freeze()
+    assert asked == [("cartpole_ppo", "replay")]

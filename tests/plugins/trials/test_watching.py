@@ -18,6 +18,7 @@ from rl_airflow.trials.shared_watch import (
     shared_watch,
     until_next,
 )
+from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.storage.layout import TrialId, heartbeat_key
 from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
@@ -31,10 +32,13 @@ class FakeCountingStore(FakeStore):
     def __init__(self) -> None:
         super().__init__()
         self.gets = self.lists = 0
+        self.unreadable = ""
 
     def find(self, key: str) -> StoredObject | None:
         """Read a key."""
         self.gets += 1
+        if key == self.unreadable:
+            raise InvalidRecordError(key, "cannot be read: InvalidObjectState")
         return super().find(key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -361,5 +365,21 @@ def test_an_unreadable_heartbeat_hides_no_other_and_is_logged_once(
         crowd.look()
         assert crowd.store.gets == 0
     assert caplog.text.count("the last known heartbeat is used") == 1
+    crowd.beat(9)
+    assert {look.heartbeat.step for look in crowd.look().values() if look.heartbeat} == {9}
+
+
+def test_a_heartbeat_that_nobody_else_can_read_hides_no_other() -> None:
+    """A trainer may have archived it. It is read again only after a change."""
+    crowd = Crowd(3)
+    crowd.look()
+    trial = next(iter(crowd.trials))
+    crowd.beat(7)
+    crowd.store.unreadable = heartbeat_key(trial)
+    looks = crowd.look()
+    assert [look.heartbeat.step for look in looks.values() if look.heartbeat] == [1, 7, 7]
+    crowd.look()
+    assert crowd.store.gets == 0
+    crowd.store.unreadable = ""
     crowd.beat(9)
     assert {look.heartbeat.step for look in crowd.look().values() if look.heartbeat} == {9}
