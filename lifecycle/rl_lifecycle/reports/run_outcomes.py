@@ -128,6 +128,8 @@ class RunFacts(Record):
     @property
     def was_ended(self) -> bool:
         """Whether a person ended the whole run: then Airflow skips the tasks that had not begun."""
+        if self.ended_by:
+            return True
         if any(self.state_of(task_id) == "skipped" for task_id in NEVER_SKIPPED):
             return True
         return self.state_of("promote") == "skipped" and self.decision in (None, Decision.PROMOTE)
@@ -217,10 +219,13 @@ def _cancelled(facts: RunFacts) -> Iterable[Cause]:
 
 def _failed(facts: RunFacts) -> Iterable[Cause]:
     """The steps that failed by themselves, and the trials that a person ended."""
+    skipped = set[str]()
     for step in facts.steps:
         by_hand = bool(step.ended_by) or (facts.was_ended and not step.problem)
         if step.state == "skipped" and step.task_id in TRIAL_STEPS and not facts.was_ended:
-            yield _cancelled_trial(step)
+            if (step.trial or "") not in skipped:
+                yield _cancelled_trial(step)
+            skipped.add(step.trial or "")
         if step.state != "failed" or (step.task_id == "select" and not facts.attempts):
             continue  # without a finished trial, `select` has nothing to choose from
         if by_hand and facts.was_ended:

@@ -11,13 +11,16 @@ use `nightshift`:
 import importlib
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow.sdk import BaseNotifier, Context, Variable
 
 from rl_airflow.errors import RunIsRedError, first_line
+from rl_airflow.infrastructure.deployed_environment import find_environment
+from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.run_resources import RunPlan
+from rl_lifecycle.records.names import slug
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class SnsRunNotifier(BaseNotifier):
         self.event, self.aws_conn_id = event, aws_conn_id
 
     def notify(self, context: Context) -> None:
-        """Send the notice, if the run has a plan."""
+        """Send the notice."""
         ti, error = context["ti"], context.get("exception")
         event = error.notice if isinstance(error, RunIsRedError) else self.event
         if event is None:
@@ -53,18 +56,38 @@ class SnsRunNotifier(BaseNotifier):
             return
         try:
             plan = ti.xcom_pull(task_ids="freeze_spec", key="plan")
-            if plan:
-                send_notice(
-                    RunPlan.from_value(plan, "the run's plan"),
-                    event,
-                    f"{ti.task_id}: {_why(context)}",
-                    self.aws_conn_id,
-                )
+            about = RunPlan.from_value(plan, "the run's plan") if plan else _unplanned(context)
+            send_notice(about, event, f"{ti.task_id}: {_why(context)}", self.aws_conn_id)
         except Exception as error:  # a notice must not fail the task that it is about
             log.warning("the notice %r could not be sent: %s", event, first_line(error))
 
 
-def send_notice(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
+class UnplannedRun(NamedTuple):
+    """A run whose spec was not frozen: what a notice says of it, and where it goes."""
+
+    environment: str
+    region_name: str | None
+    experiment: str
+    run: str
+    topic_arn: str | None
+
+
+def _unplanned(context: Context) -> UnplannedRun:
+    """Describe a run without a plan. Without a bootstrapped environment there is no topic."""
+    params, run = context["params"], context["dag_run"]
+    environment, region = environment_of(params), params.get("region_name") or None
+    try:
+        topic_arn = find_environment(environment, region).topic_arn
+    except Exception as error:  # the notifiers of the variable are still called
+        log.warning("the topic of %s is not known: %s", environment, first_line(error))
+        topic_arn = None
+    experiment = run.dag_id.partition("_")[2]  # the DAGs are named retrain_NAME and replay_NAME
+    return UnplannedRun(environment, region, experiment, slug(run.run_id), topic_arn)
+
+
+def send_notice(
+    plan: RunPlan | UnplannedRun, event: str, message: str, aws_conn_id: str | None = None
+) -> bool:
     """Publish a message to the environment's topic and pass it to the notifiers of the variable.
 
     It acts as the Airflow worker.
@@ -93,7 +116,7 @@ def send_notice(plan: RunPlan, event: str, message: str, aws_conn_id: str | None
     return True
 
 
-def _call_notifiers(plan: RunPlan, event: str, message: str) -> None:
+def _call_notifiers(plan: RunPlan | UnplannedRun, event: str, message: str) -> None:
     """Pass a message to the notifiers of the variable. An error of one notifier is only logged."""
     try:
         named = Variable.get(NOTIFIERS_VARIABLE, default=None, deserialize_json=True) or []

@@ -63,7 +63,7 @@ class S3RefuseRunOperator(BaseOperator):
     def _find_plan(self, context: Context) -> RunPlan | None:
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        deployed = find_environment(environment, region)
+        deployed = find_environment(environment, region, experiments=(self.experiment,))
         session = RoleSession("launcher", environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), deployed.bucket)
         key = spec_key(self.experiment, slug(context["run_id"]))

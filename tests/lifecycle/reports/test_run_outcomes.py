@@ -92,6 +92,11 @@ CASES: tuple[tuple[RunFacts, CauseKind | None, str], ...] = (
     ),
     (facts(RUN_ENDED, **NOTHING, **BY), CauseKind.RUN_CANCELLED, "the run was ended by ada at 20"),
     (facts(RUN_ENDED, **NOTHING), CauseKind.RUN_CANCELLED, "the run was ended by a person; as a"),
+    (
+        facts({"promote": KILLED}, promotion=None, promoted=None, **BY),
+        CauseKind.RUN_CANCELLED,
+        "the run was ended by ada at 20",
+    ),
     (facts({"judge": KILLED | BY}, **KEPT), CauseKind.RUN_CANCELLED, "judge was ended by ada at 2"),
     (
         facts(RUN_ENDED, **NOTHING | {"instances_left": ("i-1",)}),
@@ -181,3 +186,9 @@ def test_the_guide_shows_the_rule() -> None:
         kind.value: ("red" if ruling.red else "green", ruling.notice or "none")
         for kind, ruling in RULE.items()
     }
+
+
+def test_a_trial_is_named_once() -> None:
+    """A person who skips a trial's first task skips its others, too."""
+    skipped = {"launch_1": SKIPPED, "await_1": SKIPPED}
+    assert decide_outcome(facts(skipped, **ONE_LEFT)).text.count("seed-1 was cancelled") == 1

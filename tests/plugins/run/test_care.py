@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import EndpointConnectionError
 
 from infra_bootstrap.reaper.reaper import WITHOUT_DEADLINE
+from rl_airflow.errors import EnvironmentNotReadyError
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.machines.reap_operator import GRACE, find_overdue
@@ -122,6 +123,40 @@ def test_a_notice_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPa
     assert not send_notice(plan_with_topic(), "failed", "because")
     assert not send_notice(plan_with_topic(None), "failed", "because")
     SnsRunNotifier(event="failed").notify({"ti": FakeTi({})})  # type: ignore[typeddict-item]
+
+
+def unplanned() -> Any:
+    """The context of a task of a run whose spec was not frozen."""
+    return {
+        "ti": FakeTi({}),
+        "params": {"environment": "dev"},
+        "dag_run": SimpleNamespace(dag_id="retrain_cartpole_ppo", run_id="manual__1"),
+        "exception": RuntimeError("trails: unknown key"),
+    }
+
+
+def test_a_run_whose_spec_was_refused_sends_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no plan yet, so the topic comes from the environment's outputs."""
+    sns, topic = FakeSns(), plan_with_topic().topic_arn
+    monkeypatch.setattr(notices, "RoleSession", lambda *_: sns)
+    monkeypatch.setattr(notices, "find_environment", lambda *_: SimpleNamespace(topic_arn=topic))
+    SnsRunNotifier(event="failed").notify(unplanned())
+    (sent,) = sns.sent
+    assert sent["Subject"] == "Nightshift dev: cartpole_ppo failed"
+    assert sent["Message"] == "manual__1\nverdict: trails: unknown key"
+
+
+def test_notifiers_are_called_without_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that was never bootstrapped has no topic."""
+
+    def missing(*_: Any) -> Any:
+        raise EnvironmentNotReadyError("dev", "it has no stack")
+
+    told: list[str] = []
+    monkeypatch.setattr(notices, "find_environment", missing)
+    monkeypatch.setattr(notices, "_call_notifiers", lambda about, *_: told.append(about.experiment))
+    SnsRunNotifier(event="failed").notify(unplanned())
+    assert told == ["cartpole_ppo"]
 
 
 class FakeNotifier(BaseNotifier):
