@@ -77,23 +77,32 @@ class NewerRecordError(InvalidRecordError):
 
 
 class LostPointerError(InvalidRecordError):
-    """An experiment has a history, but the pointer to its champion is gone.
+    """An experiment has a history or a complete version, but the pointer to its champion is gone.
 
     It is not treated as "no champion yet". Otherwise the next candidate would replace the champion
     without being compared with it.
+
+    :param evidence: what is there without a history, for example `version 2 of run n2`.
     """
 
-    def __init__(self, where: str, experiment: str, store_uri: str) -> None:
+    def __init__(
+        self, where: str, experiment: str, store_uri: str, *, evidence: str | None = None
+    ) -> None:
         bucket = re.match(r"s3://nightshift-(.+?)-\d{12}-", store_uri)
         if store_uri.startswith("s3://"):
             environment = bucket[1] if bucket else "ENVIRONMENT"
             command = f"python -m infra_bootstrap restore-champion --environment {environment}"
         else:
             command = f"python -m rl_lifecycle restore-champion --store {store_uri}"
+        command = f"`{command} --experiment {experiment}`"
         super().__init__(
             where,
-            "is gone, although the history names a version in service: restore it with "
-            f"`{command} --experiment {experiment}`",
+            f"is gone, although the history names a version in service: restore it with {command}"
+            if evidence is None
+            else f"and the history are gone, although {evidence} is complete: restore the keys "
+            f"under registry/{experiment}/history/ from their older versions or a backup, then "
+            f"run {command}; if it was never in service, because its promotion was cut off, clear "
+            "the task `promote` (or `import_policy`) of its run instead",
         )
 
 

@@ -151,6 +151,29 @@ return [
     assert not [key for key in keys if "/other/" in key or "gate-champion" in key]
 
 
+def test_an_address_copies_no_other_object(functions: FunctionsUnderTest) -> None:
+    """A wheel lets the dispatcher's rights copy another experiment's spec to its own shard."""
+    secret = "specs/other/copied/spec.json"
+    functions.as_role("launcher").s3.put_object(
+        Bucket=functions.bucket, Key=secret, Body=b"secret", IfNoneMatch="*"
+    )
+    wheel = functions.wheel(
+        FIND_STORE
+        + SEND
+        + f"""
+once = {{"If-None-Match": "*"}}
+return [
+    send(store.write, b"", {{**once, "x-amz-copy-source": "/{functions.bucket}/{secret}"}}),
+    send(store.write, b"{{}}", {{**once, "x-amz-storage-class": "GLACIER"}}),
+    send(store.write, b"{{}}", {{**once, "x-amz-tagging": "a=b"}}),
+]
+"""
+    )
+    answer = functions.evaluate("mine", wheel, functions.policy(), run="copy")
+    assert answer.get("complete") is True, answer
+    assert "ATTACK [403, 403, 403]" in functions.player_log()
+
+
 def test_a_shard_is_never_replaced(functions: FunctionsUnderTest) -> None:
     """A wheel that writes its shard itself decides its own returns, once."""
     wheel = functions.wheel(

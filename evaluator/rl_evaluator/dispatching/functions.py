@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rl_evaluator.errors import FunctionBusyError, FunctionFailedError
+from rl_evaluator.errors import FunctionBusyError, FunctionFailedError, InvalidRequestError
 from rl_evaluator.messages import JudgeRequest, PlayRequest
 from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of
 
@@ -58,9 +58,18 @@ class LambdaFunctions:
         return self._call("judge", self.judge_arn, request.to_json(), True, {})
 
     def _version(self, frozen: str | None) -> str:
-        """Choose the version that a spec froze, if it is a version of this environment's player."""
+        """Choose the version that a spec froze, or the one in service.
+
+        :raises InvalidRequestError: if the frozen one is of another function. Another player would
+            silently be another version of the evaluator.
+        """
         own = self.player.rpartition(":")[0]
-        return frozen if frozen and frozen.rpartition(":")[0] == own else self.player
+        if frozen and frozen.rpartition(":")[0] != own:
+            raise InvalidRequestError(
+                f"the run's spec froze the player {frozen}, and the player here is {own}; "
+                "trigger a new run"
+            )
+        return frozen or self.player
 
     def _call(
         self, name: str, function: str, payload: bytes, wait: bool, extra: dict[str, str]

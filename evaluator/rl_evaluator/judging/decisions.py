@@ -174,6 +174,19 @@ def _check_versions(candidate: Shard, champion: Shard) -> None:
         )
 
 
+def _check_evaluator(prefix: str, shard: Shard, spec: Spec) -> None:
+    """Refuse episodes of another version of the evaluator than the spec froze.
+
+    Shards of a laptop and of older releases name no version.
+    """
+    played = shard.versions.get("evaluator")
+    if spec.evaluator and played and played != spec.evaluator.label:
+        raise InvalidRequestError(
+            f"{prefix} was played by another version of the evaluator ({played}) than the run "
+            f"froze ({spec.evaluator.label}); trigger a new run"
+        )
+
+
 def _scenario(
     request: DecideRequest,
     store: ObjectStore,
@@ -225,6 +238,7 @@ def _evaluation(
     except InvalidRecordError as error:
         raise InvalidRequestError(f"{prefix}: {error.problem}") from None
 
+    _check_evaluator(prefix, merged, spec)
     experiment = spec.experiment
     if merged.first_seed != spec.gate_first_seed:
         raise InvalidRequestError(

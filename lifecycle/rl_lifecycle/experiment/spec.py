@@ -110,6 +110,11 @@ class Spec(Record):
         description="what plays and judges the run; None: the version in service",
         exclude_if=lambda value: value is None,
     )
+    instance_profile_arn: str | None = Field(
+        None,
+        description="the experiment's own instance profile; None: that of the launch template",
+        exclude_if=lambda value: value is None,
+    )
 
     def trial(self, name: str) -> TrialPlan:
         """Get a trial by its name.
@@ -129,6 +134,10 @@ class Spec(Record):
     def with_launch_template(self, launch_template: str) -> Self:
         """The same run on machines of another launch template, `<id>:<version>`."""
         return self.model_copy(update={"launch_template": launch_template})
+
+    def with_instance_profile(self, arn: str | None) -> Self:
+        """The same run on machines of another instance profile; None: the launch template's."""
+        return self.model_copy(update={"instance_profile_arn": arn})
 
     def as_replay(
         self,
@@ -152,6 +161,7 @@ class Spec(Record):
                 "trials": (trial,),
                 "replay": replay,
                 "evaluator": None,
+                "instance_profile_arn": None,
             }
         )
 
@@ -189,6 +199,7 @@ def freeze_spec(
     champion: Champion | None = None,
     source: str | None = None,
     evaluator: EvaluatorVersion | None = None,
+    instance_profile_arn: str | None = None,
 ) -> Spec:
     """Freeze a run: check hyper-parameters, round the segment, draw the seeds.
 
@@ -228,6 +239,7 @@ def freeze_spec(
         commit=commit,
         champion=champion,
         evaluator=evaluator,
+        instance_profile_arn=instance_profile_arn,
     )
 
 

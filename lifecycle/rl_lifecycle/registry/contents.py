@@ -117,30 +117,43 @@ class ChampionPointer(Record):
     nonce: str
 
 
-def find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
+def find_champion(
+    store: ObjectStore, experiment: str, *, promoting: bool = False
+) -> tuple[ChampionPointer, str] | None:
     """Read the pointer and its ETag.
 
+    :param promoting: whether the promotion of a first candidate asks: only the history counts.
     :return: None if the experiment has no champion yet.
-    :raises LostPointerError: if the history says that it has one.
+    :raises LostPointerError: if the history or a complete version says that it has one.
     """
     key = champion_key(experiment)
     found = store.find(key)
     if found is None:
-        refuse_lost_pointer(store, experiment)
+        refuse_lost_pointer(store, experiment, promoting=promoting)
         return None
     return ChampionPointer.from_json(found.data, f"{store.uri}/{key}"), found.etag
 
 
-def refuse_lost_pointer(store: ObjectStore, experiment: str) -> None:
-    """Check that an experiment without a pointer has no history either.
+def refuse_lost_pointer(store: ObjectStore, experiment: str, *, promoting: bool = False) -> None:
+    """Check that an experiment without a pointer has no history and no complete version either.
 
-    :raises LostPointerError: if it has, and the pointer is still missing.
+    :param promoting: whether the promotion of a first candidate asks. There was no version when
+        its run was frozen, so a version without a pointer is its own, or that of another promotion
+        which is under way or was cut off. Only the history counts then.
+    :raises LostPointerError: if it has one of them, and the pointer is still missing.
     """
-    prefix, key = history_prefix(experiment), champion_key(experiment)
-    has_history = next(iter(store.list(prefix)), None) is not None
+    key = champion_key(experiment)
+    has_history = next(iter(store.list(history_prefix(experiment))), None) is not None
+    evidence = None if has_history or promoting else _newest_version(store, experiment)
     # A first promotion that is under way writes the pointer before the history.
-    if has_history and store.find(key) is None:
-        raise LostPointerError(f"{store.uri}/{key}", experiment, store.uri)
+    if (has_history or evidence) and store.find(key) is None:
+        raise LostPointerError(f"{store.uri}/{key}", experiment, store.uri, evidence=evidence)
+
+
+def _newest_version(store: ObjectStore, experiment: str) -> str | None:
+    """Describe the newest complete version. :return: None if there is none."""
+    versions = list_versions(store, experiment)
+    return f"version {versions[-1].version} of run {versions[-1].run}" if versions else None
 
 
 def find_pointer_mark(store: ObjectStore, experiment: str) -> str | None:

@@ -116,7 +116,7 @@ def promote(
     _check_report(
         Report.from_json(get(store, report.key, report.sha256).data, report.key), spec, record
     )
-    current = find_champion(store, experiment)
+    current = find_champion(store, experiment, promoting=spec.champion is None)
     if current is not None:
         _check_current(store, current[0])
         settle_history(store, current[0])
@@ -134,7 +134,7 @@ def promote(
                 "compares again"
             ),
         )
-    if record.digest in rolled_back_digests(store, experiment):
+    if current is not None and record.digest in rolled_back_digests(store, experiment):
         return Promotion(
             outcome=PromotionOutcome.REFUSED,
             version=None,

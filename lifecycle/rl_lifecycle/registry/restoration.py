@@ -4,7 +4,7 @@ The bucket's policy lets nobody delete the pointer, and a directory has no such 
 lose it, too: with a copy to another account, or by a policy that was changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rl_lifecycle.errors import InvalidRecordError, PreconditionFailedError
@@ -13,7 +13,10 @@ from rl_lifecycle.registry.contents import (
     ChampionPointer,
     HistoryEntry,
     check_pointer,
+    get_manifest,
+    list_versions,
     read_entries,
+    refuse_lost_pointer,
 )
 from rl_lifecycle.registry.versions import verify_version
 from rl_lifecycle.storage.layout import MANIFEST_FILE, champion_key, version_prefix
@@ -39,8 +42,9 @@ def restore_champion(
     is there stays as it is.
 
     :param new_nonce: makes the pointer's bytes unique to this write.
+    :raises LostPointerError: if the history is gone, too, and there is a complete version.
     :raises InvalidRecordError: if there is no history, or an entry is missing, or the version is
-        not the one that the history names.
+        not the one that the history names, or the pointer that is there was edited.
     :raises MissingObjectError, CorruptArtifactError: if the version is not complete.
     """
     key = champion_key(experiment)
@@ -48,6 +52,7 @@ def restore_champion(
         return there
     entries = read_entries(store, experiment)
     if not entries:
+        refuse_lost_pointer(store, experiment)
         raise InvalidRecordError(
             f"{store.uri}/{key}",
             "cannot be restored: the experiment has no history, so no version was in service",
@@ -64,7 +69,26 @@ def restore_champion(
         experiment=experiment,
         version=pointer.version,
         restored=True,
-        reason=f"move {entry.sequence}, {entry.move} by {entry.who} at {entry.at:%Y-%m-%d %H:%M}",
+        reason=f"move {entry.sequence}, {entry.move} by {entry.who} at {entry.at:%Y-%m-%d %H:%M}"
+        + _hint(store, experiment, entries),
+    )
+
+
+def _hint(store: ObjectStore, experiment: str, entries: Sequence[HistoryEntry]) -> str:
+    """Name the complete versions that are newer than every version of the history.
+
+    A promotion that came second leaves such a version, and so does a history that lost its newest
+    entry.
+    """
+    newest = max(entry.to_version for entry in entries)
+    unnamed = [one.version for one in list_versions(store, experiment) if one.version > newest]
+    if not unnamed:
+        return ""
+    listed = " and ".join(str(version) for version in unnamed)
+    verb = "is" if len(unnamed) == 1 else "are"
+    return (
+        f"; version {listed} {verb} complete but in no history entry: compare with the older "
+        "versions of champion.json, and put back what was in service with the DAG rollback_policy"
     )
 
 
@@ -73,6 +97,8 @@ def _standing(store: ObjectStore, experiment: str) -> Restoration | None:
     if found is None:
         return None
     pointer = ChampionPointer.from_json(found.data, f"{store.uri}/{champion_key(experiment)}")
+    manifest = get_manifest(store, experiment, pointer.version, pointer.manifest_sha256)
+    check_pointer(store, experiment, pointer, manifest)
     return Restoration(
         experiment=experiment,
         version=pointer.version,

@@ -59,7 +59,9 @@ class S3FreezeReplayOperator(BaseOperator):
             deployed.bucket,
         )
         try:
-            spec = self._planned(store, deployed, context)
+            spec = self._planned(store, deployed, context).with_instance_profile(
+                deployed.instance_profile_arn
+            )
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
         key = spec_key(spec.experiment.name, spec.run)

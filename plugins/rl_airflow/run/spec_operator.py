@@ -119,6 +119,7 @@ class S3FreezeSpecOperator(BaseOperator):
                 commit=find_commit(Path(self.folder)),
                 champion=freeze_champion(store, experiment, new_lineage=_new_lineage(context)),
                 evaluator=deployed.evaluator_version,
+                instance_profile_arn=deployed.instance_profile_arn,
             )
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
@@ -198,7 +199,7 @@ def plan_of(
         evaluator=spec.evaluator.function if spec.evaluator else deployed.evaluator,
         topic_arn=deployed.topic_arn,
         evaluator_memory_mib=deployed.evaluator_memory_mib,
-        instance_profile_arn=deployed.instance_profile_arn,
+        instance_profile_arn=spec.instance_profile_arn,
         ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run),
     )
 

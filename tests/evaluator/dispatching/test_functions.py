@@ -12,7 +12,7 @@ from botocore.stub import ANY, Stubber
 from rl_evaluator.dispatching import functions as called
 from rl_evaluator.dispatching.functions import LambdaFunctions
 from rl_evaluator.dispatching.signing import VALID_S, S3Signer
-from rl_evaluator.errors import FunctionBusyError, FunctionFailedError
+from rl_evaluator.errors import FunctionBusyError, FunctionFailedError, InvalidRequestError
 from rl_evaluator.handler import _signing_client
 from rl_evaluator.messages import PlayRequest
 from rl_lifecycle.evaluation.requests import CheckEnvironmentRequest
@@ -74,7 +74,6 @@ def test_a_shared_player_is_called_without_a_tenant() -> None:
     ("frozen", "expected"),
     [
         (PLAYER.replace(":7", ":4"), PLAYER.replace(":7", ":4")),
-        (PLAYER.replace("dev-player", "prod-player"), PLAYER),
         (None, PLAYER),
     ],
 )
@@ -88,6 +87,15 @@ def test_a_frozen_version_is_called_if_it_is_one_of_this_player(
     with stub:
         functions.play(REQUEST, "", wait=False, version=frozen)
     stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("other", ["prod-player", "dev-player-shared"])
+def test_a_frozen_version_of_another_function_is_refused(other: str) -> None:
+    """The run is not played by a version that it did not freeze."""
+    functions, stub = stubbed(per_tenant=False)
+    frozen = PLAYER.replace("dev-player", other)
+    with stub, pytest.raises(InvalidRequestError, match=f"froze the player {frozen}.*new run"):
+        functions.play(REQUEST, "", wait=False, version=frozen)
 
 
 def test_a_busy_lambda_is_asked_again() -> None:

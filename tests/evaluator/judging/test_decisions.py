@@ -8,7 +8,7 @@ import pytest
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.evaluation.decision_reports import Report
-from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
+from rl_lifecycle.experiment.spec import Artifact, Champion, EvaluatorVersion, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import (
@@ -16,6 +16,7 @@ from rl_lifecycle.storage.layout import (
     report_key,
     report_page_key,
     shard_key,
+    spec_key,
 )
 from rl_lifecycle.storage.object_store import get
 from tests.evaluator.one_process import answer
@@ -88,6 +89,27 @@ def test_a_better_candidate_is_promoted_and_the_report_is_written(store: Directo
     assert report.statistics is not None
     assert report.statistics.lower_bound > 0
     assert store.find(report_page_key("cartpole", "night-1", "gate-candidate")) is None
+
+
+@pytest.mark.parametrize("other", ["gate-candidate", "gate-champion"])
+def test_episodes_of_another_evaluator_than_the_frozen_one_are_refused(
+    store: DirectoryStore, other: str
+) -> None:
+    """Both policies played by the same wrong version are refused, too."""
+    unfrozen, _ = store_spec(store, CHAMPION)
+    frozen = EvaluatorVersion(function="f:1", player="p:1", judge="j:1", label="code 1")
+    spec = unfrozen.model_copy(update={"evaluator": frozen})
+    artifact = Artifact(key=spec_key("cartpole", spec.run), sha256=spec.sha256)
+    store.put(artifact.key, spec.to_json())
+    for name, sha256 in (("gate-candidate", "a" * 64), ("gate-champion", "c" * 64)):
+        versions = {"evaluator": "code 2" if name == other else "code 1"}
+        store_shard(store, spec, name, [400.0] * 10, sha256=sha256, versions=versions)
+    with pytest.raises(InvalidRequestError, match=f"{other}.*code 2.*run froze .code 1"):
+        ask(store, artifact)
+    for name, sha256 in (("gate-candidate", "a" * 64), ("gate-champion", "c" * 64)):
+        versions = {"evaluator": "code 1"}
+        store_shard(store, spec, name, [400.0] * 10, sha256=sha256, versions=versions)
+    assert ask(store, artifact)["decision"] in ("CONTINUE", "KEEP", "INCONCLUSIVE")
 
 
 def test_an_undecided_look_writes_no_report(store: DirectoryStore) -> None:

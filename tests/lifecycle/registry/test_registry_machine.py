@@ -216,6 +216,10 @@ class RegistryMachine(RuleBasedStateMachine):
                 self._try(other.promote)
 
         history = read_entries(self.store, NAME)
+        if not history:
+            with pytest.raises(LostPointerError, match="clear the task `promote`"):
+                restore_champion(self.store, NAME, new_nonce=self._nonce)
+            return
         store: Any = FakeInterruptingStore(self.store, writes, rival)
         done = restore_champion(store, NAME, new_nonce=self._nonce)
         assert done.version == history[-1].to_version
@@ -276,8 +280,10 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.versions() == sorted(set(self.versions()))
 
     def is_lost(self) -> bool:
-        """Whether there is a history without its pointer."""
-        return find_pointer(self.store) is None and bool(read_entries(self.store, NAME))
+        """Whether there is a history or a complete version without the pointer."""
+        return find_pointer(self.store) is None and bool(
+            read_entries(self.store, NAME) or self.versions()
+        )
 
     def champion(self) -> ChampionPointer | None:
         """Read the pointer, which may be lost."""

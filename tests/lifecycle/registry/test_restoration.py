@@ -25,7 +25,7 @@ from rl_lifecycle.registry.promotion import PromotionOutcome, roll_back
 from rl_lifecycle.registry.restoration import restore_champion
 from rl_lifecycle.reports.run_summary import summarise_run
 from rl_lifecycle.storage.directory_store import DirectoryStore
-from rl_lifecycle.storage.layout import champion_key, history_key, version_prefix
+from rl_lifecycle.storage.layout import champion_key, history_key, history_prefix, version_prefix
 from rl_lifecycle.storage.object_store import ObjectStore, StoredObject
 from tests.lifecycle.conftest import NIGHT
 from tests.lifecycle.registry.test_promotion import FakeDyingStore, KilledError, Night
@@ -126,6 +126,81 @@ def test_a_first_night_still_works(
     with pytest.raises(InvalidRecordError, match="no history"):
         restore_champion(store, NAME, new_nonce=new_nonce)
     assert Night(store, experiment, "n1", new_nonce).promote().version == 1
+
+
+def lose_pointer_and_history(store: ObjectStore) -> None:
+    """Delete the pointer and every entry."""
+    store.delete(champion_key(NAME))
+    for item in list(store.list(history_prefix(NAME))):
+        store.delete(item.key)
+
+
+def test_a_version_without_pointer_and_history_stops_nights(
+    two_nights: ObjectStore, experiment: Experiment, new_nonce: Callable[[], str]
+) -> None:
+    """A night does not become a first champion beside versions that were in service."""
+    pending = Night(two_nights, experiment, "n3", new_nonce)
+    lose_pointer_and_history(two_nights)
+    tries: list[Callable[[], object]] = [
+        lambda: freeze_champion(two_nights, experiment),
+        lambda: restore_champion(two_nights, NAME, new_nonce=new_nonce),
+        lambda: load_champion(two_nights, NAME),
+        pending.promote,
+    ]
+    for attempt in tries:
+        with pytest.raises(LostPointerError, match="version 2 of run n2 is complete") as caught:
+            attempt()
+        assert f"registry/{NAME}/history/" in str(caught.value)
+    assert two_nights.find(champion_key(NAME)) is None
+
+
+def test_a_first_promotion_that_was_cut_off_is_finished_by_its_own_task(
+    store: ObjectStore, experiment: Experiment, new_nonce: Callable[[], str]
+) -> None:
+    """The version is complete and never was in service. The next night names the way out."""
+    first = Night(store, experiment, "n1", new_nonce)
+    with pytest.raises(KilledError):
+        first.promote(FakeDyingStore(store, 7))  # type: ignore[arg-type]  # all but the pointer
+    with pytest.raises(LostPointerError, match=r"version 1 of run n1.*clear the task `promote`"):
+        freeze_champion(store, experiment)
+    assert first.promote().version == 1
+    assert freeze_champion(store, experiment) is not None
+
+
+def test_a_newest_entry_that_was_lost_is_hinted_at(
+    store: ObjectStore, experiment: Experiment, new_nonce: Callable[[], str]
+) -> None:
+    """Version 2 was in service. The command restores version 1, and says that it saw version 2."""
+    Night(store, experiment, "n1", new_nonce).promote()
+    Night(store, experiment, "n2", new_nonce).promote()
+    store.delete(champion_key(NAME))
+    store.delete(history_key(NAME, 2))
+    done = restore_champion(store, NAME, new_nonce=new_nonce)
+    assert (done.version, done.restored) == (1, True)
+    assert "version 2 is complete but in no history entry" in done.reason
+    assert "rollback_policy" in done.reason
+
+
+def test_no_hint_without_a_reason(two_nights: ObjectStore, new_nonce: Callable[[], str]) -> None:
+    """A version that was rolled back is in the history."""
+    two_nights.delete(champion_key(NAME))
+    assert "no history entry" not in restore_champion(two_nights, NAME, new_nonce=new_nonce).reason
+
+
+@pytest.mark.parametrize("edit", [{"version": 2}, {"digest": "another"}, {"experiment": "other"}])
+def test_a_pointer_that_was_edited_is_not_reported_as_in_service(
+    two_nights: ObjectStore, new_nonce: Callable[[], str], edit: dict[str, object]
+) -> None:
+    """The command names rollback_policy, and changes nothing."""
+    found = two_nights.find(champion_key(NAME))
+    assert found is not None
+    edited = json.dumps(json.loads(found.data) | edit).encode()
+    two_nights.put(champion_key(NAME), edited)
+    with pytest.raises((InvalidRecordError, CorruptArtifactError)):
+        restore_champion(two_nights, NAME, new_nonce=new_nonce)
+    after = two_nights.find(champion_key(NAME))
+    assert after is not None
+    assert after.data == edited
 
 
 def test_what_is_not_whole_is_not_restored(

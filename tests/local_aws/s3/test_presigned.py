@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from tests.local_aws.conftest import LocalAwsUnderTest, allow, policy
@@ -99,3 +100,38 @@ def test_a_right_that_was_taken_away_ends_its_addresses(aws: LocalAwsUnderTest) 
     nothing = policy({"Effect": "Deny", "Action": "s3:*", "Resource": "*"})
     aws.client("iam").put_role_policy(RoleName=name, PolicyName="test", PolicyDocument=nothing)
     assert send(address)[0] == 403
+
+
+@pytest.mark.parametrize("method", ["get_object", "put_object"])
+@pytest.mark.parametrize(
+    "name", ["x-amz-storage-class", "X-Amz-Tagging", "x-amz-acl", "x-amz-meta-a"]
+)
+def test_headers_that_were_not_signed_are_refused(
+    aws: LocalAwsUnderTest, method: str, name: str
+) -> None:
+    """The holder of an address cannot add a header that changes what the address does."""
+    bucket = aws.bucket()
+    aws.client("s3").put_object(Bucket=bucket, Key="a", Body=b"data")
+    address = signer(aws, aws.session()).generate_presigned_url(
+        method, Params={"Bucket": bucket, "Key": "a"}
+    )
+    status, body = send(address, b"new" if method == "put_object" else None, **{name: "x"})
+    assert status == 403
+    assert b"<Code>AccessDenied</Code>" in body
+    assert b"There were headers present in the request which were not signed" in body
+    assert f"<HeadersNotSigned>{name.lower()}</HeadersNotSigned>".encode() in body
+    assert aws.client("s3").get_object(Bucket=bucket, Key="a")["Body"].read() == b"data"
+
+
+def test_signed_headers_are_accepted(aws: LocalAwsUnderTest) -> None:
+    """A header that the signer chose is part of the signature."""
+    bucket = aws.bucket()
+    aws.client("s3").put_object(Bucket=bucket, Key="a", Body=b"data")
+    address = signer(aws, aws.session()).generate_presigned_url(
+        "copy_object",
+        Params={"Bucket": bucket, "Key": "b", "CopySource": f"{bucket}/a"},
+    )
+    assert "x-amz-copy-source" in address
+    assert send(address, b"", **{"x-amz-copy-source": f"{bucket}/a"})[0] == 200
+    assert send(address, b"", **{"x-amz-copy-source": f"{bucket}/c"})[0] == 403
+    assert aws.client("s3").get_object(Bucket=bucket, Key="b")["Body"].read() == b"data"

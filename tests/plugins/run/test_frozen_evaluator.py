@@ -1,4 +1,6 @@
-"""A run is played and judged by the versions of the functions that its spec names."""
+"""A run keeps the functions and the role of its machines that its spec names."""
+
+import pytest
 
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment
 from rl_airflow.run.spec_operator import plan_of
@@ -40,6 +42,19 @@ def test_a_run_keeps_its_evaluator_after_a_deployment() -> None:
     spec = World().spec.model_copy(update={"evaluator": version(3)})
     artifact = Artifact(key="specs/x/y/spec.json", sha256=spec.sha256)
     assert plan_of(deployed(4), None, spec, artifact).evaluator == f"{ARN}-evaluator:3"
+
+
+PROFILE = "arn:aws:iam::123456789012:instance-profile/nightshift-dev-trainer.cartpole"
+
+
+@pytest.mark.parametrize(("frozen", "today"), [(PROFILE, None), (None, PROFILE)])
+def test_a_run_keeps_the_role_of_its_machines(frozen: str | None, today: str | None) -> None:
+    """The experiment's stack was deleted or made after the run was frozen."""
+    spec = World().spec.with_instance_profile(frozen)
+    artifact = Artifact(key="specs/x/y/spec.json", sha256=spec.sha256)
+    now = deployed(4)._replace(instance_profile_arn=today)
+    assert plan_of(now, None, spec, artifact).instance_profile_arn == frozen
+    assert (b"instance_profile_arn" in spec.to_json()) == (frozen is not None)
 
 
 def test_a_run_of_an_older_version_uses_the_alias() -> None:
