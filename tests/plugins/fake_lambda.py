@@ -12,6 +12,7 @@ from rl_airflow.evaluation.evaluator import Evaluator
 from rl_evaluator.errors import EvaluatorError
 from rl_evaluator.judging.decisions import answer_decide
 from rl_evaluator.playing.environment_checks import answer_check_environment
+from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.policies import PolicyMetadata
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
@@ -23,6 +24,9 @@ from rl_lifecycle.evaluation.requests import (
 )
 from rl_lifecycle.storage.layout import shard_key
 from rl_lifecycle.storage.object_store import ObjectStore, put_once
+
+#: How long the dispatcher tries before it answers that Lambda is too busy for the player, seconds.
+BUSY_S = 90.0
 
 
 @dataclass
@@ -45,6 +49,10 @@ class FakeLambda:
 
     :param blind: whether rendering films fails
 
+    :param outage: what the next calls raise, in this order
+
+    :param busy: the errors with which the function answers the next calls that wait for it
+
     :param damaged: SHA-256 of a policy that cannot be played → its problem
     """
 
@@ -58,6 +66,9 @@ class FakeLambda:
     metadata: PolicyMetadata | None = None
     blind: bool = False
     damaged: dict[str, str] = field(default_factory=dict)
+    outage: list[Exception] = field(default_factory=list)
+    busy: list[Exception] = field(default_factory=list)
+    now: float = 0.0
     events: list[EvaluateRequest] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -71,6 +82,8 @@ class FakeLambda:
                 {"Error": {"Code": "TooManyRequestsException", "Message": "Rate Exceeded."}},
                 "Invoke",
             )
+        if self.outage:
+            raise self.outage.pop(0)
         document = json.loads(Payload)
         self.asked.append(f"{document['action']} {InvocationType}")
         if InvocationType == "Event":
@@ -82,10 +95,13 @@ class FakeLambda:
                 self._play(request)
             return {"StatusCode": 202}
         try:
+            if self.busy:
+                self.now += BUSY_S
+                raise self.busy.pop(0)
             if self.broken:
                 raise EvaluatorError(self.broken)
             answer = self._answer(document)
-        except EvaluatorError as error:
+        except (EvaluatorError, LifecycleError) as error:
             answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
             return {
                 "StatusCode": 200,
@@ -146,5 +162,9 @@ class FakeLambda:
         return {"complete": count == request.n_episodes}
 
     def evaluator(self) -> Evaluator:
-        """Return the plugin's evaluator with this client."""
-        return Evaluator(self, "evaluator:live")
+        """Return the plugin's evaluator with this client. It sleeps in a time of its own."""
+        return Evaluator(self, "evaluator:live", sleep=self.sleep, clock=lambda: self.now)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds

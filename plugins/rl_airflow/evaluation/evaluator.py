@@ -10,14 +10,26 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue
 
-from rl_airflow.errors import EvaluationFailedError, OtherVersionError
-from rl_airflow.infrastructure.aws_errors import client_error
-from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of, pauses_s, waiting_for
+from rl_airflow.errors import (
+    EvaluationFailedError,
+    EvaluatorBusyError,
+    OtherVersionError,
+    first_line,
+)
+from rl_airflow.infrastructure.aws_errors import aws_errors
+from rl_lifecycle.aws_errors import (
+    ErrorKind,
+    error_code,
+    kind_of,
+    may_pass,
+    pauses_s,
+    waiting_for,
+)
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
     CheckPolicyRequest,
@@ -45,8 +57,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The pauses before each repetition of a call that Lambda is too busy for, seconds.
-AGAIN_AFTER_S = tuple(pauses_s(waiting_for("lambda").most_s))
+#: The errors with which the evaluator's functions say that Lambda or S3 was too busy for them.
+BUSY_TYPES = frozenset({"FunctionBusyError", "StoreUnavailableError"})
 #: The function's message for a request or a stored record of another version: an unknown or missing
 #: key, or a newer action or form. The request itself carries no version, because the functions that
 #: are deployed already would refuse such a key.
@@ -246,6 +258,8 @@ class Evaluator:
         time-out, and it must not retry.
     :param function: name or ARN, with the alias.
     :param on_call: is told the duration of each call that waited for its answer, seconds.
+    :param sleep: waits so many seconds.
+    :param clock: monotonic seconds.
     """
 
     def __init__(
@@ -253,8 +267,14 @@ class Evaluator:
         client: "LambdaClient",
         function: str,
         on_call: Callable[[float], None] = lambda _: None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.function, self.on_call = client, function, on_call
+        self.sleep, self.clock = sleep, clock
+        #: How often AWS was too busy for a call so far.
+        self.refusals = 0
 
     def check_environment(
         self, scene: Scene, scenario: Scenario | None = None, spec: Spec | None = None
@@ -292,12 +312,13 @@ class Evaluator:
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
         """Request episodes without waiting. Lambda queues the request, and may deliver it twice."""
-        self._invoke("Event", _request(scene, job, gap, wait=False))
+        self._invoke("Event", _request(scene, job, gap, wait=False), self._pauses())
 
     def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
         """Request episodes and wait.
 
         :raises EvaluationFailedError: with the evaluator's message.
+        :raises EvaluatorBusyError: if AWS was too busy for the evaluator all the time.
         """
         return self._ask(f"evaluation {job.name}", _request(scene, job, gap))
 
@@ -313,39 +334,80 @@ class Evaluator:
         return self._ask("page of the report", request)
 
     def _ask(self, what: str, request: Record) -> dict[str, Any]:
-        began = time.monotonic()
-        answer = self._invoke("RequestResponse", request)
-        payload = json.loads(answer["Payload"].read() or b"null")
-        self.on_call(time.monotonic() - began)
-        if answer.get("FunctionError"):
+        """Call the function and wait for its answer.
+
+        AWS may be too busy for what the function itself calls. That says nothing about the request,
+        so it is sent again, for as long as Lambda is waited for.
+        """
+        pauses = self._pauses()
+        while True:
+            failed, payload = self._call(request, pauses)
+            if not failed and not isinstance(payload, dict):
+                raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
+            if not failed:
+                return dict(payload)
             problem = _function_error(payload)
-            if OTHER_VERSION.match(problem):
-                raise OtherVersionError(what, problem.split(": a newer version", 1)[0])
-            raise EvaluationFailedError(what, problem)
-        if not isinstance(payload, dict):
-            raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
-        return payload
+            if not _is_busy(payload):
+                break
+            if not self._pause(problem, pauses):
+                raise EvaluatorBusyError(what, problem)
+        if OTHER_VERSION.match(problem):
+            raise OtherVersionError(what, problem.split(": a newer version", 1)[0])
+        raise EvaluationFailedError(what, problem)
+
+    def _call(self, request: Record, pauses: Iterator[float]) -> tuple[bool, Any]:
+        """Call the function once. :return: whether it failed, and its answer or its error."""
+        answer, seconds = self._invoke("RequestResponse", request, pauses)
+        began = self.clock()
+        payload = json.loads(answer["Payload"].read() or b"null")
+        self.on_call(seconds + self.clock() - began)
+        return bool(answer.get("FunctionError")), payload
 
     def _invoke(
-        self, kind: Literal["Event", "RequestResponse"], request: Record
-    ) -> "InvocationResponseTypeDef":
-        """Call the function. A call that Lambda is too busy for is repeated after a pause.
+        self,
+        kind: Literal["Event", "RequestResponse"],
+        request: Record,
+        pauses: Iterator[float],
+    ) -> "tuple[InvocationResponseTypeDef, float]":
+        """Call the function. A call that Lambda is too busy for, or does not answer, is repeated.
 
         This is safe even if the function ran, because it writes each of its keys once.
+
+        :return: the answer, and how long the last try took, seconds.
         """
-        for pause in (*AGAIN_AFTER_S, None):
+        while True:
+            began = self.clock()
             try:
-                return self.client.invoke(
+                answer = self.client.invoke(
                     FunctionName=self.function, InvocationType=kind, Payload=request.to_json()
                 )
-            except client_error() as error:
-                if pause is None or kind_of(error_code(error)) is not ErrorKind.RETRY:
+            except aws_errors() as error:
+                problem = error_code(error) or first_line(error)
+                if not may_pass(error) or not self._pause(problem, pauses):
                     raise
-                log.info(
-                    "Lambda refuses for now (%s); asking again in %.0f s", error_code(error), pause
-                )
-                time.sleep(pause)
-        raise RuntimeError("the loop above ends by returning or raising")
+            else:
+                return answer, self.clock() - began
+
+    def _pauses(self) -> Iterator[float]:
+        """Return the pauses between the tries of a request, until Lambda's time is up.
+
+        The tries count, too: a busy function may take a minute to say so.
+        """
+        most_s, began = waiting_for("lambda").most_s, self.clock()
+        for pause in pauses_s(most_s):
+            if (left := most_s - (self.clock() - began)) <= 0:
+                return
+            yield min(pause, left)
+
+    def _pause(self, problem: str, pauses: Iterator[float]) -> bool:
+        """Wait before the next try. :return: False without a pause if the time is up."""
+        self.refusals += 1
+        pause = next(pauses, None)
+        if pause is None:
+            return False
+        log.info("Lambda is too busy for now (%s); asking again in %.0f s", problem, pause)
+        self.sleep(pause)
+        return True
 
 
 def _request(scene: Scene, job: Job, gap: Gap, *, wait: bool = True) -> EvaluateRequest:
@@ -370,3 +432,9 @@ def _function_error(payload: Any) -> str:
     if isinstance(payload, dict) and payload.get("errorMessage"):
         return f"{payload.get('errorType', 'error')}: {payload['errorMessage']}"
     return str(payload)[:500]
+
+
+def _is_busy(payload: Any) -> bool:
+    """Whether a function's error says that AWS was too busy for it."""
+    kind = str(payload.get("errorType")) if isinstance(payload, dict) else ""
+    return kind in BUSY_TYPES or kind_of(kind) is ErrorKind.RETRY

@@ -1,15 +1,18 @@
 """Policies that cannot be played, and episodes that are lost: what they cost, and what is said."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from rl_airflow.errors import EvaluationFailedError
+from rl_airflow.errors import EvaluationFailedError, EvaluatorBusyError
 from rl_airflow.evaluation import selection_operator
 from rl_airflow.evaluation import trigger as triggers
 from rl_airflow.evaluation.evaluator import EvaluationFiles, scene_of
+from rl_evaluator.errors import FunctionBusyError
+from rl_lifecycle.errors import StoreRefusedError, StoreUnavailableError
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.storage.layout import policy_key
 from tests.plugins.evaluation.test_evaluations import (
@@ -23,7 +26,7 @@ from tests.plugins.evaluation.test_evaluations import (
     policy_record,
     select_task,
 )
-from tests.plugins.fake_lambda import FakeLambda
+from tests.plugins.fake_lambda import BUSY_S, FakeLambda
 from tests.plugins.worlds import World
 
 assert hasty  # a fixture for every test of this module
@@ -64,6 +67,55 @@ def test_an_evaluator_that_plays_nothing_is_not_the_champions_fault() -> None:
         judge.run()
 
 
+BUSY = [
+    FunctionBusyError("player", "TooManyRequestsException"),
+    StoreUnavailableError("player", "S3 answered 503"),
+]
+
+
+@pytest.mark.parametrize("error", BUSY)
+def test_a_busy_lambda_or_s3_is_no_fault_of_a_policy(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The probe waits, and every policy is selected from."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0, lose=10_000)
+    for step in (100, 200, 300):
+        policy_record(world, step)
+    with pytest.raises(EvaluatorBusyError, match="a retry or a clear of this task goes on"):
+        run_select(world, aws, monkeypatch, [error] * 10_000)
+    assert 3600 <= aws.now < 3600 + 2 * BUSY_S
+    aws.lose = 0
+    result = run_select(world, aws, monkeypatch, [error] * 5)
+    assert len(result["ranking"]) == 3
+    assert not result["not_evaluated"]
+
+
+@pytest.mark.parametrize("error", BUSY)
+def test_a_champion_is_not_unplayable_while_aws_is_busy(error: Exception) -> None:
+    """The check of the champion waits, too; and after an hour the task fails without a verdict."""
+    judge = Judge(better)
+    judge.aws.damaged[CHAMPION.policy.sha256] = "the space is Box [4], the policy's is Box [3]"
+    operator = judge.operator()
+    judge.aws.busy = [error] * 3
+    problem = operator._why_unplayable(judge.plan, judge.spec, CANDIDATE)
+    assert (problem, judge.aws.busy) == ("", [])
+    judge.aws.busy = [error] * 10_000
+    with pytest.raises(EvaluatorBusyError):
+        operator._why_unplayable(judge.plan, judge.spec, CHAMPION.policy)
+    with pytest.raises(EvaluatorBusyError):
+        judge.run()
+
+
+def test_a_store_that_refuses_is_not_waited_for() -> None:
+    """Waiting does not change a refusal."""
+    judge = Judge(better)
+    judge.aws.busy = [StoreRefusedError("player", "S3 answered 403")]
+    with pytest.raises(EvaluationFailedError, match="S3 answered 403"):
+        judge.aws.evaluator().check_policy(scene_of(judge.spec), CANDIDATE)
+    assert judge.aws.now == BUSY_S
+
+
 @pytest.mark.parametrize(
     ("losing", "has_way_out"), [(["gate-champion"], True), ([OURS], False), (["both"], False)]
 )
@@ -93,8 +145,17 @@ def test_a_sound_verdict_has_no_trouble() -> None:
     assert not {"broken", "lost"} & set(result)
 
 
-def run_select(world: World, aws: FakeLambda, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run the selection to its end, with the real trigger whenever it defers."""
+def run_select(
+    world: World,
+    aws: FakeLambda,
+    monkeypatch: pytest.MonkeyPatch,
+    busy: Sequence[Exception] = (),
+) -> dict[str, Any]:
+    """Run the selection to its end, with the real trigger whenever it defers.
+
+    :param busy: how the function answers the next calls that wait for it.
+    """
+    aws.busy = list(busy)
 
     def task() -> selection_operator.LambdaSelectCandidateOperator:
         made = select_task(world, monkeypatch)
