@@ -119,7 +119,7 @@ class FunctionBusyError(EvaluatorError):
     def __init__(self, function: str, code: str) -> None:
         self.function, self.code = function, code
         super().__init__(
-            f"{code}: Lambda is too busy for the {function}, or does not answer; send it again later"
+            f"{code}: Lambda is too busy for the {function} or silent; send it again later"
         )
 
 

@@ -39,6 +39,8 @@ class FakeLambda:
 
     :param lose: how many of the next events are lost
 
+    :param queues: whether events stay in the queue for now
+
     :param at_most: how many episodes fit into one invocation
 
     :param broken: error message of every invocation; empty: none
@@ -60,6 +62,8 @@ class FakeLambda:
     returns: Callable[[str, int], float | None]
     throttle: int = 0
     lose: int = 0
+    queues: bool = False
+    queue: list[EvaluateRequest] = field(default_factory=list)
     at_most: int = 10_000
     broken: str = ""
     refused: str = ""
@@ -91,6 +95,8 @@ class FakeLambda:
             self.events.append(request)
             if self.lose:
                 self.lose -= 1
+            elif self.queues:
+                self.queue.append(request)
             elif not self.broken and request.policy.sha256 not in self.damaged:
                 self._play(request)
             return {"StatusCode": 202}

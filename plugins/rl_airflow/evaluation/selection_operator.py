@@ -177,7 +177,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
                 trial, step = places[error.name]
                 lost[error.name] = f"{trial} at step {step:,}: {error.problem}"
                 log.warning("%s; the others are selected from", lost[error.name])
-                event = None
+                event = self._remembered()
             else:
                 return files, lost
 

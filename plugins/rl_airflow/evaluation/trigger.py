@@ -23,6 +23,8 @@ class LambdaEvaluationTrigger(BaseTrigger):
     :param asked: the requested gaps, as [name, offset, episodes].
     :param quiet_s: after this time without a new shard the worker must look, seconds.
     :param waiter_delay: longest pause, seconds.
+    :param lost: the gaps that were counted as lost, for the task that continues.
+    :param probes: how many probes ran since the last news, for the same task.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class LambdaEvaluationTrigger(BaseTrigger):
         waiter_delay: float = 10.0,
         token: Any = None,
         aws_conn_id: str | None = None,
+        lost: list[list[Any]] | None = None,
+        probes: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.plan, self.scene, self.jobs, self.asked = plan, scene, jobs, asked
@@ -44,6 +48,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
             token,
             aws_conn_id,
         )
+        self.lost, self.probes = lost or [], probes
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which Airflow makes the trigger again."""
@@ -56,6 +61,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
             "waiter_delay": self.waiter_delay,
             "token": self.token,
             "aws_conn_id": self.aws_conn_id,
+            **self._optional(),
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -89,8 +95,19 @@ class LambdaEvaluationTrigger(BaseTrigger):
             quiet = time.monotonic() - news_at > self.quiet_s
             pause = min(self.waiter_delay, max(0.5, pause * 1.2))
         yield TriggerEvent(
-            {"asked": [list(gap) for gap in sorted(in_flight)], "quiet": quiet, "token": self.token}
+            {
+                "asked": [list(gap) for gap in sorted(in_flight)],
+                "quiet": quiet,
+                "token": self.token,
+                **self._optional(news=in_flight != asked),
+            }
         )  # type: ignore[no-untyped-call]
+
+    def _optional(self, *, news: bool = False) -> dict[str, Any]:
+        """What older triggers do not have: it is left out where it says nothing."""
+        return ({"lost": self.lost} if self.lost else {}) | (
+            {"probes": self.probes} if self.probes and not news else {}
+        )
 
     def _files(self) -> EvaluationFiles:
         plan = RunPlan.from_value(self.plan, "the run's plan")

@@ -8,9 +8,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from rl_airflow.errors import EvaluationFailedError, EvaluatorBusyError
-from rl_airflow.evaluation import selection_operator
+from rl_airflow.evaluation import lambda_operator, selection_operator
 from rl_airflow.evaluation import trigger as triggers
 from rl_airflow.evaluation.evaluator import EvaluationFiles, scene_of
+from rl_airflow.evaluation.lambda_operator import QUIET_S
 from rl_evaluator.errors import FunctionBusyError
 from rl_lifecycle.errors import StoreRefusedError, StoreUnavailableError
 from rl_lifecycle.experiment.wrappers import WrapperForm
@@ -23,6 +24,7 @@ from tests.plugins.evaluation.test_evaluations import (
     better,
     first_event,
     hasty,
+    money_of,
     policy_record,
     select_task,
 )
@@ -105,6 +107,64 @@ def test_a_champion_is_not_unplayable_while_aws_is_busy(error: Exception) -> Non
         operator._why_unplayable(judge.plan, judge.spec, CHAMPION.policy)
     with pytest.raises(EvaluatorBusyError):
         judge.run()
+
+
+class Queue:
+    """The selection of ten policies, while Lambda keeps the requests in its queue."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world, self.monkeypatch = World(), monkeypatch
+        for step in range(100, 1100, 100):
+            policy_record(self.world, step)
+        self.aws = FakeLambda(self.world.store, lambda name, seed: 100.0, queues=True)
+        self.event: dict[str, Any] | None = None
+
+    def round(self, busy: Sequence[Exception] = (), arrive: int = 0) -> tuple[int, int]:
+        """Continue the task until it defers, and wait with the real trigger until it is quiet.
+
+        :param busy: how the function answers the probe at first.
+        :param arrive: how many of the queued requests are played meanwhile.
+        :return: how many requests were sent so far, and how many lost invocations were counted.
+        """
+        self.aws.busy = list(busy)
+        task = select_task(self.world, self.monkeypatch)
+        self.monkeypatch.setattr(task, "_evaluator", lambda plan: self.aws.evaluator())
+        with pytest.raises(TaskDeferred) as waiting:
+            task.execute_complete({}, self.event) if self.event else task.execute({})  # type: ignore[typeddict-item]
+        for _ in range(arrive):
+            self.aws._play(self.aws.queue.pop())
+        trigger = triggers.LambdaEvaluationTrigger(**waiting.value.trigger.serialize()[1])
+        trigger._files = lambda: EvaluationFiles(self.world.store, scene_of(self.world.spec))  # type: ignore[method-assign]
+        self.event = asyncio.run(first_event(trigger))
+        assert self.event["quiet"]
+        entry = money_of(self.world).ledger.read().evaluation
+        return len(self.aws.events), entry.calls if entry else 0
+
+
+@pytest.mark.parametrize("error", BUSY)
+def test_while_lambda_is_busy_nothing_is_lost_and_nothing_is_requested_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A throttled Lambda has run nothing, and its queue still holds the requests."""
+    queue = Queue(monkeypatch)
+    assert [queue.round([error]) for _ in range(7)] == [(20, 0)] * 7
+
+
+def test_a_queue_that_is_worked_through_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shard at a time, as in an account with few executions: nothing is requested again."""
+    queue = Queue(monkeypatch)
+    assert [queue.round(arrive=1) for _ in range(7)] == [(20, 0)] * 7
+
+
+def test_silent_shards_are_requested_again_and_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three probes ran at once without other news, so Lambda's queue does not hold the others."""
+    assert QUIET_S * lambda_operator.PROBES > 300
+    queue = Queue(monkeypatch)
+    told = [queue.round() for _ in range(7)]
+    # The probes show that episodes are fast. The eight policies that are left get one shard each.
+    assert told == [(20, 0)] * 3 + [(28, 3 * 16)] * 3 + [(33, 3 * 16)]
 
 
 def test_a_store_that_refuses_is_not_waited_for() -> None:
