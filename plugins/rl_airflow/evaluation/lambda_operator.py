@@ -17,15 +17,8 @@ from rl_airflow.errors import (
     OtherVersionError,
     PolicyNotEvaluatedError,
 )
-from rl_airflow.evaluation.evaluator import (
-    EvaluationFiles,
-    Evaluator,
-    Gap,
-    Job,
-    Missing,
-    Scene,
-    plan_shard_episodes,
-)
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles, Missing, plan_shard_episodes
+from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene
 from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
 from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
 from rl_airflow.run.run_operator import RunOperator

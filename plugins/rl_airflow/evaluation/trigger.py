@@ -7,8 +7,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from rl_airflow.errors import first_line
-from rl_airflow.evaluation.evaluator import EvaluationFiles, Gap, Job, Scene
+from rl_airflow.errors import PolicyNotEvaluatedError, first_line
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import Gap, Job, Scene
 from rl_airflow.infrastructure.patience import Outage
 from rl_airflow.run.run_resources import RunPlan
 
@@ -80,6 +81,8 @@ class LambdaEvaluationTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
+            except PolicyNotEvaluatedError:  # the worker decides what that costs
+                break
             except Exception as error:  # an exception here would fail the task, but a look may fail
                 self.log.warning("this look failed (%s); another follows", first_line(error))
                 if outage.is_over(error):

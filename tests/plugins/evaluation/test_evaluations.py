@@ -17,16 +17,8 @@ from rl_airflow.evaluation import (
     selection_operator,
 )
 from rl_airflow.evaluation import trigger as triggers
-from rl_airflow.evaluation.evaluator import (
-    EvaluationFiles,
-    Evaluator,
-    Gap,
-    Job,
-    Scene,
-    plan_shard_episodes,
-    scene_of,
-    split_gaps,
-)
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles, plan_shard_episodes, split_gaps
+from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene, scene_of
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator, candidate_evaluation
 from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.evaluation_money import EvaluationMoney

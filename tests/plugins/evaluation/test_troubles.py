@@ -10,12 +10,13 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from rl_airflow.errors import EvaluationFailedError, EvaluatorBusyError
 from rl_airflow.evaluation import lambda_operator, selection_operator
 from rl_airflow.evaluation import trigger as triggers
-from rl_airflow.evaluation.evaluator import EvaluationFiles, scene_of
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import scene_of
 from rl_airflow.evaluation.lambda_operator import QUIET_S
 from rl_evaluator.errors import FunctionBusyError
 from rl_lifecycle.errors import StoreRefusedError, StoreUnavailableError
 from rl_lifecycle.experiment.wrappers import WrapperForm
-from rl_lifecycle.storage.layout import policy_key
+from rl_lifecycle.storage.layout import policy_key, shard_key
 from tests.plugins.evaluation.test_evaluations import (
     CANDIDATE,
     CHAMPION,
@@ -27,6 +28,7 @@ from tests.plugins.evaluation.test_evaluations import (
     money_of,
     policy_record,
     select_task,
+    shard,
 )
 from tests.plugins.fake_lambda import BUSY_S, FakeLambda
 from tests.plugins.worlds import World
@@ -119,6 +121,16 @@ class Queue:
         self.aws = FakeLambda(self.world.store, lambda name, seed: 100.0, queues=True)
         self.event: dict[str, Any] | None = None
 
+    def defer(self) -> triggers.LambdaEvaluationTrigger:
+        """Continue the task until it defers. :return: the trigger that waits."""
+        task = select_task(self.world, self.monkeypatch)
+        self.monkeypatch.setattr(task, "_evaluator", lambda plan: self.aws.evaluator())
+        with pytest.raises(TaskDeferred) as waiting:
+            task.execute_complete({}, self.event) if self.event else task.execute({})  # type: ignore[typeddict-item]
+        trigger = triggers.LambdaEvaluationTrigger(**waiting.value.trigger.serialize()[1])
+        trigger._files = lambda: EvaluationFiles(self.world.store, scene_of(self.world.spec))  # type: ignore[method-assign]
+        return trigger
+
     def round(self, busy: Sequence[Exception] = (), arrive: int = 0) -> tuple[int, int]:
         """Continue the task until it defers, and wait with the real trigger until it is quiet.
 
@@ -127,14 +139,9 @@ class Queue:
         :return: how many requests were sent so far, and how many lost invocations were counted.
         """
         self.aws.busy = list(busy)
-        task = select_task(self.world, self.monkeypatch)
-        self.monkeypatch.setattr(task, "_evaluator", lambda plan: self.aws.evaluator())
-        with pytest.raises(TaskDeferred) as waiting:
-            task.execute_complete({}, self.event) if self.event else task.execute({})  # type: ignore[typeddict-item]
+        trigger = self.defer()
         for _ in range(arrive):
             self.aws._play(self.aws.queue.pop())
-        trigger = triggers.LambdaEvaluationTrigger(**waiting.value.trigger.serialize()[1])
-        trigger._files = lambda: EvaluationFiles(self.world.store, scene_of(self.world.spec))  # type: ignore[method-assign]
         self.event = asyncio.run(first_event(trigger))
         assert self.event["quiet"]
         entry = money_of(self.world).ledger.read().evaluation
@@ -253,6 +260,46 @@ def test_a_policy_that_cannot_be_evaluated_costs_only_itself(
     assert "EpisodeTooLongError: seed 5 took 1,000,000 steps" in result["not_evaluated"][0]
     assert result["not_evaluated"][0].startswith("seed-0 at step 200: ")
     assert result["trials"] == ["seed-0"]
+
+
+def damage(world: World, kind: str) -> None:
+    """Write the shards of step 200 as a wheel could."""
+    first, name = world.spec.selection_first_seed, "select-seed-0-200"
+    if kind == "overlapping":
+        other = shard(first + 50, 50).model_copy(update={"returns": (2.0,) * 50})
+        shards = {0: shard(first, 60).to_json(), 50: other.to_json()}
+    else:
+        shards = {0: {"no JSON": b"no JSON", "newer": b'{"schema_version": 99}'}[kind]}
+    for offset, data in shards.items():
+        world.store.put(shard_key("cartpole_ppo", world.spec.run, name, offset), data)
+
+
+@pytest.mark.parametrize("kind", ["no JSON", "newer", "overlapping"])
+def test_a_shard_that_cannot_be_used_costs_only_its_own_policy(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A wheel may write any bytes to the shard that it was asked for."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0)
+    for step in (100, 200, 300):
+        policy_record(world, step)
+    damage(world, kind)
+    result = run_select(world, aws, monkeypatch)
+    assert len(result["ranking"]) == 2
+    (told,) = result["not_evaluated"]
+    assert told.startswith("seed-0 at step 200: ")
+    assert "to play these episodes again, delete the job's shards" in told
+
+
+def test_a_trigger_lets_the_task_decide_about_a_shard_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Looking again would not change it."""
+    queue = Queue(monkeypatch)
+    trigger = queue.defer()
+    damage(queue.world, "no JSON")
+    event = asyncio.run(asyncio.wait_for(first_event(trigger), 10))
+    assert (event["quiet"], len(event["asked"])) == (False, 20)
 
 
 def test_when_no_policy_can_be_evaluated_the_selection_fails(
