@@ -10,7 +10,7 @@ EvaluatorError
 ├── EpisodeTooLongError       no episode ended within the time that the Lambda has
 ├── ExpiredRequestError       a presigned address was too old when the player used it
 ├── FunctionFailedError       the player or the judge answered with an error
-└── FunctionBusyError         Lambda did not run the player or the judge, because it is too busy
+└── FunctionBusyError         Lambda was too busy for the player or the judge, or did not answer
 """
 
 from typing import Any
@@ -114,11 +114,13 @@ class FunctionFailedError(EvaluatorError):
 
 
 class FunctionBusyError(EvaluatorError):
-    """Lambda did not run the player or the judge, because it is too busy."""
+    """Lambda was too busy for the player or the judge, or did not answer."""
 
     def __init__(self, function: str, code: str) -> None:
         self.function, self.code = function, code
-        super().__init__(f"{code}: Lambda is too busy to run the {function}; send it again later")
+        super().__init__(
+            f"{code}: Lambda is too busy for the {function} or silent; send it again later"
+        )
 
 
 def first_line(error: BaseException) -> str:

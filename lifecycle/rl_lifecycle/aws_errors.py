@@ -132,7 +132,10 @@ class Waiting(NamedTuple):
 
 #: The longest wait for each service, measured in time and not in tries, because AWS may refuse for
 #: minutes. Only answers that may change are waited for (:func:`may_pass`). Everything that waits
-#: for AWS reads this table.
+#: for AWS reads this table. Three waits are shorter, because what waits there is paid for while it
+#: waits, and Airflow, which called it, asks again by this table: the dispatcher for the player and
+#: the judge (rl_evaluator/dispatching/functions.py), the player for S3 (playing/url_store.py), and
+#: a trigger for any service, which looks again by itself.
 WAITING = {
     "ec2": Waiting(
         3600.0,
@@ -160,8 +163,8 @@ WAITING = {
 }
 #: For a service that is not in the table.
 OTHER_SERVICE = Waiting(300.0, "no run depends on it")
-#: An answer that will not change by waiting is believed after this time, seconds. IAM needs it to
-#: make a change known everywhere:
+#: An answer that will not change by waiting is believed after this time, seconds, by a trigger and
+#: by a trainer, whose role may be new. IAM needs it to make a change known everywhere:
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
 BELIEVED_AFTER_S = 120.0
 #: The pauses between two tries double from the first to the second of these, seconds.

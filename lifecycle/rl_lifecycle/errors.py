@@ -9,6 +9,7 @@ LifecycleError
 ├── MissingObjectError          a key that must exist is missing
 ├── PreconditionFailedError     another writer changed the key before a conditional write
 ├── StoreUnavailableError       the store did not answer; a write may have taken effect
+│   └── StoreRefusedError       the store refused; waiting does not change its answer
 ├── OverlappingSeedsError       two evaluations would share episode seeds
 ├── BudgetExceededError         a machine would cost more than what is left of the run's budget
 │   └── EvaluationBudgetError   the evaluations would
@@ -128,6 +129,13 @@ class StoreUnavailableError(LifecycleError):
     def __init__(self, uri: str, problem: str) -> None:
         self.uri, self.problem = uri, problem
         super().__init__(f"{uri}: {problem}")
+
+
+class StoreRefusedError(StoreUnavailableError):
+    """The store refused a request, and waiting does not change its answer.
+
+    It has a type of its own, because only the type of an error leaves a Lambda function.
+    """
 
 
 class OverlappingSeedsError(LifecycleError):

@@ -5,6 +5,7 @@ RlAirflowError
 ├── EvaluationFailedError        the evaluator answered with an error, or did not answer
 │   ├── PolicyNotEvaluatedError  one policy cannot be played; others may be
 │   └── OtherVersionError        the evaluator's function is of another version than this Airflow
+├── EvaluatorBusyError           AWS was too busy for the evaluator for as long as it is waited for
 └── InstancesLeftError           machines of the run are still there
 
 AirflowFailException
@@ -60,6 +61,20 @@ class OtherVersionError(EvaluationFailedError):
             what,
             f"the evaluator's function is of another version than this Airflow ({problem}): "
             f"{DEPLOY}",
+        )
+
+
+class EvaluatorBusyError(RlAirflowError):
+    """AWS was too busy for the evaluator for as long as it is waited for.
+
+    It says nothing about any policy, so it is no :class:`EvaluationFailedError`.
+    """
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what, self.problem = what, problem
+        super().__init__(
+            f"{what}: AWS is too busy ({problem}); a retry or a clear of this task goes on from "
+            "what is evaluated"
         )
 
 

@@ -12,6 +12,7 @@ from rl_airflow.evaluation.evaluator import Evaluator
 from rl_evaluator.errors import EvaluatorError
 from rl_evaluator.judging.decisions import answer_decide
 from rl_evaluator.playing.environment_checks import answer_check_environment
+from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.policies import PolicyMetadata
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
@@ -24,6 +25,9 @@ from rl_lifecycle.evaluation.requests import (
 from rl_lifecycle.storage.layout import shard_key
 from rl_lifecycle.storage.object_store import ObjectStore, put_once
 
+#: How long the dispatcher tries before it answers that Lambda is too busy for the player, seconds.
+BUSY_S = 90.0
+
 
 @dataclass
 class FakeLambda:
@@ -35,6 +39,8 @@ class FakeLambda:
 
     :param lose: how many of the next events are lost
 
+    :param queues: whether events stay in the queue for now
+
     :param at_most: how many episodes fit into one invocation
 
     :param broken: error message of every invocation; empty: none
@@ -45,6 +51,10 @@ class FakeLambda:
 
     :param blind: whether rendering films fails
 
+    :param outage: what the next calls raise, in this order
+
+    :param busy: the errors with which the function answers the next calls that wait for it
+
     :param damaged: SHA-256 of a policy that cannot be played → its problem
     """
 
@@ -52,12 +62,17 @@ class FakeLambda:
     returns: Callable[[str, int], float | None]
     throttle: int = 0
     lose: int = 0
+    queues: bool = False
+    queue: list[EvaluateRequest] = field(default_factory=list)
     at_most: int = 10_000
     broken: str = ""
     refused: str = ""
     metadata: PolicyMetadata | None = None
     blind: bool = False
     damaged: dict[str, str] = field(default_factory=dict)
+    outage: list[Exception] = field(default_factory=list)
+    busy: list[Exception] = field(default_factory=list)
+    now: float = 0.0
     events: list[EvaluateRequest] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -71,6 +86,8 @@ class FakeLambda:
                 {"Error": {"Code": "TooManyRequestsException", "Message": "Rate Exceeded."}},
                 "Invoke",
             )
+        if self.outage:
+            raise self.outage.pop(0)
         document = json.loads(Payload)
         self.asked.append(f"{document['action']} {InvocationType}")
         if InvocationType == "Event":
@@ -78,14 +95,19 @@ class FakeLambda:
             self.events.append(request)
             if self.lose:
                 self.lose -= 1
+            elif self.queues:
+                self.queue.append(request)
             elif not self.broken and request.policy.sha256 not in self.damaged:
                 self._play(request)
             return {"StatusCode": 202}
         try:
+            if self.busy:
+                self.now += BUSY_S
+                raise self.busy.pop(0)
             if self.broken:
                 raise EvaluatorError(self.broken)
             answer = self._answer(document)
-        except EvaluatorError as error:
+        except (EvaluatorError, LifecycleError) as error:
             answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
             return {
                 "StatusCode": 200,
@@ -146,5 +168,9 @@ class FakeLambda:
         return {"complete": count == request.n_episodes}
 
     def evaluator(self) -> Evaluator:
-        """Return the plugin's evaluator with this client."""
-        return Evaluator(self, "evaluator:live")
+        """Return the plugin's evaluator with this client. It sleeps in a time of its own."""
+        return Evaluator(self, "evaluator:live", sleep=self.sleep, clock=lambda: self.now)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds

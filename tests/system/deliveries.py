@@ -7,7 +7,8 @@ import pytest
 
 from rl_airflow.errors import EvaluationFailedError
 from rl_airflow.evaluation import lambda_operator
-from rl_airflow.evaluation.evaluator import EvaluationFiles, Evaluator, Job, Scene
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import Evaluator, Job, Scene
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
 from rl_lifecycle.evaluation.requests import Shard

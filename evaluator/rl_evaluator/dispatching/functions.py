@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rl_evaluator.errors import FunctionBusyError, FunctionFailedError, InvalidRequestError
+from rl_evaluator.errors import EvaluatorError, FunctionBusyError, FunctionFailedError, InvalidRequestError
 from rl_evaluator.messages import JudgeRequest, PlayRequest
-from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of
+from rl_lifecycle.aws_errors import error_code, may_pass
+from rl_lifecycle.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
-#: The pauses before each repetition of a call that Lambda is too busy for, seconds.
+#: The pauses before each repetition of a call that Lambda is too busy for, seconds. They are short,
+#: because the dispatcher is paid for while it waits. Airflow waits longer, by the table in
+#: rl_lifecycle.aws_errors.
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
 #: Seconds that are kept to answer.
 RESERVE_S = 20.0
@@ -85,24 +88,38 @@ class LambdaFunctions:
             return {}
         found = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError"):
-            raise FunctionFailedError(name, describe(found))
+            raise _failure(name, found)
         if not isinstance(found, dict):
             raise FunctionFailedError(name, f"the {name} answered no object")
         return found
 
     def _invoke(self, name: str, **arguments: Any) -> Any:
-        """Call Lambda. A refused call has run nothing, so it is repeated after a pause."""
+        """Call Lambda. A call that is refused for now, or not answered, is repeated after a pause.
+
+        This is safe even if the function ran, because it writes each of its keys once.
+        """
         for pause in (*PAUSES_S, None):
             try:
                 return self.client.invoke(**arguments)
             except Exception as error:  # botocore's errors; botocore is not imported here
-                code = error_code(error)
-                if code is None or kind_of(code) is not ErrorKind.RETRY:
+                if not may_pass(error):
                     raise
+                code = error_code(error) or type(error).__name__
                 if pause is None or self.remaining_s() < pause + RESERVE_S:
                     raise FunctionBusyError(name, code) from None
                 time.sleep(pause)
         raise RuntimeError("the loop above ends by returning or raising")
+
+
+def _failure(name: str, found: Any) -> EvaluatorError | StoreUnavailableError:
+    """Make the error that stands for a function's own.
+
+    The caller of the dispatcher sees its type: a store that was too busy says nothing about what
+    the function was asked.
+    """
+    if isinstance(found, dict) and found.get("errorType") == StoreUnavailableError.__name__:
+        return StoreUnavailableError(name, describe(found))
+    return FunctionFailedError(name, describe(found))
 
 
 def describe(error: Any) -> str:

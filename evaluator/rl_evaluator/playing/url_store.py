@@ -12,10 +12,16 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 
 from rl_evaluator.errors import ExpiredRequestError, InvalidRequestError
-from rl_lifecycle.errors import PreconditionFailedError, StoreUnavailableError
+from rl_lifecycle.errors import (
+    PreconditionFailedError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
 
-#: Seconds that one transfer may stand still, and the pauses before each repetition.
+#: Seconds that one transfer may stand still, and the pauses before each repetition. They are short,
+#: because the player is paid for while it waits. Airflow waits longer, by the table in
+#: rl_lifecycle.aws_errors.
 STILL_S = 60.0
 PAUSES_S = (0.5, 2.0)
 #: S3's code for an address that is too old, and for credentials that have ended before it.
@@ -49,7 +55,7 @@ class UrlStore:
         if status == 404:
             return None
         if status != 200:
-            raise StoreUnavailableError(key, f"S3 answered {status}")
+            raise StoreRefusedError(key, f"S3 answered {status}")
         return StoredObject(data, "")
 
     def put(
@@ -66,7 +72,7 @@ class UrlStore:
         if status == 412:
             raise PreconditionFailedError(key, "If-None-Match")
         if status not in (200, 201):
-            raise StoreUnavailableError(key, f"S3 answered {status}")
+            raise StoreRefusedError(key, f"S3 answered {status}")
         return ""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:

@@ -11,12 +11,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 
-from rl_lifecycle.aws_errors import error_code
+from rl_lifecycle.aws_errors import error_code, may_pass
 from rl_lifecycle.errors import (
     ChangedPiecesError,
     InvalidRecordError,
     MissingObjectError,
     PreconditionFailedError,
+    StoreRefusedError,
     StoreUnavailableError,
 )
 from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
@@ -195,9 +196,9 @@ class S3Store:
             raise self._unavailable(key, error) from error
 
     def _unavailable(self, key: str, error: Exception) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"{self.uri}/{key}", f"{type(error).__name__}: {error}".splitlines()[0]
-        )
+        refused = error_code(error) and not may_pass(error)
+        kind = StoreRefusedError if refused else StoreUnavailableError
+        return kind(f"{self.uri}/{key}", f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 class _Arriving:

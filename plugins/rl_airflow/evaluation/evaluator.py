@@ -1,23 +1,29 @@
-"""The client of the evaluator: request episodes, and find which of them are evaluated.
-
-A shard's number is the offset of its first seed, so the same seeds always have the same key. After
-a kill, a clear or a lost event, a task finds the evaluated episodes and requests only the missing
-ones. A shard that ran out of time holds fewer episodes than requested. The rest is then a gap,
-which is requested by its own offset.
-"""
+"""The client of the evaluator: request episodes, checks, verdicts and pages."""
 
 import json
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue
 
-from rl_airflow.errors import EvaluationFailedError, OtherVersionError
-from rl_airflow.infrastructure.aws_errors import client_error
-from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of, pauses_s, waiting_for
+from rl_airflow.errors import (
+    EvaluationFailedError,
+    EvaluatorBusyError,
+    OtherVersionError,
+    first_line,
+)
+from rl_airflow.infrastructure.aws_errors import aws_errors
+from rl_lifecycle.aws_errors import (
+    ErrorKind,
+    error_code,
+    kind_of,
+    may_pass,
+    pauses_s,
+    waiting_for,
+)
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
     CheckPolicyRequest,
@@ -26,18 +32,13 @@ from rl_lifecycle.evaluation.requests import (
     EvaluateRequest,
     PolicyReport,
     RenderReportRequest,
-    Shard,
-    merge_shards,
 )
-from rl_lifecycle.evaluation.stored_shards import read_shard
 from rl_lifecycle.evaluation.verdicts import Verdict
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_lifecycle.experiment.evaluation_settings import Perturbation, Scenario
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import wrappers_of
 from rl_lifecycle.records.record import Record
-from rl_lifecycle.storage.layout import shard_prefix
-from rl_lifecycle.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The pauses before each repetition of a call that Lambda is too busy for, seconds.
-AGAIN_AFTER_S = tuple(pauses_s(waiting_for("lambda").most_s))
+#: The errors with which the evaluator's functions say that Lambda or S3 was too busy for them.
+BUSY_TYPES = frozenset({"FunctionBusyError", "StoreUnavailableError"})
 #: The function's message for a request or a stored record of another version: an unknown or missing
 #: key, or a newer action or form. The request itself carries no version, because the functions that
 #: are deployed already would refuse such a key.
@@ -57,11 +58,6 @@ OTHER_VERSION = re.compile(
 )
 #: Episodes of one invocation while their speed is unknown.
 SHARD_EPISODES = 50
-#: The target duration of one invocation, seconds. It is much longer than a cold start, and far
-#: below Lambda's limit of 15 minutes.
-SHARD_S = 60.0
-#: The most episodes of one invocation, so that fast environments run in parallel, too.
-MOST_SHARD_EPISODES = 250
 
 
 class Job(Record):
@@ -123,120 +119,11 @@ class Gap(NamedTuple):
     n_episodes: int
 
 
-class Missing(NamedTuple):
-    """The missing episodes of some jobs.
-
-    `gaps` has all of them. `unasked` has the gaps that no invocation plays. `in_flight` has the
-    requested gaps that may still arrive.
-    """
-
-    gaps: list[Gap]
-    unasked: list[Gap]
-    in_flight: set[Gap]
-
-
 class Judged(NamedTuple):
     """The evaluator's verdict and its report, which is None while the decision is CONTINUE."""
 
     verdict: Verdict
     report: Artifact | None
-
-
-class EvaluationFiles:
-    """The shards of a run's evaluations. Each is read once, because it never changes."""
-
-    def __init__(self, store: ObjectStore, scene: Scene) -> None:
-        self.store, self.scene = store, scene
-        self._shards: dict[str, Shard] = {}
-
-    def read(self, job: Job) -> list[Shard]:
-        """Read all shards of a job, in the order of their seeds."""
-        found = []
-        for item in self.store.list(shard_prefix(self.scene.experiment, self.scene.run, job.name)):
-            if item.key not in self._shards:
-                self._shards[item.key] = read_shard(self.store, item)
-            found.append(self._shards[item.key])
-        return sorted(found, key=lambda shard: shard.first_seed)
-
-    def find_gaps(self, jobs: Iterable[Job]) -> list[Gap]:
-        """Find the missing episodes of jobs, split into single invocations."""
-        return [gap for job in jobs for gap in split_gaps(job, self.read(job), job.shard_episodes)]
-
-    def find_missing(self, jobs: Iterable[Job], asked: Collection[Gap]) -> Missing:
-        """Find the missing episodes of jobs, and which of them no invocation plays.
-
-        A requested gap counts as in flight until a shard with its first seed exists, even if the
-        job is split differently by now. The rest of a shorter shard counts as not requested.
-        """
-        found = Missing([], [], set())
-        for job in jobs:
-            shards = self.read(job)
-            held = [
-                range(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards
-            ]
-            silent = {
-                gap
-                for gap in asked
-                if gap.name == job.name
-                and not any(job.first_seed + gap.offset in one for one in held)
-            }
-            found.in_flight.update(silent)
-            found.gaps.extend(split_gaps(job, shards, job.shard_episodes))
-            found.unasked.extend(split_gaps(job, shards, job.shard_episodes, silent))
-        return found
-
-    def get_merged(self, job: Job) -> Shard:
-        """Return all episodes of a job as one shard.
-
-        :raises InvalidRecordError: if episodes are missing or exist twice.
-        """
-        return merge_shards(self.read(job))
-
-
-def plan_shard_episodes(
-    measured: Iterable[Shard], environment: EnvironmentReport | None = None
-) -> int:
-    """Return how many episodes fit into one invocation, by the slowest of earlier evaluations.
-
-    :param measured: earlier shards of the same environment.
-    :param environment: used while there are no shards: the longest episode, at the speed of the
-        environment's steps. The policy's own time is unknown then. So the result is at most
-        :data:`SHARD_EPISODES`.
-    """
-    slowest: dict[str, tuple[float, int]] = {}
-    for shard in measured:
-        seconds, episodes = slowest.get(shard.policy_sha256, (0.0, 0))
-        slowest[shard.policy_sha256] = (seconds + shard.seconds, episodes + len(shard.returns))
-    if took := [
-        seconds / episodes for seconds, episodes in slowest.values() if episodes and seconds > 0
-    ]:
-        return max(1, min(MOST_SHARD_EPISODES, int(SHARD_S / max(took))))
-    if environment is None or not environment.steps_per_s or not environment.max_episode_steps:
-        return SHARD_EPISODES
-    return max(
-        1,
-        min(SHARD_EPISODES, int(SHARD_S * environment.steps_per_s / environment.max_episode_steps)),
-    )
-
-
-def split_gaps(
-    job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()
-) -> list[Gap]:
-    """Find the seeds that are in no shard and in no gap in flight.
-
-    The gaps are split at multiples of `most`, so that every caller splits them in the same way.
-    """
-    gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
-    ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
-    ranges += [(at + gap.offset, at + gap.offset + gap.n_episodes) for gap in in_flight]
-    for start, stop in [*sorted(ranges), (end, end)]:
-        while at < min(start, end):
-            offset = at - job.first_seed
-            size = min(most - offset % most, min(start, end) - at)
-            gaps.append(Gap(job.name, offset, size))
-            at += size
-        at = max(at, stop)
-    return gaps
 
 
 class Evaluator:
@@ -246,6 +133,8 @@ class Evaluator:
         time-out, and it must not retry.
     :param function: name or ARN, with the alias.
     :param on_call: is told the duration of each call that waited for its answer, seconds.
+    :param sleep: waits so many seconds.
+    :param clock: monotonic seconds.
     """
 
     def __init__(
@@ -253,8 +142,14 @@ class Evaluator:
         client: "LambdaClient",
         function: str,
         on_call: Callable[[float], None] = lambda _: None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.function, self.on_call = client, function, on_call
+        self.sleep, self.clock = sleep, clock
+        #: How often AWS was too busy for a call so far.
+        self.refusals = 0
 
     def check_environment(
         self, scene: Scene, scenario: Scenario | None = None, spec: Spec | None = None
@@ -292,12 +187,13 @@ class Evaluator:
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
         """Request episodes without waiting. Lambda queues the request, and may deliver it twice."""
-        self._invoke("Event", _request(scene, job, gap, wait=False))
+        self._invoke("Event", _request(scene, job, gap, wait=False), self._pauses())
 
     def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
         """Request episodes and wait.
 
         :raises EvaluationFailedError: with the evaluator's message.
+        :raises EvaluatorBusyError: if AWS was too busy for the evaluator all the time.
         """
         return self._ask(f"evaluation {job.name}", _request(scene, job, gap))
 
@@ -313,39 +209,80 @@ class Evaluator:
         return self._ask("page of the report", request)
 
     def _ask(self, what: str, request: Record) -> dict[str, Any]:
-        began = time.monotonic()
-        answer = self._invoke("RequestResponse", request)
-        payload = json.loads(answer["Payload"].read() or b"null")
-        self.on_call(time.monotonic() - began)
-        if answer.get("FunctionError"):
+        """Call the function and wait for its answer.
+
+        AWS may be too busy for what the function itself calls. That says nothing about the request,
+        so it is sent again, for as long as Lambda is waited for.
+        """
+        pauses = self._pauses()
+        while True:
+            failed, payload = self._call(request, pauses)
+            if not failed and not isinstance(payload, dict):
+                raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
+            if not failed:
+                return dict(payload)
             problem = _function_error(payload)
-            if OTHER_VERSION.match(problem):
-                raise OtherVersionError(what, problem.split(": a newer version", 1)[0])
-            raise EvaluationFailedError(what, problem)
-        if not isinstance(payload, dict):
-            raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
-        return payload
+            if not _is_busy(payload):
+                break
+            if not self._pause(problem, pauses):
+                raise EvaluatorBusyError(what, problem)
+        if OTHER_VERSION.match(problem):
+            raise OtherVersionError(what, problem.split(": a newer version", 1)[0])
+        raise EvaluationFailedError(what, problem)
+
+    def _call(self, request: Record, pauses: Iterator[float]) -> tuple[bool, Any]:
+        """Call the function once. :return: whether it failed, and its answer or its error."""
+        answer, seconds = self._invoke("RequestResponse", request, pauses)
+        began = self.clock()
+        payload = json.loads(answer["Payload"].read() or b"null")
+        self.on_call(seconds + self.clock() - began)
+        return bool(answer.get("FunctionError")), payload
 
     def _invoke(
-        self, kind: Literal["Event", "RequestResponse"], request: Record
-    ) -> "InvocationResponseTypeDef":
-        """Call the function. A call that Lambda is too busy for is repeated after a pause.
+        self,
+        kind: Literal["Event", "RequestResponse"],
+        request: Record,
+        pauses: Iterator[float],
+    ) -> "tuple[InvocationResponseTypeDef, float]":
+        """Call the function. A call that Lambda is too busy for, or does not answer, is repeated.
 
         This is safe even if the function ran, because it writes each of its keys once.
+
+        :return: the answer, and how long the last try took, seconds.
         """
-        for pause in (*AGAIN_AFTER_S, None):
+        while True:
+            began = self.clock()
             try:
-                return self.client.invoke(
+                answer = self.client.invoke(
                     FunctionName=self.function, InvocationType=kind, Payload=request.to_json()
                 )
-            except client_error() as error:
-                if pause is None or kind_of(error_code(error)) is not ErrorKind.RETRY:
+            except aws_errors() as error:
+                problem = error_code(error) or first_line(error)
+                if not may_pass(error) or not self._pause(problem, pauses):
                     raise
-                log.info(
-                    "Lambda refuses for now (%s); asking again in %.0f s", error_code(error), pause
-                )
-                time.sleep(pause)
-        raise RuntimeError("the loop above ends by returning or raising")
+            else:
+                return answer, self.clock() - began
+
+    def _pauses(self) -> Iterator[float]:
+        """Return the pauses between the tries of a request, until Lambda's time is up.
+
+        The tries count, too: a busy function may take a minute to say so.
+        """
+        most_s, began = waiting_for("lambda").most_s, self.clock()
+        for pause in pauses_s(most_s):
+            if (left := most_s - (self.clock() - began)) <= 0:
+                return
+            yield min(pause, left)
+
+    def _pause(self, problem: str, pauses: Iterator[float]) -> bool:
+        """Wait before the next try. :return: False without a pause if the time is up."""
+        self.refusals += 1
+        pause = next(pauses, None)
+        if pause is None:
+            return False
+        log.info("Lambda is too busy for now (%s); asking again in %.0f s", problem, pause)
+        self.sleep(pause)
+        return True
 
 
 def _request(scene: Scene, job: Job, gap: Gap, *, wait: bool = True) -> EvaluateRequest:
@@ -370,3 +307,9 @@ def _function_error(payload: Any) -> str:
     if isinstance(payload, dict) and payload.get("errorMessage"):
         return f"{payload.get('errorType', 'error')}: {payload['errorMessage']}"
     return str(payload)[:500]
+
+
+def _is_busy(payload: Any) -> bool:
+    """Whether a function's error says that AWS was too busy for it."""
+    kind = str(payload.get("errorType")) if isinstance(payload, dict) else ""
+    return kind in BUSY_TYPES or kind_of(kind) is ErrorKind.RETRY

@@ -7,7 +7,8 @@ from typing import Any
 from airflow.sdk import Context
 
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError, first_line
-from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import Job, scene_of
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.links import JUDGE_LINKS, report_link

@@ -6,7 +6,8 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import Job, scene_of
 from rl_airflow.evaluation.judge_operator import candidate_evaluation
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment

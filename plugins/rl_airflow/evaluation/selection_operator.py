@@ -11,16 +11,14 @@ from rl_airflow.errors import (
     PolicyNotEvaluatedError,
     first_line,
 )
-from rl_airflow.evaluation.evaluator import (
-    EvaluationFiles,
-    Job,
-    scene_of,
-)
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import Job, scene_of
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import ends_of_trials
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.policies import PolicyRecord, find_misplacement
+from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.evaluation.selection import select, selection_name
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import wrappers_of
@@ -91,9 +89,9 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
             )
             for place, (_, record) in records.items()
         }
-        files, lost = self._gather_some(plan, spec, jobs, event)
+        merged, lost = self._gather_some(plan, spec, jobs, event)
         best, ranking = select(
-            {place: files.get_merged(job) for place, job in jobs.items() if job.name not in lost},
+            {place: merged[job.name] for place, job in jobs.items() if job.name not in lost},
             spec.experiment.evaluation,
         )
         told = tuple(
@@ -151,10 +149,11 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         spec: Spec,
         jobs: Mapping[tuple[str, int], Job],
         event: dict[str, Any] | None,
-    ) -> tuple[EvaluationFiles, dict[str, str]]:
+    ) -> tuple[dict[str, Shard], dict[str, str]]:
         """Evaluate all policies that can be evaluated. One that cannot costs only itself.
 
-        :return: the shards, and for each policy without them its evaluation's name and the reason.
+        :return: the episodes by the name of their evaluation, and the reason for each policy
+            without them.
         :raises EvaluationFailedError: if no policy can be evaluated.
         """
         store = self._store(plan)
@@ -171,15 +170,16 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
                     token=lost or None,
                     arriving=not lost,
                 )
+                merged = {job.name: files.get_merged(job) for job in left}
             except PolicyNotEvaluatedError as error:
                 if len(left) == 1:
                     raise
                 trial, step = places[error.name]
                 lost[error.name] = f"{trial} at step {step:,}: {error.problem}"
                 log.warning("%s; the others are selected from", lost[error.name])
-                event = None
+                event = self._remembered()
             else:
-                return files, lost
+                return merged, lost
 
     def _sized(self, store: ObjectStore, spec: Spec, jobs: Sequence[Job]) -> list[Job]:
         """Set each policy's shard size by its own episodes, else by the run's slowest policy."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from rl_airflow.errors import first_line
-from rl_airflow.evaluation.evaluator import EvaluationFiles, Gap, Job, Scene
+from rl_airflow.errors import PolicyNotEvaluatedError, first_line
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import Gap, Job, Scene
 from rl_airflow.infrastructure.patience import Outage
 from rl_airflow.run.run_resources import RunPlan
 
@@ -23,6 +24,8 @@ class LambdaEvaluationTrigger(BaseTrigger):
     :param asked: the requested gaps, as [name, offset, episodes].
     :param quiet_s: after this time without a new shard the worker must look, seconds.
     :param waiter_delay: longest pause, seconds.
+    :param lost: the gaps that were counted as lost, for the task that continues.
+    :param probes: how many probes ran since the last news, for the same task.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class LambdaEvaluationTrigger(BaseTrigger):
         waiter_delay: float = 10.0,
         token: Any = None,
         aws_conn_id: str | None = None,
+        lost: list[list[Any]] | None = None,
+        probes: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.plan, self.scene, self.jobs, self.asked = plan, scene, jobs, asked
@@ -44,6 +49,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
             token,
             aws_conn_id,
         )
+        self.lost, self.probes = lost or [], probes
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which Airflow makes the trigger again."""
@@ -56,6 +62,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
             "waiter_delay": self.waiter_delay,
             "token": self.token,
             "aws_conn_id": self.aws_conn_id,
+            **self._optional(),
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -74,6 +81,8 @@ class LambdaEvaluationTrigger(BaseTrigger):
             await asyncio.sleep(pause)
             try:
                 gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
+            except PolicyNotEvaluatedError:  # the worker decides what that costs
+                break
             except Exception as error:  # an exception here would fail the task, but a look may fail
                 self.log.warning("this look failed (%s); another follows", first_line(error))
                 if outage.is_over(error):
@@ -89,8 +98,19 @@ class LambdaEvaluationTrigger(BaseTrigger):
             quiet = time.monotonic() - news_at > self.quiet_s
             pause = min(self.waiter_delay, max(0.5, pause * 1.2))
         yield TriggerEvent(
-            {"asked": [list(gap) for gap in sorted(in_flight)], "quiet": quiet, "token": self.token}
+            {
+                "asked": [list(gap) for gap in sorted(in_flight)],
+                "quiet": quiet,
+                "token": self.token,
+                **self._optional(news=in_flight != asked),
+            }
         )  # type: ignore[no-untyped-call]
+
+    def _optional(self, *, news: bool = False) -> dict[str, Any]:
+        """What older triggers do not have: it is left out where it says nothing."""
+        return ({"lost": self.lost} if self.lost else {}) | (
+            {"probes": self.probes} if self.probes and not news else {}
+        )
 
     def _files(self) -> EvaluationFiles:
         plan = RunPlan.from_value(self.plan, "the run's plan")

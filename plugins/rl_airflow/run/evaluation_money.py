@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Self
 
+from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.service_prices import prices_of_session
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.ledger_files import LedgerFile
 from rl_airflow.run.run_resources import RunPlan
+from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.requests import EnvironmentReport
 from rl_lifecycle.evaluation.stored_shards import read_shard
 from rl_lifecycle.experiment.spec import Spec
@@ -28,7 +30,7 @@ from rl_lifecycle.machines.billing import (
 from rl_lifecycle.machines.ledger import EvaluationEntry
 from rl_lifecycle.machines.service_prices import ServicePrices
 from rl_lifecycle.storage.layout import evaluations_prefix
-from rl_lifecycle.storage.object_store import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -112,19 +114,42 @@ class EvaluationMoney:
         """The prices, which are read once."""
         return self.services()
 
+    def _seconds_of(self, item: ObjectInfo) -> float:
+        """Find how long a shard's invocation took at most.
+
+        Foreign code may write any bytes as its shard. Then the invocation took as long as it may.
+        """
+        try:
+            seconds = read_shard(self.store, item).seconds
+        except InvalidRecordError as error:
+            log.warning("%s; it counts with a function's time limit", first_line(error))
+            return FUNCTION_TIME_LIMIT_S
+        return min(FUNCTION_TIME_LIMIT_S, LONGEST_START_S + seconds)
+
     def _use(self, counted: EvaluationEntry) -> FunctionUse:
         """Count what was used: the shards in the bucket, and the calls in the ledger."""
         for item in self.store.list(self.prefix):
             if SHARDS in item.key and item.key not in self._shard_s:
-                shard = read_shard(self.store, item)
-                self._shard_s[item.key] = min(
-                    FUNCTION_TIME_LIMIT_S, LONGEST_START_S + shard.seconds
-                )
+                self._shard_s[item.key] = self._seconds_of(item)
         return FunctionUse(
             invocations=len(self._shard_s) + counted.calls,
             seconds=sum(self._shard_s.values()) + counted.call_seconds,
             memory_mib=self.memory_mib,
         )
+
+
+def settle_evaluations(plan: RunPlan, session: RoleSession) -> None:
+    """Settle the money of a run's evaluations, or log why that is not possible now.
+
+    It comes after the machines are gone, and before a report. Neither must fail because of it.
+
+    :param session: the launcher's session.
+    """
+    try:
+        if (money := EvaluationMoney.of_run(plan, session)) is not None:
+            money.settle()
+    except Exception as error:  # S3, the ledger and the price list fail in many ways
+        log.error("the evaluations are not settled: %s; clear this task later", first_line(error))
 
 
 def longest_episode_s(environment: EnvironmentReport | None) -> float | None:

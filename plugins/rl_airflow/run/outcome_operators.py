@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import RunIsRedError
-from rl_airflow.run.evaluation_money import EvaluationMoney
+from rl_airflow.run.evaluation_money import settle_evaluations
 from rl_airflow.run.ledger_files import LedgerFile, read_month
 from rl_airflow.run.notes import write_note
 from rl_airflow.run.run_operator import RunOperator
@@ -56,8 +56,7 @@ class S3ReportRunOperator(RunOperator):
         if version is not None and self.promotion["outcome"] == PromotionOutcome.PROMOTED:
             ledger = LedgerFile(store, plan.get_spec(store))
             ledger.change(lambda before: before.with_champion(version))
-        if (money := EvaluationMoney.of_run(plan, session)) is not None:
-            money.settle()
+        settle_evaluations(plan, session)
         summary = summarise_run(store, plan.experiment, plan.run)
         judged = self.verdict or {}
         if judged.get("broken"):

@@ -13,7 +13,7 @@ from rl_airflow.errors import InstancesLeftError, first_line
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.abandoned_runs import read_abandoned_runs
-from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
+from rl_airflow.run.evaluation_money import longest_episode_s, settle_evaluations
 from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
@@ -352,6 +352,8 @@ def end_run(
 ) -> None:
     """End a run's machines, prove by a list that none is left, and settle the run's ledger.
 
+    The machines are gone then, so a ledger that cannot be settled is only logged.
+
     :param session: a session of the launcher.
     :param supervisors: the supervisors of all trials.
     :param wait_s: longest time for the termination, seconds.
@@ -364,11 +366,18 @@ def end_run(
     )
     if left:
         raise InstancesLeftError(left)
-    for supervisor in supervisors:
-        supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
-    if (money := EvaluationMoney.of_run(plan, session)) is not None:
-        money.settle()
     log.info("instances left: 0")
+    for supervisor in supervisors:
+        _settle_machines(supervisor)
+    settle_evaluations(plan, session)
+
+
+def _settle_machines(supervisor: TrialSupervisor) -> None:
+    """Settle the money of a trial's machines, or log why not. They are gone in any case."""
+    try:
+        supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
+    except Exception as error:  # S3 and the records fail in many ways
+        log.error("the machines are not settled: %s; clear this task later", first_line(error))
 
 
 def _run_here(trigger: Ec2TrialTrigger) -> TaskMemory:

@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import ANY, Stubber
 
 from rl_evaluator.dispatching import functions as called
@@ -15,6 +16,7 @@ from rl_evaluator.dispatching.signing import VALID_S, S3Signer
 from rl_evaluator.errors import FunctionBusyError, FunctionFailedError, InvalidRequestError
 from rl_evaluator.handler import _signing_client
 from rl_evaluator.messages import PlayRequest
+from rl_lifecycle.errors import StoreUnavailableError
 from rl_lifecycle.evaluation.requests import CheckEnvironmentRequest
 
 PLAYER = "arn:aws:lambda:eu-west-1:123456789012:function:nightshift-dev-player:7"
@@ -126,6 +128,44 @@ def test_the_words_of_foreign_code_are_one_line_without_addresses() -> None:
     with stub, pytest.raises(FunctionFailedError) as caught:
         functions.play(REQUEST, "a", wait=True, version=None)
     assert str(caught.value) == "X: a (address) c"
+
+
+def test_a_store_that_was_too_busy_for_the_player_keeps_its_type() -> None:
+    """Only the type of an error leaves a function, and Airflow waits by it."""
+    functions, stub = stubbed()
+    error = {"errorType": "StoreUnavailableError", "errorMessage": "policies/p: S3 answered 503"}
+    stub.add_response("invoke", {**payload(error), "FunctionError": "Unhandled"})
+    with stub, pytest.raises(StoreUnavailableError, match="policies/p: S3 answered 503"):
+        functions.play(REQUEST, "a", wait=True, version=None)
+
+
+class FakeSilentLambda:
+    """A Lambda out of reach."""
+
+    def invoke(self, **_: Any) -> Any:
+        """Give no answer."""
+        raise EndpointConnectionError(endpoint_url="https://lambda.eu-west-1.amazonaws.com")
+
+
+def test_a_lambda_out_of_reach_is_busy() -> None:
+    """The call may succeed later, as after a throttle."""
+    silent = LambdaFunctions(
+        FakeSilentLambda(),  # type: ignore[arg-type]
+        PLAYER,
+        "judge:3",
+        per_tenant=True,
+        remaining_s=lambda: math.inf,
+    )
+    with pytest.raises(FunctionBusyError, match=r"^EndpointConnectionError: Lambda is too"):
+        silent.play(REQUEST, "a", wait=True, version=None)
+
+
+def test_a_refusal_of_lambda_is_not_repeated() -> None:
+    """A missing permission does not appear by waiting."""
+    functions, stub = stubbed()
+    stub.add_client_error("invoke", "AccessDeniedException", "no", 403)
+    with stub, pytest.raises(ClientError, match="AccessDeniedException"):
+        functions.play(REQUEST, "a", wait=True, version=None)
 
 
 def test_an_address_writes_once_and_for_an_hour() -> None:

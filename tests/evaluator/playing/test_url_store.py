@@ -10,7 +10,7 @@ import pytest
 from rl_evaluator.errors import ExpiredRequestError, InvalidRequestError
 from rl_evaluator.playing import url_store
 from rl_evaluator.playing.url_store import UrlStore
-from rl_lifecycle.errors import CorruptArtifactError, StoreUnavailableError
+from rl_lifecycle.errors import CorruptArtifactError, StoreRefusedError, StoreUnavailableError
 from rl_lifecycle.storage.object_store import get, put_once
 
 
@@ -93,8 +93,9 @@ def test_a_busy_s3_is_asked_again(bucket: Bucket) -> None:
     bucket.first = [(503, b""), (500, b"")]
     assert get(store_of(bucket), "p.onnx").data == b"onnx"
     bucket.first = [(503, b"")] * 3
-    with pytest.raises(StoreUnavailableError, match="S3 answered 503"):
+    with pytest.raises(StoreUnavailableError, match="S3 answered 503") as caught:
         get(store_of(bucket), "p.onnx")
+    assert type(caught.value) is StoreUnavailableError
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_an_old_address_is_an_error_of_its_own(bucket: Bucket, status: int, body
 def test_a_refused_address_is_no_old_one(bucket: Bucket) -> None:
     """A wrong signature stays wrong."""
     bucket.first = [(403, b"<Code>SignatureDoesNotMatch</Code>")]
-    with pytest.raises(StoreUnavailableError, match="S3 answered 403") as caught:
+    with pytest.raises(StoreRefusedError, match="S3 answered 403") as caught:
         get(store_of(bucket), "p.onnx")
     assert bucket.address not in str(caught.value)
 

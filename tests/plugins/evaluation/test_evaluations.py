@@ -6,31 +6,24 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_airflow.errors import EvaluationFailedError
 from rl_airflow.evaluation import (
     environment_operator,
-    evaluator,
     lambda_operator,
     selection_operator,
 )
 from rl_airflow.evaluation import trigger as triggers
-from rl_airflow.evaluation.evaluator import (
-    EvaluationFiles,
-    Gap,
-    Job,
-    Scene,
-    plan_shard_episodes,
-    scene_of,
-    split_gaps,
-)
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles, plan_shard_episodes, split_gaps
+from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene, scene_of
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator, candidate_evaluation
 from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.evaluation_money import EvaluationMoney
 from rl_airflow.run.trial_ends import TrialEnd
+from rl_lifecycle.aws_errors import WAITING
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord
 from rl_lifecycle.evaluation.requests import EnvironmentReport, EpisodeEnd, Shard
 from rl_lifecycle.evaluation.verdicts import gate_of
@@ -295,20 +288,58 @@ def test_lost_events_are_noticed_and_asked_for_again() -> None:
     assert "evaluate RequestResponse" in judge.aws.asked
 
 
-@pytest.mark.parametrize("throttle", [4, 6])
-def test_a_throttled_call_is_repeated(monkeypatch: pytest.MonkeyPatch, throttle: int) -> None:
-    """A throttled call ran nothing, so repeating it is safe; after half a minute the task fails.
+@pytest.mark.parametrize("throttle", [4, 10_000])
+def test_a_throttled_call_is_repeated(throttle: int) -> None:
+    """A throttled call ran nothing, so repeating it is safe; after an hour the task fails.
 
     The task's retry continues.
     """
-    monkeypatch.setattr(evaluator, "AGAIN_AFTER_S", (0.0,) * 5)
     judge = Judge(better)
     judge.aws.throttle = throttle
     if throttle > 5:
         with pytest.raises(ClientError, match="TooManyRequestsException"):
             judge.run()
         assert judge.aws.asked == []
+        assert judge.aws.now == WAITING["lambda"].most_s
+        judge.aws.throttle = 0
     assert judge.run()["decision"] == "PROMOTE"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://lambda.eu-west-1.amazonaws.com"),
+        ClientError(
+            {"Error": {"Code": "NewError"}, "ResponseMetadata": {"HTTPStatusCode": 503}},  # type: ignore[typeddict-item]
+            "Invoke",
+        ),
+    ],
+)
+def test_a_lambda_that_does_not_answer_is_waited_for(error: Exception) -> None:
+    """No answer, and an unknown error of the 500s, may pass as well as a throttle."""
+    judge = Judge(better)
+    judge.aws.outage = [error] * 20
+    assert judge.run()["decision"] == "PROMOTE"
+    assert 300 < judge.aws.now < WAITING["lambda"].most_s
+
+
+def test_a_refusal_of_lambda_is_not_waited_for() -> None:
+    """A missing permission does not appear by waiting."""
+    judge = Judge(better)
+    denied = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+    judge.aws.outage = [ClientError(denied, "Invoke")]  # type: ignore[arg-type]
+    with pytest.raises(ClientError, match="AccessDeniedException"):
+        judge.run()
+    assert judge.aws.now == 0
+
+
+def test_the_time_of_a_call_has_no_pauses_in_it() -> None:
+    """A function that was refused has run nothing, so its pauses are not paid for."""
+    world, took = World(), list[float]()
+    aws = FakeLambda(world.store, better, throttle=5)
+    asking = Evaluator(aws, "evaluator:live", took.append, sleep=aws.sleep, clock=lambda: aws.now)
+    asking.check_policy(scene_of(world.spec), CANDIDATE)
+    assert (aws.now, took) == (31.0, [0.0])
 
 
 def test_shards_that_run_out_of_time_are_completed() -> None:

@@ -1,17 +1,22 @@
 """Policies that cannot be played, and episodes that are lost: what they cost, and what is said."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluation import selection_operator
+from rl_airflow.errors import EvaluationFailedError, EvaluatorBusyError
+from rl_airflow.evaluation import lambda_operator, selection_operator
 from rl_airflow.evaluation import trigger as triggers
-from rl_airflow.evaluation.evaluator import EvaluationFiles, scene_of
+from rl_airflow.evaluation.evaluation_files import EvaluationFiles
+from rl_airflow.evaluation.evaluator import scene_of
+from rl_airflow.evaluation.lambda_operator import QUIET_S
+from rl_evaluator.errors import FunctionBusyError
+from rl_lifecycle.errors import StoreRefusedError, StoreUnavailableError
 from rl_lifecycle.experiment.wrappers import WrapperForm
-from rl_lifecycle.storage.layout import policy_key
+from rl_lifecycle.storage.layout import policy_key, shard_key
 from tests.plugins.evaluation.test_evaluations import (
     CANDIDATE,
     CHAMPION,
@@ -20,10 +25,12 @@ from tests.plugins.evaluation.test_evaluations import (
     better,
     first_event,
     hasty,
+    money_of,
     policy_record,
     select_task,
+    shard,
 )
-from tests.plugins.fake_lambda import FakeLambda
+from tests.plugins.fake_lambda import BUSY_S, FakeLambda
 from tests.plugins.worlds import World
 
 assert hasty  # a fixture for every test of this module
@@ -64,6 +71,118 @@ def test_an_evaluator_that_plays_nothing_is_not_the_champions_fault() -> None:
         judge.run()
 
 
+BUSY = [
+    FunctionBusyError("player", "TooManyRequestsException"),
+    StoreUnavailableError("player", "S3 answered 503"),
+]
+
+
+@pytest.mark.parametrize("error", BUSY)
+def test_a_busy_lambda_or_s3_is_no_fault_of_a_policy(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The probe waits, and every policy is selected from."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0, lose=10_000)
+    for step in (100, 200, 300):
+        policy_record(world, step)
+    with pytest.raises(EvaluatorBusyError, match="a retry or a clear of this task goes on"):
+        run_select(world, aws, monkeypatch, [error] * 10_000)
+    assert 3600 <= aws.now < 3600 + 2 * BUSY_S
+    aws.lose = 0
+    result = run_select(world, aws, monkeypatch, [error] * 5)
+    assert len(result["ranking"]) == 3
+    assert not result["not_evaluated"]
+
+
+@pytest.mark.parametrize("error", BUSY)
+def test_a_champion_is_not_unplayable_while_aws_is_busy(error: Exception) -> None:
+    """The check of the champion waits, too; and after an hour the task fails without a verdict."""
+    judge = Judge(better)
+    judge.aws.damaged[CHAMPION.policy.sha256] = "the space is Box [4], the policy's is Box [3]"
+    operator = judge.operator()
+    judge.aws.busy = [error] * 3
+    problem = operator._why_unplayable(judge.plan, judge.spec, CANDIDATE)
+    assert (problem, judge.aws.busy) == ("", [])
+    judge.aws.busy = [error] * 10_000
+    with pytest.raises(EvaluatorBusyError):
+        operator._why_unplayable(judge.plan, judge.spec, CHAMPION.policy)
+    with pytest.raises(EvaluatorBusyError):
+        judge.run()
+
+
+class Queue:
+    """The selection of ten policies, while Lambda keeps the requests in its queue."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world, self.monkeypatch = World(), monkeypatch
+        for step in range(100, 1100, 100):
+            policy_record(self.world, step)
+        self.aws = FakeLambda(self.world.store, lambda name, seed: 100.0, queues=True)
+        self.event: dict[str, Any] | None = None
+
+    def defer(self) -> triggers.LambdaEvaluationTrigger:
+        """Continue the task until it defers. :return: the trigger that waits."""
+        task = select_task(self.world, self.monkeypatch)
+        self.monkeypatch.setattr(task, "_evaluator", lambda plan: self.aws.evaluator())
+        with pytest.raises(TaskDeferred) as waiting:
+            task.execute_complete({}, self.event) if self.event else task.execute({})  # type: ignore[typeddict-item]
+        trigger = triggers.LambdaEvaluationTrigger(**waiting.value.trigger.serialize()[1])
+        trigger._files = lambda: EvaluationFiles(self.world.store, scene_of(self.world.spec))  # type: ignore[method-assign]
+        return trigger
+
+    def round(self, busy: Sequence[Exception] = (), arrive: int = 0) -> tuple[int, int]:
+        """Continue the task until it defers, and wait with the real trigger until it is quiet.
+
+        :param busy: how the function answers the probe at first.
+        :param arrive: how many of the queued requests are played meanwhile.
+        :return: how many requests were sent so far, and how many lost invocations were counted.
+        """
+        self.aws.busy = list(busy)
+        trigger = self.defer()
+        for _ in range(arrive):
+            self.aws._play(self.aws.queue.pop())
+        self.event = asyncio.run(first_event(trigger))
+        assert self.event["quiet"]
+        entry = money_of(self.world).ledger.read().evaluation
+        return len(self.aws.events), entry.calls if entry else 0
+
+
+@pytest.mark.parametrize("error", BUSY)
+def test_while_lambda_is_busy_nothing_is_lost_and_nothing_is_requested_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A throttled Lambda has run nothing, and its queue still holds the requests."""
+    queue = Queue(monkeypatch)
+    assert [queue.round([error]) for _ in range(7)] == [(20, 0)] * 7
+
+
+def test_a_queue_that_is_worked_through_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shard at a time, as in an account with few executions: nothing is requested again."""
+    queue = Queue(monkeypatch)
+    assert [queue.round(arrive=1) for _ in range(7)] == [(20, 0)] * 7
+
+
+def test_silent_shards_are_requested_again_and_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three probes ran at once without other news, so Lambda's queue does not hold the others."""
+    assert QUIET_S * lambda_operator.PROBES > 300
+    queue = Queue(monkeypatch)
+    told = [queue.round() for _ in range(7)]
+    # The probes show that episodes are fast. The eight policies that are left get one shard each.
+    assert told == [(20, 0)] * 3 + [(28, 3 * 16)] * 3 + [(33, 3 * 16)]
+
+
+def test_a_store_that_refuses_is_not_waited_for() -> None:
+    """Waiting does not change a refusal."""
+    judge = Judge(better)
+    judge.aws.busy = [StoreRefusedError("player", "S3 answered 403")]
+    with pytest.raises(EvaluationFailedError, match="S3 answered 403"):
+        judge.aws.evaluator().check_policy(scene_of(judge.spec), CANDIDATE)
+    assert judge.aws.now == BUSY_S
+
+
 @pytest.mark.parametrize(
     ("losing", "has_way_out"), [(["gate-champion"], True), ([OURS], False), (["both"], False)]
 )
@@ -93,8 +212,17 @@ def test_a_sound_verdict_has_no_trouble() -> None:
     assert not {"broken", "lost"} & set(result)
 
 
-def run_select(world: World, aws: FakeLambda, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run the selection to its end, with the real trigger whenever it defers."""
+def run_select(
+    world: World,
+    aws: FakeLambda,
+    monkeypatch: pytest.MonkeyPatch,
+    busy: Sequence[Exception] = (),
+) -> dict[str, Any]:
+    """Run the selection to its end, with the real trigger whenever it defers.
+
+    :param busy: how the function answers the next calls that wait for it.
+    """
+    aws.busy = list(busy)
 
     def task() -> selection_operator.LambdaSelectCandidateOperator:
         made = select_task(world, monkeypatch)
@@ -132,6 +260,46 @@ def test_a_policy_that_cannot_be_evaluated_costs_only_itself(
     assert "EpisodeTooLongError: seed 5 took 1,000,000 steps" in result["not_evaluated"][0]
     assert result["not_evaluated"][0].startswith("seed-0 at step 200: ")
     assert result["trials"] == ["seed-0"]
+
+
+def damage(world: World, kind: str) -> None:
+    """Write the shards of step 200 as a wheel could."""
+    first, name = world.spec.selection_first_seed, "select-seed-0-200"
+    if kind == "overlapping":
+        other = shard(first + 50, 50).model_copy(update={"returns": (2.0,) * 50})
+        shards = {0: shard(first, 60).to_json(), 50: other.to_json()}
+    else:
+        shards = {0: {"no JSON": b"no JSON", "newer": b'{"schema_version": 99}'}[kind]}
+    for offset, data in shards.items():
+        world.store.put(shard_key("cartpole_ppo", world.spec.run, name, offset), data)
+
+
+@pytest.mark.parametrize("kind", ["no JSON", "newer", "overlapping"])
+def test_a_shard_that_cannot_be_used_costs_only_its_own_policy(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A wheel may write any bytes to the shard that it was asked for."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0)
+    for step in (100, 200, 300):
+        policy_record(world, step)
+    damage(world, kind)
+    result = run_select(world, aws, monkeypatch)
+    assert len(result["ranking"]) == 2
+    (told,) = result["not_evaluated"]
+    assert told.startswith("seed-0 at step 200: ")
+    assert "to play these episodes again, delete the job's shards" in told
+
+
+def test_a_trigger_lets_the_task_decide_about_a_shard_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Looking again would not change it."""
+    queue = Queue(monkeypatch)
+    trigger = queue.defer()
+    damage(queue.world, "no JSON")
+    event = asyncio.run(asyncio.wait_for(first_event(trigger), 10))
+    assert (event["quiet"], len(event["asked"])) == (False, 20)
 
 
 def test_when_no_policy_can_be_evaluated_the_selection_fails(

@@ -7,7 +7,13 @@ from infra_bootstrap.stacks.template_files import template
 from rl_airflow.run.evaluation_money import TRIES, EvaluationMoney, longest_episode_s
 from rl_lifecycle.errors import BudgetExceededError
 from rl_lifecycle.evaluation.requests import EnvironmentReport, EpisodeEnd, Shard
-from rl_lifecycle.machines.billing import LONGEST_START_S, FunctionUse, bill_functions, total
+from rl_lifecycle.machines.billing import (
+    FUNCTION_TIME_LIMIT_S,
+    LONGEST_START_S,
+    FunctionUse,
+    bill_functions,
+    total,
+)
 from rl_lifecycle.machines.service_prices import TABLE
 from rl_lifecycle.storage.layout import shard_key
 from tests.plugins.worlds import World
@@ -95,6 +101,21 @@ def test_shards_that_never_arrived_are_counted_with_every_try() -> None:
     assert entry.seconds == pytest.approx(3 * (10 + 15) + 3 * (10 + 6))
     retries = template(Concern.EVALUATION)["Resources"]["EvaluatorAsync"]["Properties"]
     assert retries["MaximumRetryAttempts"] + 1 == TRIES
+
+
+@pytest.mark.parametrize("data", [b"not json", b'{"schema_version": 99}', b"x" * 4_000_001])
+def test_a_shard_that_cannot_be_read_counts_with_the_time_limit(
+    caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    """Foreign code may write any bytes as its shard, and the run must still be settled."""
+    world = World()
+    world.store.put(shard_key("cartpole_ppo", world.spec.run, "select-seed-0-100", 0), data)
+    money = money_of(world)
+    money.settle()
+    entry = money.ledger.read().evaluation
+    assert entry is not None
+    assert (entry.invocations, entry.seconds) == (1, FUNCTION_TIME_LIMIT_S)
+    assert "it counts with a function's time limit" in caplog.text
 
 
 def test_a_run_that_evaluated_nothing_has_no_entry() -> None:

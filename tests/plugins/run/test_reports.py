@@ -6,28 +6,18 @@ from typing import Any
 
 import pytest
 
-from rl_airflow.run import outcome_operators
 from rl_airflow.run.outcome_operators import S3ReportRunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.reports.run_summary import render_summary, summarise_run
-from rl_lifecycle.storage.layout import champion_key, heartbeat_key
+from rl_lifecycle.storage.layout import champion_key, heartbeat_key, shard_key
 from tests.plugins.trials.test_trials import Stage
 from tests.plugins.worlds import World
-
-
-class NoMoney:
-    """Evaluations that cost nothing."""
-
-    @classmethod
-    def of_run(cls, plan: RunPlan, session: Any) -> None:
-        """Return no money: the world has no prices."""
 
 
 def report(world: World, monkeypatch: pytest.MonkeyPatch, **results: Any) -> dict[str, Any]:
     """Run the task."""
     monkeypatch.setattr(RunPlan, "session", lambda plan, role, aws_conn_id=None: None)
     monkeypatch.setattr(RunPlan, "store", lambda plan, session: world.store)
-    monkeypatch.setattr(outcome_operators, "EvaluationMoney", NoMoney)
     task = S3ReportRunOperator(task_id="report", plan=world.plan.to_xcom(), **results)
     return task.execute({})  # type: ignore[typeddict-item]
 
@@ -52,6 +42,17 @@ def test_a_damaged_registry_and_heartbeat_do_not_cost_the_report(
     summary = report(world, monkeypatch)
     assert summary["trials"][0]["state"] == "unreadable heartbeat"
     assert summary["warnings"][0].startswith("the champion could not be read: ")
+
+
+def test_a_report_does_not_fail_because_the_evaluations_cannot_be_settled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says what is known: here there is no price list."""
+    world = World()
+    world.look()
+    world.store.put(shard_key("cartpole_ppo", world.spec.run, "select-seed-0-100", 0), b"{")
+    assert report(world, monkeypatch)["trials"]
+    assert "the evaluations are not settled: " in caplog.text
 
 
 def test_a_broken_evaluation_is_a_warning_in_the_report(

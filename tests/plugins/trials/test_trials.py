@@ -31,8 +31,10 @@ from rl_airflow.trials.operators import (
     TrialOperator,
 )
 from rl_airflow.trials.shared_watch import TrialWatch
+from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_airflow.trials.task_state import MachineMemory, recall
 from rl_airflow.trials.trigger import Ec2TrialTrigger
+from rl_lifecycle.errors import StoreUnavailableError
 from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from rl_lifecycle.machines.service_prices import TABLE
 from rl_lifecycle.storage.layout import log_prefix, trainer_log_key
@@ -606,6 +608,30 @@ def test_the_teardown_ends_the_machines_of_all_trials(stage: Stage) -> None:
     }
     assert stage.world.ec2.living == []
     assert all(entry.usd is not None for entry in stage.world.supervisor().ledger.read().entries)
+
+
+def test_a_teardown_that_cannot_settle_still_proves_that_the_machines_are_gone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise the verdict would say that machines may be left."""
+    stage.launch()
+    calls = []
+
+    def fail(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) > 2:  # each of the two trials is settled once when it is cancelled
+            raise StoreUnavailableError("s3://memory/ledger", "SlowDown")
+
+    monkeypatch.setattr(TrialSupervisor, "settle_ledger", fail)
+    monkeypatch.setattr(evaluation_money.EvaluationMoney, "settle", fail)
+    teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom())
+    assert teardown.execute(stage.context) == {
+        "instances_left": [],
+        "attempts": {"seed-0": 1, "seed-1": 0},
+    }
+    assert stage.world.ec2.living == []
+    assert "the machines are not settled: " in caplog.text
+    assert "the evaluations are not settled: " in caplog.text
 
 
 def test_a_teardown_that_cannot_end_a_machine_fails(

@@ -2,18 +2,21 @@
 
 import errno
 import random
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
+from rl_lifecycle.aws_errors import BELIEVED_AFTER_S, WAITING
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.object_store import StoredObject
 from rl_lifecycle.storage.streams import put_pieces, read_verified
+from rl_trainer.checkpointing import stores
 from rl_trainer.checkpointing.stores import PatientStore, open_store
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 from tests.trainer.conftest import TINY_PPO, Trainer, merged, trainer_environment
@@ -72,6 +75,32 @@ def test_a_missing_bucket_is_not_waited_for(tmp_path: Path, code: str) -> None:
     error = ClientError({"Error": {"Code": code}}, "PutObject")
     with pytest.raises(StoreLostError):
         PatientStore(FakeFlakyStore(tmp_path, failures=10**6, error=error)).put("a", b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "most_s"),
+    [
+        (ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"), WAITING["s3"].most_s),
+        (EndpointConnectionError(endpoint_url="https://s3"), WAITING["s3"].most_s),
+        (TimeoutError("a file system that hangs"), WAITING["s3"].most_s),
+        (ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject"), BELIEVED_AFTER_S),
+        (ClientError({"Error": {"Code": "ExpiredToken"}}, "PutObject"), BELIEVED_AFTER_S),
+        (ClientError({"Error": {"Code": "NewError"}}, "PutObject"), BELIEVED_AFTER_S),
+        (ClientError({"Error": {"Code": "NoSuchBucket"}}, "PutObject"), 0.0),
+    ],
+)
+def test_a_trainer_waits_by_the_table_of_all_services(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, most_s: float
+) -> None:
+    """A busy S3 is waited for as long as anywhere else, and a refusal is believed as soon."""
+    now = [100.0]
+    monkeypatch.setattr(stores.time, "monotonic", lambda: now[0])
+    stop = threading.Event()
+    monkeypatch.setattr(stop, "wait", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    store = PatientStore(FakeFlakyStore(tmp_path, failures=10**6, error=error), stop=stop)
+    with pytest.raises(StoreLostError):
+        store.find("a")
+    assert most_s <= now[0] - 100.0 < most_s + 30.0
 
 
 def test_waiting_draws_nothing_from_the_global_generator(tmp_path: Path) -> None:

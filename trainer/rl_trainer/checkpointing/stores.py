@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rl_lifecycle.aws_errors import error_code
+from rl_lifecycle.aws_errors import (
+    BELIEVED_AFTER_S,
+    ErrorKind,
+    error_code,
+    kind_of,
+    may_pass,
+    waiting_for,
+)
 from rl_lifecycle.errors import ChangedPiecesError, StoreUnavailableError
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, StoredObject
@@ -35,17 +42,6 @@ PERMANENT_ERRNOS = {
     errno.EPERM: "not writable",
     errno.EFBIG: "file too large",
 }
-#: Errors of S3 that do not go away by waiting.
-PERMANENT_CODES = {
-    "NoSuchBucket",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "AllAccessDisabled",
-    "EntityTooLarge",
-}
-#: Errors of S3 that a new role may cause for some seconds.
-DENIED_CODES = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
-DENIED_PATIENCE_S = 30.0
 
 
 def open_store(uri: str) -> ObjectStore:
@@ -106,7 +102,7 @@ class PatientStore:
     def __init__(
         self,
         store: ObjectStore,
-        patience_s: float = 900.0,
+        patience_s: float = waiting_for("s3").most_s,
         on_wait: Callable[[str], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
@@ -174,7 +170,10 @@ def _ignore(_problem: str) -> None:
 
 
 def _patience(error: StoreUnavailableError, patience_s: float) -> float:
-    """Return how many seconds to wait after this error.
+    """Return how many seconds to wait after this error, by the table of all services.
+
+    A request that cannot succeed is not repeated. A refusal is believed after some time, because
+    IAM needs it to make a new role known. All other errors may pass.
 
     :raises DiskFullError: if the store is a directory that is full or cannot be written.
     """
@@ -184,7 +183,7 @@ def _patience(error: StoreUnavailableError, patience_s: float) -> float:
         raise DiskFullError(
             f"{error.uri}: {problem}; free space or choose another --store, then start again"
         ) from error
-    code = error_code(cause) if isinstance(cause, Exception) else ""
-    if code in PERMANENT_CODES:
-        return 0.0
-    return min(DENIED_PATIENCE_S, patience_s) if code in DENIED_CODES else patience_s
+    if not isinstance(cause, Exception) or not error_code(cause) or may_pass(cause):
+        return patience_s
+    refused = kind_of(error_code(cause)) is ErrorKind.BAD_REQUEST
+    return 0.0 if refused else min(BELIEVED_AFTER_S, patience_s)
