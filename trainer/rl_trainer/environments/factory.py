@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import (
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.action_masks import AllowedActions
 from rl_trainer.environments.vec_env import LeanVecEnv
-from rl_trainer.errors import BadInputError
+from rl_trainer.errors import FOREIGN_ERRORS, BadInputError
 from rl_trainer.onnx_export.spaces import space_form
 from rl_trainer.settings.model_settings import ModelSettings
 from rl_trainer.settings.space_checks import check_spaces
@@ -47,7 +47,7 @@ class EnvironmentFactory:
             env = gym.make(self.env_id, disable_env_checker=True, **self.env_kwargs)
         except MemoryError:
             raise
-        except Exception as error:  # code of the environment or its package may raise any type
+        except FOREIGN_ERRORS as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInputError(f"env_id: {self.env_id} cannot be made: {reason}") from error
         monitored: gym.Env[Any, Any] = Monitor(env, **self.settings.monitor_kwargs)
@@ -124,7 +124,7 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
         with contextlib.redirect_stdout(sys.stderr):
             checked = AllowedActions(env) if factory.settings.algorithm.action_masks else env
             check_env(_PlainRewards(checked), warn=False, skip_render_check=True)
-    except Exception as error:  # code of the environment may raise any type
+    except FOREIGN_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInputError(
             f"env_id: {factory.env_id} does not pass SB3's checker: {reason}"
