@@ -27,6 +27,7 @@ class FailingEnv(gym.Env[Any, Any]):
 
     observation_space = spaces.Box(-1, 1, (2,))
     action_space = spaces.Discrete(2)
+    reward: Any = 1.0
 
     def __init__(self, where: str, good: int = 0, leaves: bool = False) -> None:
         self.where, self.good, self.leaves, self.calls = where, good, leaves, 0
@@ -40,7 +41,7 @@ class FailingEnv(gym.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         """Step, or fail."""
         self._fail("step")
-        return np.zeros(2, np.float32), 1.0, False, False, {}
+        return np.zeros(2, np.float32), self.reward, False, False, {}
 
     def close(self) -> None:
         """Fail, if this is the method."""
@@ -86,6 +87,34 @@ def test_an_exit_in_the_check_is_bad_input() -> None:
     """The checker's sentence names the environment."""
     with pytest.raises(BadInputError, match="Failing-v0 does not pass SB3's checker: 3"):
         check_environment(failing("reset", leaves=True).factory)
+
+
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        (np.ones(1), "an array of shape (1,)"),
+        (np.ones(2), "an array of shape (2,)"),
+        (np.array(1.0), "an array of shape ()"),
+        (None, "None"),
+        ("1.0", "'1.0'"),
+    ],
+)
+@pytest.mark.parametrize("wrapper", [None, "gymnasium.wrappers.FlattenObservation"])
+def test_a_reward_that_is_not_a_number_is_named(
+    reward: object, words: str, wrapper: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence is ours, and not NumPy's, which SB3's Monitor would give."""
+    monkeypatch.setattr(FailingEnv, "reward", reward)
+    hyperparameters = {**SMALL, "env_wrapper": wrapper}
+    trainer = make_trainer(
+        "ppo", hyperparameters, env_id="Failing-v0", env_kwargs={"where": "nowhere"}
+    )
+    with pytest.raises(BadInputError) as raised:
+        check_environment(trainer.factory)
+    assert str(raised.value) == (
+        f"env_id: a reward of Failing-v0 is {words}, not a number; return a number, such as "
+        "float(reward)"
+    )
 
 
 @pytest.mark.parametrize("leaves", [False, True])
