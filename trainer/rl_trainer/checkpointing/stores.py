@@ -56,6 +56,8 @@ def open_store(uri: str) -> ObjectStore:
 
     :raises BadInputError: if the URI has another form, or the directory cannot be made.
     """
+    if not uri.strip():
+        raise BadInputError("--store: is empty; give a directory, or s3://bucket/prefix")
     if uri.startswith("s3://"):
         return _open_bucket(uri)
     if "://" in uri:
