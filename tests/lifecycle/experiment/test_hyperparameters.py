@@ -66,6 +66,13 @@ def test_nesterov_needs_a_momentum(arguments: str) -> None:
     assert frozen(optimizer("nesterov: true, momentum: 0.9, dampening: 0", "SGD"))
 
 
+@pytest.mark.parametrize("number", ["0", "0.0", '"0"'])
+def test_clipping_values_to_nothing_is_refused(number: str) -> None:
+    """SB3 refuses 0 only when the model is built."""
+    sentence = "clip_range_vf: must be more than 0; null switches this clipping off"
+    assert refusal(f"clip_range_vf: {number}") == sentence
+
+
 def test_arguments_of_a_wrapper_stay_as_they_are() -> None:
     """A version and a code are texts, although they look like numbers; 1e-5 is a number."""
     arguments = {"version": "1.0", "code": "007", "none": "None", "eps": 1e-5, "whole": 2.0}

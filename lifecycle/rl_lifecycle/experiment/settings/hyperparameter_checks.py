@@ -237,6 +237,11 @@ def _combinations(
             "has no effect with use_rms_prop: true; set use_rms_prop: false, or optimizer_class",
         ),
         (
+            "clip_range_vf",
+            read.get("clip_range_vf") == 0,
+            "must be more than 0; null switches this clipping off",
+        ),
+        (
             "policy_kwargs.optimizer_kwargs.nesterov",
             bool(optimizer.get("nesterov"))
             and (not optimizer.get("momentum") or bool(optimizer.get("dampening"))),
