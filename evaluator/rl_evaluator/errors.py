@@ -15,6 +15,9 @@ EvaluatorError
 
 from typing import Any
 
+#: What code of an environment may raise. `sys.exit()` there must not end the player.
+FOREIGN_ERRORS = (Exception, SystemExit)
+
 
 class EvaluatorError(Exception):
     """The base of all errors of this package. The message is one line for a person."""

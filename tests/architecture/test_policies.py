@@ -197,7 +197,9 @@ def test_the_role_of_an_experiment_is_the_common_trainer_with_narrower_keys() ->
         assert [statement[key] for key in ("Sid", "Effect", "Action")] == [
             wider[key] for key in ("Sid", "Effect", "Action")
         ]
-        assert len(_listed(statement["Resource"])) == len(_listed(wider["Resource"]))
+        # The keys of the experiment's replays are named apart, because the common role has all keys.
+        named = [one for one in _listed(statement["Resource"]) if "/replay/" not in str(one)]
+        assert len(named) == len(_listed(wider["Resource"]))
 
 
 def _statements(role: dict[str, Any]) -> list[dict[str, Any]]:

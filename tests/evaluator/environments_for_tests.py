@@ -1,5 +1,6 @@
 """Environments with every kind of space, and environments that fail."""
 
+import sys
 from typing import Any
 
 import gymnasium
@@ -49,7 +50,7 @@ class SpacesEnv(gymnasium.Env[Any, Any]):
 
 
 class RaisingEnv(SpacesEnv):
-    """Raises on some seeds, at reset or at a step."""
+    """Raises or leaves on some seeds, at reset or at a step, and whenever it is closed."""
 
     def __init__(self) -> None:
         super().__init__(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
@@ -61,13 +62,20 @@ class RaisingEnv(SpacesEnv):
         self.seed = seed or 0
         if self.seed % 10 == 3:
             raise RuntimeError(f"no world for seed {seed}\nand a long story")
+        if self.seed % 10 == 5:
+            sys.exit("no licence")
         return answer
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         answer = super().step(action)
         if self.seed % 10 == 7 and self.steps == 2:
             raise ZeroDivisionError("physics")
+        if self.seed % 10 == 9 and self.steps == 2:
+            sys.exit()
         return answer
+
+    def close(self) -> None:
+        sys.exit("cannot be closed")
 
 
 class MaskedEnv(SpacesEnv):

@@ -20,6 +20,9 @@ from typing import ClassVar
 
 from rl_lifecycle.trials.heartbeats import TrainerCause, TrainerState
 
+#: What code of an environment may raise. `sys.exit()` there must not end the trainer.
+FOREIGN_ERRORS = (Exception, SystemExit)
+
 
 class TrainerError(Exception):
     """Base class of all errors of this package. The message is one line for a person."""

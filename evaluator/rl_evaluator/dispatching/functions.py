@@ -6,7 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rl_evaluator.errors import EvaluatorError, FunctionBusyError, FunctionFailedError, InvalidRequestError
+from rl_evaluator.errors import (
+    EvaluatorError,
+    FunctionBusyError,
+    FunctionFailedError,
+    InvalidRequestError,
+)
 from rl_evaluator.messages import JudgeRequest, PlayRequest
 from rl_lifecycle.aws_errors import error_code, may_pass
 from rl_lifecycle.errors import StoreUnavailableError

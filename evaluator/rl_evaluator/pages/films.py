@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
-from rl_evaluator.errors import EnvironmentFailedError, first_line
-from rl_evaluator.playing.environments import Env, make_environment
+from rl_evaluator.errors import FOREIGN_ERRORS, EnvironmentFailedError, first_line
+from rl_evaluator.playing.environments import Env, close_environment, make_environment
 from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.evaluation import Task
 from rl_evaluator.playing.policies import Policy
@@ -73,7 +73,7 @@ def film_episode(
             raise CannotFilmError(camera.problem or "no time was left")
         webp = _encode(camera.frames, camera.milliseconds)
     finally:
-        camera.close()
+        close_environment(camera)
     return FilmedEpisode(
         task.first_seed, webp, episode.total if episode else None, episode is not None
     )
@@ -114,7 +114,7 @@ class _Camera(gymnasium.Wrapper[Any, Any, Any, Any]):
             picture = Image.fromarray(drawn).convert("RGB")
             height = max(1, round(picture.height * WIDTH / picture.width))
             self.frames.append(picture.resize((WIDTH, height)))
-        except Exception as error:  # a renderer is foreign code and may raise any type
+        except FOREIGN_ERRORS as error:
             self.problem = f"its renderer failed: {first_line(error)}"
 
 
@@ -124,7 +124,7 @@ def _open(task: Task, every: int) -> _Camera:
     except EnvironmentFailedError as error:
         raise CannotFilmError(f"it cannot be made with a renderer: {error}") from None
     if "rgb_array" not in (env.metadata.get("render_modes") or ()):
-        env.close()
+        close_environment(env)
         raise CannotFilmError("the environment draws no pictures")
     return _Camera(env, every)
 

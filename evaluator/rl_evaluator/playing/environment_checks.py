@@ -15,8 +15,12 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from rl_evaluator.errors import EnvironmentFailedError, first_line
-from rl_evaluator.playing.environments import Env, environment_maker
+from rl_evaluator.errors import FOREIGN_ERRORS, EnvironmentFailedError, first_line
+from rl_evaluator.playing.environments import (
+    Env,
+    close_environment,
+    environment_maker,
+)
 from rl_evaluator.playing.episodes import LONGEST_EPISODE, time_limit
 from rl_evaluator.playing.evaluation import versions
 from rl_evaluator.playing.spaces import describe_space, make_allowed
@@ -120,7 +124,8 @@ def check_environment(
             versions=versions(),
         )
     finally:
-        env.close()
+        if problem := close_environment(env):
+            warnings.warn(f"{env_id} fails when it is closed: {problem}", stacklevel=2)
 
 
 def _own_time_limit(env: Env) -> int | None:
@@ -157,7 +162,7 @@ def _check_numbers(env: Env, env_id: str, clock: Callable[[], float]) -> None:
                 return
     except EnvironmentFailedError:
         raise
-    except Exception:  # foreign environment code may raise any type
+    except FOREIGN_ERRORS:
         return
 
 
@@ -183,7 +188,7 @@ def _check_api(env: Env, env_id: str) -> None:
     changed = isinstance(env, _AllowedActions | MeteredEnv)
     try:
         check_env(env if changed else env.unwrapped, skip_render_check=True, skip_close_check=True)
-    except Exception as error:  # the checker and the environment may raise any type
+    except FOREIGN_ERRORS as error:  # the checker's own errors are of many types, too
         raise EnvironmentFailedError(
             env_id, f"does not follow Gymnasium's API: {first_line(error)}"
         ) from None
@@ -212,7 +217,7 @@ def _check_end(env: Env, env_id: str, clock: Callable[[], float]) -> None:
             )
     except EnvironmentFailedError:
         raise
-    except Exception as error:  # foreign environment code may raise any type
+    except FOREIGN_ERRORS as error:
         raise EnvironmentFailedError(
             env_id, f"fails when it is stepped: {first_line(error)}"
         ) from None
@@ -235,12 +240,12 @@ def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> N
         first = _rewards(fresh, seed=1)
         _rewards(env, seed=2)
         again, after_another = _rewards(fresh, seed=1), _rewards(env, seed=1)
-    except Exception as error:  # foreign environment code may raise any type
+    except FOREIGN_ERRORS as error:
         raise EnvironmentFailedError(
             env_id, f"fails when it is stepped: {first_line(error)}"
         ) from None
     finally:
-        fresh.close()
+        close_environment(fresh)
     if first != again or first != after_another:
         warnings.warn(
             f"{env_id} does not repeat an episode for the same seed, so two evaluations give "
@@ -275,7 +280,7 @@ def _time_steps(env: Env, env_id: str, clock: Callable[[], float]) -> float:
                 env.reset()
             if steps >= MOST_STEPS or clock() - started > TIMED_S:
                 return steps / max(clock() - started, 1e-9)
-    except Exception as error:  # foreign environment code may raise any type
+    except FOREIGN_ERRORS as error:
         raise EnvironmentFailedError(
             env_id, f"fails when it is stepped: {first_line(error)}"
         ) from None

@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 
-from rl_evaluator.errors import EnvironmentFailedError, first_line
+from rl_evaluator.errors import FOREIGN_ERRORS, EnvironmentFailedError, first_line
 from rl_lifecycle.experiment.evaluation_settings import Perturbation
 
 Env = gymnasium.Env[Any, Any]
@@ -37,7 +37,7 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
             f"needs the module {module}, which is not installed here; add its wheel to "
             "`requirements`",
         ) from None
-    except Exception as error:  # foreign environment code may raise any type
+    except FOREIGN_ERRORS as error:
         raise EnvironmentFailedError(env_id, f"cannot be made: {first_line(error)}") from None
 
 
@@ -50,6 +50,18 @@ def _make(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
         if "render_mode" not in str(error) or "render_mode" in env_kwargs:
             raise
         return gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
+
+
+def close_environment(env: Env) -> str:
+    """Close an environment, whose episodes have ended.
+
+    :return: what it raised, in one line; empty if it raised nothing.
+    """
+    try:
+        env.close()
+    except FOREIGN_ERRORS as error:
+        return first_line(error)
+    return ""
 
 
 def environment_maker(

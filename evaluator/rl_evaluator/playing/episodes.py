@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_evaluator.errors import EndlessEpisodeError, first_line
-from rl_evaluator.playing.environments import Env
+from rl_evaluator.errors import FOREIGN_ERRORS, EndlessEpisodeError, first_line
+from rl_evaluator.playing.environments import Env, close_environment
 from rl_evaluator.playing.policies import BATCH_SIZES, Feeds, Policy
 from rl_evaluator.playing.sampling import episode_generator, find_sampler
 from rl_evaluator.playing.wrappers import wrap_environment
@@ -162,7 +162,7 @@ class _Run:
             except _WrongMaskError as error:
                 self._lose(lane, seed, self._about_masks(lane, error))
                 continue
-            except Exception as error:  # foreign environment code may raise any type
+            except FOREIGN_ERRORS as error:
                 self._lose(lane, seed, f"reset raised {first_line(error)}")
                 continue
 
@@ -266,7 +266,7 @@ class _Run:
             except _WrongMaskError as error:
                 self._lose(lane, lane.seed, self._about_masks(lane, error))
                 ended.append(row)
-            except Exception as error:  # foreign environment code may raise any type
+            except FOREIGN_ERRORS as error:
                 self._lose(lane, lane.seed, f"step {lane.length} raised {first_line(error)}")
                 ended.append(row)
             else:
@@ -337,7 +337,4 @@ def _close(lane: Lane) -> None:
     """Close a lane's environment, if it has one. Errors while closing are ignored."""
     env, lane.env, lane.step, lane.masks = lane.env, None, _no_environment, _no_masks
     if env is not None:
-        try:
-            env.close()
-        except Exception:  # the environment may raise any type, but its episodes have ended
-            return
+        close_environment(env)

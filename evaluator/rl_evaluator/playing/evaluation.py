@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from rl_evaluator.errors import EnvironmentFailedError
-from rl_evaluator.playing.environments import environment_maker, make_environment
+from rl_evaluator.playing.environments import close_environment, environment_maker, make_environment
 from rl_evaluator.playing.episodes import Episode, run_episodes
 from rl_evaluator.playing.policies import Policy
 from rl_evaluator.playing.spaces import check_spaces, describe_space
@@ -91,7 +91,7 @@ def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> No
                 "evaluate the policy on the environment that it was trained on",
             )
     finally:
-        env.close()
+        close_environment(env)
 
 
 def _prefix(episodes: Mapping[int, Episode], task: Task) -> list[Episode]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 
-from rl_evaluator.errors import EnvironmentFailedError, first_line
+from rl_evaluator.errors import FOREIGN_ERRORS, EnvironmentFailedError, first_line
 from rl_evaluator.playing.environments import Env
 from rl_lifecycle.errors import ForbiddenWrapperError
 from rl_lifecycle.experiment.wrappers import WrapperForm, find_wrapper, remembers_episodes
@@ -81,9 +81,10 @@ def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> 
     meter = _RewardMeter(env)
     wrapped: Env = meter
     for form in wrappers:
+        wrap = _find(form.name, env_id)
         try:
-            wrapped = _find(form.name, env_id)(wrapped, **form.kwargs)
-        except (TypeError, ValueError, AssertionError) as error:
+            wrapped = wrap(wrapped, **form.kwargs)
+        except FOREIGN_ERRORS as error:
             raise EnvironmentFailedError(
                 env_id,
                 f"the wrapper {form.name} does not accept this environment or these settings: "
@@ -107,7 +108,7 @@ def _find(name: str, env_id: str) -> Callable[..., Env]:
             f"its policy was trained in the wrapper {name}, which is not available here; use a "
             "wrapper of gymnasium.wrappers, or put it into the environment's wheel",
         ) from None
-    except (ImportError, AttributeError) as error:
+    except FOREIGN_ERRORS as error:
         raise EnvironmentFailedError(
             env_id, f"its policy was trained in the wrapper {name}: {first_line(error)}"
         ) from None

@@ -32,6 +32,7 @@ from rl_lifecycle.experiment.evaluation_settings import (
 from rl_lifecycle.experiment.gate_settings import (
     ALPHA_SHARES,
 )
+from rl_lifecycle.experiment.settings.time_limits import with_whole_limit
 from rl_lifecycle.records.names import is_slug, slug
 from rl_lifecycle.records.record import Record
 
@@ -204,7 +205,9 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
     _refuse_removed(document, source)
     _check_scenario_names(document, source)
     try:
-        experiment = Experiment.model_validate({**document, "name": name})
+        experiment = Experiment.model_validate(
+            {**_with_whole_limits(document, "evaluation", "scenarios", "*"), "name": name}
+        )
     except RecursionError:
         raise InvalidExperimentError(source, "", "is nested too deeply, or holds itself") from None
     except ValidationError as error:
@@ -212,6 +215,24 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
         raise InvalidExperimentError(source, key, problem) from None
     _refuse_mixed_switches(document, experiment, source)
     return experiment
+
+
+def _with_whole_limits(given: object, *inside: str) -> Any:
+    """Write whole time limits as whole numbers, among the arguments of the environment.
+
+    This is done for new experiments only, because stored ones keep their bytes.
+
+    :param inside: keys whose mappings have `env_kwargs`, too; `*` stands for every key.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    read = dict(given)
+    if isinstance(read.get("env_kwargs"), Mapping):
+        read["env_kwargs"] = with_whole_limit(read["env_kwargs"])
+    for key in read if inside[:1] == ("*",) else inside[:1]:
+        if key in read:
+            read[key] = _with_whole_limits(read[key], *inside[1:])
+    return read
 
 
 def _refuse_mixed_switches(given: object, value: object, source: str, key: str = "") -> None:

@@ -1,5 +1,6 @@
 """A check of an environment sees what will be trained, and refuses what cannot be judged."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,28 @@ class ArrayRewardEnv(SpacesEnv):
         return observation, np.array([reward], np.float32), *rest
 
 
+class LeavingEnv(SpacesEnv):
+    """Calls `sys.exit()` in a method, after a number of good calls."""
+
+    def __init__(self, where: str, good: int = 0) -> None:
+        super().__init__(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+        self.where, self.good = where, good
+
+    def step(self, action: Any) -> Any:
+        """Step, or leave."""
+        self._leave("step")
+        return super().step(action)
+
+    def close(self) -> None:
+        """Leave, if this is the method."""
+        self._leave("close")
+
+    def _leave(self, where: str) -> None:
+        self.good -= where == self.where
+        if self.good < 0:
+            sys.exit("no licence")
+
+
 class SometimesEndlessEnv(EndlessEnv):
     """Ends an episode only on one action."""
 
@@ -80,6 +103,7 @@ ENVIRONMENTS: dict[str, Any] = {
     "NanReward-v0": lambda **_: NotFiniteEnv("reward"),
     "NanObservation-v0": lambda **_: NotFiniteEnv("observation"),
     "NanReset-v0": lambda **_: NotFiniteEnv("observation", at=0),
+    "Leaving-v0": LeavingEnv,
     "Endless-v0": EndlessEnv,
     "SometimesEndless-v0": SometimesEndlessEnv,
     "Masked-v0": lambda **_: MaskedEnv(spaces.Discrete(5)),
@@ -148,6 +172,22 @@ def test_numbers_that_cannot_be_learned_from_are_refused(
 ) -> None:
     """The environment, the number and the step are named."""
     assert check(tmp_path, env_id).problem == f"{env_id}: {problem}"
+
+
+@pytest.mark.parametrize("good", [0, 3])
+def test_an_environment_that_leaves_is_refused(tmp_path: Path, good: int) -> None:
+    """`sys.exit()` does not end the player."""
+    kwargs = {"where": "step", "good": good}
+    problem = check(tmp_path, "Leaving-v0", env_kwargs=kwargs).problem
+    assert problem.startswith("Leaving-v0: ")
+    assert problem.endswith(": SystemExit: no licence")
+
+
+def test_an_environment_that_cannot_be_closed_gives_a_warning(tmp_path: Path) -> None:
+    """Its episodes can be played, so it is not refused."""
+    report = check(tmp_path, "Leaving-v0", env_kwargs={"where": "close"})
+    assert report.problem == ""
+    assert "Leaving-v0 fails when it is closed: SystemExit: no licence" in report.warnings
 
 
 def test_an_environment_without_an_end_is_refused(tmp_path: Path) -> None:

@@ -126,7 +126,9 @@ def test_a_trial_runs_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [info.key for info in store.list("")] == ["a"]
 
 
-@pytest.mark.parametrize("uri", ["gs://bucket", "s3://", "s3://lake?x=1", "/proc/nowhere/store"])
+@pytest.mark.parametrize(
+    "uri", ["", " ", "gs://bucket", "s3://", "s3://lake?x=1", "/proc/nowhere/store"]
+)
 def test_an_impossible_store_is_bad_input(uri: str) -> None:
     """The error is one line, before the training begins."""
     with pytest.raises(BadInputError, match="--store"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rl_trainer.commands.cli import run
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged, trainer_environment
 
 
@@ -35,6 +36,34 @@ def test_the_video_option_of_earlier_releases_does_nothing(
     arguments = ["--spec", str(write_spec(TINY_PPO)), "--store", str(store), "--json", "--video"]
     assert json_of(trainer("train", *arguments))["step"] == 6144
     assert [path.name for path in folder.glob("*.webp")] == ["000000002048.webp"]
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "1.5", "", "٣", "9" * 5000])
+def test_a_wrong_number_of_an_attempt_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence says what is allowed, and names no function of the program."""
+    with pytest.raises(SystemExit) as left:
+        run(["train", "--spec", "a", "--store", "b", f"--attempt={text}"])
+    assert left.value.code == 2
+    assert (
+        f"argument --attempt: must be a whole number of at least 1, not {text!r:.80}; see"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("text", ["x", "[1]", "1", "", "[" * 100_000])
+def test_wrong_arguments_of_an_environment_are_refused(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence shows what a JSON object looks like."""
+    with pytest.raises(SystemExit) as left:
+        run(["export", "--model", "a", "--out", "b", f"--env-kwargs={text}"])
+    assert left.value.code == 2
+    assert (
+        f"argument --env-kwargs: must be a JSON object, such as '{{\"gravity\": -9}}', not "
+        f"{text!r:.80}; see" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ retries. :class:`PatientStore` retries, with its own generator.
 import errno
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from rl_lifecycle.aws_errors import (
     BELIEVED_AFTER_S,
     ErrorKind,
     error_code,
+    http_status,
     kind_of,
     may_pass,
     waiting_for,
@@ -42,6 +42,8 @@ PERMANENT_ERRNOS = {
     errno.EPERM: "not writable",
     errno.EFBIG: "file too large",
 }
+#: How often a waiting store looks whether it may wait on, seconds.
+CHECK_EVERY_S = 0.2
 
 
 def open_store(uri: str) -> ObjectStore:
@@ -51,6 +53,8 @@ def open_store(uri: str) -> ObjectStore:
 
     :raises BadInputError: if the URI has another form, or the directory cannot be made.
     """
+    if not uri.strip():
+        raise BadInputError("--store: is empty; give a directory, or s3://bucket/prefix")
     if uri.startswith("s3://"):
         return _open_bucket(uri)
     if "://" in uri:
@@ -68,6 +72,7 @@ def open_store(uri: str) -> ObjectStore:
 def _open_bucket(uri: str) -> ObjectStore:
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     keep_global_random_untouched()
     bucket, prefix = split_s3_uri(uri)
@@ -78,7 +83,10 @@ def _open_bucket(uri: str) -> ObjectStore:
     config = Config(
         retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=5, read_timeout=60
     )
-    return S3Store(boto3.client("s3", config=config), bucket, prefix)
+    try:
+        return S3Store(boto3.client("s3", config=config), bucket, prefix)
+    except (BotoCoreError, ValueError) as error:  # a profile, region or endpoint that is not valid
+        raise _unusable(error, uri) from error
 
 
 def keep_global_random_untouched() -> None:
@@ -96,7 +104,7 @@ class PatientStore:
 
     :param patience_s: how long one operation is repeated, in seconds after its first failure.
     :param on_wait: called with a sentence after each failure. The trainer then reports WAITING.
-    :param stop: once it is set, a failed operation is not repeated.
+    :param check: called again and again while it waits. What it raises ends the waiting.
     """
 
     def __init__(
@@ -104,11 +112,11 @@ class PatientStore:
         store: ObjectStore,
         patience_s: float = waiting_for("s3").most_s,
         on_wait: Callable[[str], None] | None = None,
-        stop: threading.Event | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.store, self.patience_s, self.on_wait = store, patience_s, on_wait or _ignore
-        self._stop = stop or threading.Event()
-        self._jitter = random.Random()
+        self.check = check or _check_nothing
+        self._jitter, self._has_answered = random.Random(), False
 
     @property
     def uri(self) -> str:
@@ -153,20 +161,59 @@ class PatientStore:
         failing_since, pause = None, 0.2
         while True:
             try:
-                return operation()
+                result = operation()
+                self._has_answered = True
+                return result
             except StoreUnavailableError as error:
+                if not self._has_answered:
+                    _believe(error, self.uri)
                 # The time counts from the first failure, because the transfer may have been long.
                 failing_since = failing_since or time.monotonic()
                 waited = time.monotonic() - failing_since
-                if waited >= _patience(error, self.patience_s) or self._stop.is_set():
+                if waited >= _patience(error, self.patience_s):
                     raise StoreLostError(f"{error} (waited {waited:.0f} s)") from error
                 self.on_wait(str(error))
-            self._stop.wait(pause * self._jitter.uniform(0.5, 1.5))
+            self._pause(pause * self._jitter.uniform(0.5, 1.5))
             pause = min(2 * pause, 15.0)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait in short pieces, because a signal does not end Python's sleep."""
+        until = time.monotonic() + seconds
+        self.check()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, CHECK_EVERY_S))
+            self.check()
 
 
 def _ignore(_problem: str) -> None:
     """Ignore a problem."""
+
+
+def _check_nothing() -> None:
+    """Let the waiting go on."""
+
+
+def _believe(error: StoreUnavailableError, uri: str) -> None:
+    """Refuse a store that no request can reach as it is, such as one without credentials.
+
+    botocore has then sent no request. A store that has answered before is waited for, because a
+    machine's credentials are renewed while it trains, and come back.
+
+    :raises BadInputError: with botocore's reason, and what to do.
+    """
+    cause = error.__cause__
+    if cause is None or not type(cause).__module__.startswith("botocore."):
+        return
+    if not error_code(cause) and not http_status(cause) and not may_pass(cause):
+        raise _unusable(cause, uri) from error
+
+
+def _unusable(error: BaseException, uri: str) -> BadInputError:
+    return BadInputError(
+        f"--store {uri}: {' '.join(str(error).split()).rstrip('.')}; set AWS credentials and a "
+        "region, for example AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_DEFAULT_REGION, and start "
+        "again"
+    )
 
 
 def _patience(error: StoreUnavailableError, patience_s: float) -> float:

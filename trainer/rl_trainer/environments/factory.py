@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import (
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.action_masks import AllowedActions
 from rl_trainer.environments.vec_env import LeanVecEnv
-from rl_trainer.errors import BadInputError
+from rl_trainer.errors import FOREIGN_ERRORS, BadInputError
 from rl_trainer.onnx_export.spaces import space_form
 from rl_trainer.settings.model_settings import ModelSettings
 from rl_trainer.settings.space_checks import check_spaces
@@ -36,21 +36,25 @@ class EnvironmentFactory:
         self.env_id, self.env_kwargs, self.settings = env_id, dict(env_kwargs), settings
         self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
 
-    def make_one(self) -> gym.Env[Any, Any]:
+    def make_one(
+        self, inside: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None
+    ) -> gym.Env[Any, Any]:
         """Make one environment without rendering.
 
         SB3's `make_vec_env` would ask for rendered images, which takes time.
 
+        :param inside: a wrapper around the environment itself, inside all other wrappers.
         :raises BadInputError: if Gymnasium does not know the id, or refuses its arguments.
         """
         try:
             env = gym.make(self.env_id, disable_env_checker=True, **self.env_kwargs)
         except MemoryError:
             raise
-        except Exception as error:  # code of the environment or its package may raise any type
+        except FOREIGN_ERRORS as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInputError(f"env_id: {self.env_id} cannot be made: {reason}") from error
-        monitored: gym.Env[Any, Any] = Monitor(env, **self.settings.monitor_kwargs)
+        inner = env if inside is None else inside(env)
+        monitored: gym.Env[Any, Any] = Monitor(inner, **self.settings.monitor_kwargs)
         for wrap in self._wrap:
             monitored = wrap(monitored)
         return monitored
@@ -117,14 +121,16 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     """
     from stable_baselines3.common.env_checker import check_env
 
-    env = factory.make_one()
+    env = factory.make_one(_NumberRewards)  # before SB3's Monitor converts them
     _check_spaces(env, factory)
     try:
         # The checker prints remarks about environments with goals. Stdout is for the result only.
         with contextlib.redirect_stdout(sys.stderr):
             checked = AllowedActions(env) if factory.settings.algorithm.action_masks else env
             check_env(_PlainRewards(checked), warn=False, skip_render_check=True)
-    except Exception as error:  # code of the environment may raise any type
+    except _WrongRewardError as error:
+        raise BadInputError(f"env_id: a reward of {factory.env_id} {error}") from error
+    except FOREIGN_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInputError(
             f"env_id: {factory.env_id} does not pass SB3's checker: {reason}"
@@ -145,7 +151,11 @@ def _check_spaces(env: gym.Env[Any, Any], factory: EnvironmentFactory) -> None:
     check_spaces(env, *forms, factory.settings, env_id)
 
 
-class _PlainRewards(gym.Wrapper[Any, Any, Any, Any]):
+class _WrongRewardError(Exception):
+    """A reward is not a number. The message completes `a reward of Name-v0 …`."""
+
+
+class _NumberRewards(gym.Wrapper[Any, Any, Any, Any]):
     """Converts NumPy rewards to Python numbers.
 
     SB3 trains on both, but its checker refuses the `float32` rewards of BipedalWalker. An array is
@@ -154,15 +164,22 @@ class _PlainRewards(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take a step, and convert its reward."""
+        """Take a step, and convert its reward.
+
+        :raises _WrongRewardError: if the reward is not a number.
+        """
         observation, reward, terminated, truncated, info = self.env.step(action)
+        advice = "not a number; return a number, such as float(reward)"
         if isinstance(reward, np.ndarray):
-            raise TypeError(
-                f"its reward is an array of shape {reward.shape}; return a number, such as "
-                "float(reward)"
-            )
+            raise _WrongRewardError(f"is an array of shape {reward.shape}, {advice}")
+        if not isinstance(reward, int | float | np.number | np.bool_):
+            raise _WrongRewardError(f"is {' '.join(repr(reward).split()):.80}, {advice}")
         plain = reward.item() if isinstance(reward, np.number) else reward
         return observation, plain, terminated, truncated, info
+
+
+class _PlainRewards(_NumberRewards):
+    """Also converts the rewards of the experiment's wrappers, for SB3's checker."""
 
     def compute_reward(self, *arguments: Any) -> Any:
         """Call the environment's method. The checker needs it for environments with goals."""

@@ -3,6 +3,7 @@
 On small environments it takes about half the time.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -15,14 +16,21 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from rl_lifecycle.evaluation.action_masks import METHOD
 from rl_trainer.environments.action_masks import mask_problem
-from rl_trainer.errors import EnvironmentFailedError, find_exhaustion
+from rl_trainer.errors import (
+    FOREIGN_ERRORS,
+    EnvironmentFailedError,
+    TrainerError,
+    find_exhaustion,
+)
+
+log = logging.getLogger(__name__)
 
 
 class LeanVecEnv(DummyVecEnv):
     """Steps environments one after another in this process.
 
-    An observation, a reward or an action mask that cannot be learned from is an error of the
-    environment.
+    What the environments raise is an error of the environment, and so is an observation, a reward
+    or an action mask that cannot be learned from.
 
     The returned arrays are copies and never change, as with DummyVecEnv. Each step's infos are new
     dictionaries. The values inside an info belong to the environment and are not copied.
@@ -47,8 +55,14 @@ class LeanVecEnv(DummyVecEnv):
         ]
 
     def reset(self) -> Any:
-        """Reset every environment."""
-        observations = super().reset()
+        """Reset every environment.
+
+        :raises EnvironmentFailedError: if an environment raises an error.
+        """
+        try:
+            observations = super().reset()
+        except FOREIGN_ERRORS as error:
+            raise _failed("reset", error) from error
         self._check_observations()
         return observations
 
@@ -59,12 +73,10 @@ class LeanVecEnv(DummyVecEnv):
         """
         try:
             answers = super().env_method(method_name, *args, **kwargs)
-        except Exception as error:
+        except FOREIGN_ERRORS as error:
             if method_name != METHOD:
                 raise
-            raise find_exhaustion(error) or EnvironmentFailedError(
-                f"the environment raised an error in {METHOD}(): {type(error).__name__}: {error}"
-            ) from error
+            raise _failed(METHOD, error) from error
         if method_name == METHOD:
             for index, mask in enumerate(answers):
                 if problem := mask_problem(mask, self.action_space):
@@ -74,19 +86,25 @@ class LeanVecEnv(DummyVecEnv):
         return answers
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step every environment once, and reset those whose episode ended."""
+        """Step every environment once, and reset those whose episode ended.
+
+        :raises EnvironmentFailedError: if an environment raises an error.
+        """
         infos: list[dict[str, Any]] = []
         try:
             for index in range(self.num_envs):
                 infos.append(self._step_one(index))
-        except EnvironmentFailedError:
+        except TrainerError:
             raise
-        except Exception as error:  # code of the environment may raise any type
-            raise find_exhaustion(error) or EnvironmentFailedError(
-                f"the environment raised an error in step(): {type(error).__name__}: {error}"
-            ) from error
+        except FOREIGN_ERRORS as error:
+            raise _failed("step", error) from error
         self._check_observations()
         return self._copied_observations(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self.envs:
+            close_environment(env)
 
     def _step_one(self, index: int) -> dict[str, Any]:
         env = self.envs[index]
@@ -100,7 +118,10 @@ class LeanVecEnv(DummyVecEnv):
             if self._floats and not _is_finite(observation):
                 raise self._not_finite("last observation was not finite", index)
             info["terminal_observation"] = deepcopy(observation)
-            observation, self.reset_infos[index] = env.reset()
+            try:
+                observation, self.reset_infos[index] = env.reset()
+            except FOREIGN_ERRORS as error:
+                raise _failed("reset", error) from error
         self.buf_rews[index] = value
         if value > self.largest_reward or -value > self.largest_reward:
             self.largest_reward = abs(value)
@@ -150,6 +171,21 @@ class LeanVecEnv(DummyVecEnv):
             self._single[env_idx] = obs
         else:
             super()._save_obs(env_idx, obs)
+
+
+def close_environment(env: gym.Env[Any, Any]) -> None:
+    """Close an environment. An error is only logged, because its episodes have ended."""
+    try:
+        env.close()
+    except FOREIGN_ERRORS as error:
+        log.warning("%s", _failed("close", error))
+
+
+def _failed(method: str, error: BaseException) -> TrainerError:
+    """Convert an error that a method of the environment raised."""
+    return find_exhaustion(error) or EnvironmentFailedError(
+        f"the environment raised an error in {method}(): {type(error).__name__}: {error}"
+    )
 
 
 def _is_finite(observation: Any) -> bool:

@@ -7,7 +7,7 @@ import gymnasium as gym
 
 from rl_lifecycle.errors import ForbiddenWrapperError
 from rl_lifecycle.experiment.wrappers import WrapperForm, find_wrapper
-from rl_trainer.errors import BadInputError
+from rl_trainer.errors import FOREIGN_ERRORS, BadInputError
 
 #: Packages whose wrappers an experiment may name. The package of its env_id is allowed, too.
 PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.common.wrappers")
@@ -30,7 +30,7 @@ def wrapper_of(
             f"hyperparameters.env_wrapper: {wrapper.name!r} is not allowed; "
             f"it must come from {', '.join(error.allowed)}"
         ) from error
-    except (ImportError, AttributeError) as error:
+    except FOREIGN_ERRORS as error:
         raise BadInputError(
             f"hyperparameters.env_wrapper: {wrapper.name!r} cannot be imported: {error}"
         ) from error
@@ -38,7 +38,7 @@ def wrapper_of(
     def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         try:
             wrapped: gym.Env[Any, Any] = kind(env, **wrapper.kwargs)
-        except (TypeError, ValueError, AssertionError) as error:
+        except FOREIGN_ERRORS as error:
             raise BadInputError(
                 f"hyperparameters.env_wrapper: {wrapper.name} refuses the environment or its "
                 f"arguments {wrapper.kwargs}: {' '.join(str(error).split())}"

@@ -7,6 +7,7 @@ after the first heartbeat, because its import takes seconds.
 
 import contextlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     """
     pin_threads()
     near = open_store(request.store)
-    store = PatientStore(near)
+    store = PatientStore(near, on_wait=_Waiting(near.uri), check=interruption.check)
     spec = load_spec(request.spec, store)
     trial = spec.trial_id(_trial_name(spec, request.trial))
     attempt = request.attempt or next_attempt(store, trial)
@@ -93,7 +94,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     head = chain.take_over()
     beats = HeartbeatThread(near, trial, attempt)
     reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step, interruption)
-    store.on_wait = reporter.waiting
+    store.on_wait, store.check = reporter.waiting, interruption.check_grace
     interruption.on_deadline = reporter.give_up
     if request.watch_interruption:
         interruption.watch_ec2()
@@ -162,6 +163,23 @@ def _train(
         "path": result.path,
         "episode_return_mean": result.episode_return_mean,
     }
+
+
+class _Waiting:
+    """Says once on stderr, also with `--quiet`, that the start waits for the store.
+
+    There is no heartbeat yet that could report it.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self._said = uri, False
+
+    def __call__(self, problem: str) -> None:
+        """Say it, at the first problem."""
+        if not self._said:
+            self._said = True
+            text = f"rl_trainer train: waiting for the store {self.uri}: {problem}"
+            print(text, file=sys.stderr, flush=True)  # noqa: T201  a message for a person
 
 
 def next_attempt(store: ObjectStore, trial: TrialId) -> int:

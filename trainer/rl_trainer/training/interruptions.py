@@ -68,6 +68,14 @@ class Interruption:
                 f"{self.notice}; an upload did not finish within {GRACE_S:.0f} s and is lost"
             )
 
+    def check(self) -> None:
+        """Stop what may end at once, because nothing has been trained yet.
+
+        :raises InterruptedTrainingError: if there is a notice.
+        """
+        if self.notice:
+            raise InterruptedTrainingError(f"{self.notice} before the training began")
+
     def listen_to_signals(self) -> None:
         """Treat SIGTERM and SIGINT as notices. Only the main thread may call this method."""
         for number in (signal.SIGTERM, signal.SIGINT):

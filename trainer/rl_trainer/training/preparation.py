@@ -8,6 +8,7 @@ from rl_lifecycle.experiment.hyperparameters import check_segment
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_trainer.environments.factory import EnvironmentFactory, check_environment, max_episode_steps
+from rl_trainer.environments.vec_env import close_environment
 from rl_trainer.errors import BadInputError, OutOfMemoryError
 from rl_trainer.onnx_export.export import check_exportable
 from rl_trainer.settings.algorithm_classes import get_algorithm
@@ -42,7 +43,7 @@ def make_trainer(
     except InvalidExperimentError as error:
         raise BadInputError(str(error)) from error
     finally:
-        env.close()
+        close_environment(env)
     plan = SegmentPlan(
         spec.trial(trial).seed,
         spec.segment_timesteps,

@@ -11,11 +11,15 @@ from typing import Any
 
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Family
 from rl_lifecycle.experiment.settings import keys
-from rl_lifecycle.experiment.settings.literals import ClassName, parse_expression
+from rl_lifecycle.experiment.settings.literals import CLASSES, ClassName, parse_expression
 from rl_lifecycle.experiment.settings.places import Place
+from rl_lifecycle.experiment.settings.time_limits import with_whole_limit
 from rl_lifecycle.experiment.settings.values import Form
 
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+#: Words that are values of an expression.
+CONSTANTS = ("True", "False", "None")
 
 
 def read_hyperparameters(
@@ -29,7 +33,7 @@ def read_hyperparameters(
     """
     algorithm, place = ALGORITHMS[algo], Place(source, "hyperparameters")
     values = {
-        key: _parsed(value, place.at(key)) if key in keys.EXPRESSIONS else value
+        key: _parsed(key, value, place.at(key)) if key in keys.EXPRESSIONS else value
         for key, value in hyperparameters.items()
     }
     forms = keys.forms_of(algorithm)
@@ -75,8 +79,13 @@ def read_mapping(
     return read
 
 
-def _parsed(value: Any, place: Place) -> Any:
-    return parse_expression(value, place) if isinstance(value, str) and value.strip() else value
+def _parsed(key: str, value: Any, place: Place) -> Any:
+    """Read an expression. A word alone, such as `true`, is left to the form of the key."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    if value.strip().isidentifier() and value.strip() not in CONSTANTS:
+        return value
+    return parse_expression(value, place, tuple(CLASSES) if key == "policy_kwargs" else ())
 
 
 def _read_inner(algorithm: Algorithm, read: dict[str, Any], place: Place) -> None:
@@ -98,7 +107,7 @@ def _read_inner(algorithm: Algorithm, read: dict[str, Any], place: Place) -> Non
     if "normalize" in read:
         read["normalize"] = _normalize(read["normalize"], place.at("normalize"))
     if "env_wrapper" in read:
-        _check_wrappers(read["env_wrapper"], place.at("env_wrapper"))
+        read["env_wrapper"] = _wrappers(read["env_wrapper"], place.at("env_wrapper"))
 
 
 def _replay_forms(read: Mapping[str, Any]) -> dict[str, Form]:
@@ -128,19 +137,26 @@ def _normalize(value: Any, place: Place) -> Any:
     return read_mapping(keys.NORMALIZE_FORMS, value, place)
 
 
-def _check_wrappers(value: Any, place: Place) -> None:
-    for entry in value if isinstance(value, list) else [] if value is None else [value]:
-        mapping = isinstance(entry, dict) and len(entry) == 1
-        name, arguments = next(iter(entry.items())) if mapping else (entry, None)
-        if not isinstance(name, str) or not DOTTED.fullmatch(name):
-            raise place.refusal(
-                "must be a dotted name, or a name with its arguments, such as "
-                f"{{gymnasium.wrappers.TimeLimit: {{max_episode_steps: 500}}}}, not {entry!r:.80}"
-            )
-        if arguments is not None and not (
-            isinstance(arguments, dict) and all(isinstance(key, str) for key in arguments)
-        ):
-            raise place.refusal(f"the arguments of {name} must be a mapping, not {arguments!r:.80}")
+def _wrappers(value: Any, place: Place) -> Any:
+    """Check wrappers. Their arguments stay as they are, apart from whole time limits."""
+    if isinstance(value, list):
+        return [_wrapper(entry, place) for entry in value]
+    return None if value is None else _wrapper(value, place)
+
+
+def _wrapper(entry: Any, place: Place) -> Any:
+    mapping = isinstance(entry, dict) and len(entry) == 1
+    name, arguments = next(iter(entry.items())) if mapping else (entry, None)
+    if not isinstance(name, str) or not DOTTED.fullmatch(name):
+        raise place.refusal(
+            "must be a dotted name, or a name with its arguments, such as "
+            f"{{gymnasium.wrappers.TimeLimit: {{max_episode_steps: 500}}}}, not {entry!r:.80}"
+        )
+    if arguments is None:
+        return entry
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        raise place.refusal(f"the arguments of {name} must be a mapping, not {arguments!r:.80}")
+    return {name: with_whole_limit(arguments)}
 
 
 def _check_combinations(algorithm: Algorithm, read: Mapping[str, Any], place: Place) -> None:
@@ -155,6 +171,7 @@ def _combinations(
 ) -> tuple[tuple[str, bool, str], ...]:
     """Return rows of a key, whether its value is wrong beside the others, and the reason."""
     policy, replay = read.get("policy_kwargs") or {}, read.get("replay_buffer_kwargs") or {}
+    optimizer = policy.get("optimizer_kwargs") or {}
     her, frequency = read.get("replay_buffer_class") is not None, read.get("train_freq")
     n_envs, quantiles = read.get("n_envs", 1), policy.get("n_quantiles", 25)
     dropped = read.get("top_quantiles_to_drop_per_net", 0)
@@ -218,6 +235,17 @@ def _combinations(
             and "optimizer_kwargs" in policy
             and "optimizer_class" not in policy,
             "has no effect with use_rms_prop: true; set use_rms_prop: false, or optimizer_class",
+        ),
+        (
+            "clip_range_vf",
+            read.get("clip_range_vf") == 0,
+            "must be more than 0; null switches this clipping off",
+        ),
+        (
+            "policy_kwargs.optimizer_kwargs.nesterov",
+            bool(optimizer.get("nesterov"))
+            and (not optimizer.get("momentum") or bool(optimizer.get("dampening"))),
+            "true needs a momentum above 0, and no dampening",
         ),
         (
             "policy_kwargs.shared_lstm",

@@ -132,7 +132,7 @@ INNER_FORMS: dict[str, dict[str, Form]] = {
     "optimizer_kwargs": {
         "alpha": _SHARE,
         "amsgrad": _FLAG,
-        "betas": Form(Kind.NUMBERS),
+        "betas": Form(Kind.BETAS),
         "centered": _FLAG,
         "dampening": _SHARE,
         "eps": _POSITIVE,

@@ -73,14 +73,20 @@ def class_refusal(
     name: str, place: Place, known: tuple[str, ...] = tuple(CLASSES)
 ) -> InvalidExperimentError:
     """Return the error that refuses the name of a class, with the names that are allowed."""
+    if not known:
+        return place.refusal(
+            f"the name {name!r:.80} is not allowed, and no other name is; write a number, True, "
+            "False, None or a text in quotes, or remove it"
+        )
     close = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     return place.refusal(f"the name {name!r:.80} is not allowed{hint}; allowed: {', '.join(known)}")
 
 
-def parse_expression(text: str, place: Place) -> Any:
+def parse_expression(text: str, place: Place, known: tuple[str, ...] = ()) -> Any:
     """Read a value such as `dict(net_arch=[256, 256], activation_fn=nn.ReLU)`.
 
+    :param known: the classes that it may name.
     :raises InvalidExperimentError: if the text is not an expression, or uses anything outside the
         whitelist.
 
@@ -91,7 +97,7 @@ def parse_expression(text: str, place: Place) -> Any:
     if len(text) > LONGEST:
         raise place.refusal(f"has {len(text)} characters, but at most {LONGEST} are allowed")
     try:
-        return _value(ast.parse(text.strip(), mode="eval").body, place)
+        return _value(ast.parse(text.strip(), mode="eval").body, place, known)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise place.refusal(
             f"{text!r:.80} is not an expression such as dict(net_arch=[64, 64])"
@@ -100,26 +106,26 @@ def parse_expression(text: str, place: Place) -> Any:
         raise place.refusal(f"{text!r:.80} cannot be calculated: {error}") from None
 
 
-def _value(node: ast.AST, place: Place) -> Any:
+def _value(node: ast.AST, place: Place, known: tuple[str, ...]) -> Any:
     match node:
         case ast.Constant(value=value) if value is None or isinstance(
             value, str | int | float | bool
         ):
             return value
         case ast.List(elts=elements):
-            return [_value(element, place) for element in elements]
+            return [_value(element, place, known) for element in elements]
         case ast.Tuple(elts=elements):
-            return tuple(_value(element, place) for element in elements)
+            return tuple(_value(element, place, known) for element in elements)
         case ast.Dict(keys=keys, values=values) if None not in keys:
             return {
-                _value(k, place): _value(v, place)
+                _value(k, place, known): _value(v, place, known)
                 for k, v in zip(keys, values, strict=True)
                 if k is not None
             }
         case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(
             k.arg for k in keywords
         ):
-            return {str(k.arg): _value(k.value, place) for k in keywords}
+            return {str(k.arg): _value(k.value, place, known) for k in keywords}
         case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
             return OPERATORS[type(op)](_number(operand, place))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
@@ -127,8 +133,8 @@ def _value(node: ast.AST, place: Place) -> Any:
         case ast.Name() | ast.Attribute():
             name = ast.unparse(node)
             found = find_class(name)
-            if found is None:
-                raise class_refusal(name, place)
+            if found is None or found.class_name not in known:
+                raise class_refusal(name, place, known)
             return found
     raise place.refusal(
         f"{ast.unparse(node)!r:.80} is not allowed; allowed are numbers, strings, lists, dict(…) "
@@ -137,7 +143,7 @@ def _value(node: ast.AST, place: Place) -> Any:
 
 
 def _number(node: ast.AST, place: Place) -> int | float:
-    value = _value(node, place)
+    value = _value(node, place, ())
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise place.refusal(f"{ast.unparse(node)!r:.80} is not a number")
     return value

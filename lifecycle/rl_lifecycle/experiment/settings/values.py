@@ -1,7 +1,8 @@
 """Convert the values of hyper-parameters: one rule for numbers, null and names at every depth.
 
 A number may be written as a number, or as text that is a number (`1e-5` is text for some readers of
-YAML). `None` and `null` are null. Where a whole number is needed, `1e5` is 100000.
+YAML). `None` and `null` are null. Where a whole number is needed, `1e5` is 100000. The arguments of
+wrappers have no form, so they stay as they are written.
 """
 
 import math
@@ -38,7 +39,7 @@ class Kind(StrEnum):
     TEXTS = "a list of names"
     LAYERS = "a list of layer sizes, or a mapping of such lists"
     FREQUENCY = 'a number, or a pair such as [1, "episode"]'
-    NUMBERS = "a list of numbers"
+    BETAS = "two numbers that are at least 0 and less than 1, such as [0.9, 0.999]"
     MAPPING = "a mapping or dict(…)"
     ANY = "a value"
 
@@ -64,7 +65,7 @@ class Form:
 
         :raises InvalidExperimentError: if the value is not allowed here.
         """
-        if value is None or (self.kind is not Kind.ANY and value in NULLS):
+        if value is None or value in NULLS:
             if self.null or self.kind is Kind.ANY:
                 return None
             raise place.refusal(
@@ -113,18 +114,6 @@ def as_number(value: Any) -> int | float | None:
         return None
 
 
-def plain_value(value: Any, place: Place) -> Any:
-    """Convert the numbers and names at every depth of a value whose keys have no form."""
-    if isinstance(value, dict):
-        return {name: plain_value(inner, place.at(name)) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(plain_value(inner, place) for inner in value)
-    if isinstance(value, str):
-        number = as_number(value)
-        return value if number is None else number
-    return value
-
-
 def _whole(form: Form, value: Any, place: Place) -> int:
     number = as_number(value)
     if number is None or number != int(number):
@@ -165,6 +154,8 @@ def _auto(form: Form, value: Any, place: Place) -> int | float | str:
 
 
 def _class(form: Form, value: Any, place: Place) -> Any:
+    if not form.names:
+        raise place.refusal(f"no class can be chosen here, so not {_shown(value)}; remove this key")
     found = find_class(value) if isinstance(value, str) else value
     if isinstance(found, ClassName) and found.class_name in form.names:
         return found
@@ -186,10 +177,12 @@ def _texts(form: Form, value: Any, place: Place) -> list[str]:
     return list(value)
 
 
-def _numbers(form: Form, value: Any, place: Place) -> Any:
-    if not isinstance(value, list | tuple) or not value:
+def _betas(form: Form, value: Any, place: Place) -> Any:
+    """Read the two decay rates of Adam. torch wants both of them to be floats."""
+    numbers = [as_number(one) for one in value] if isinstance(value, list | tuple) else []
+    if len(numbers) != 2 or any(one is None or not 0 <= one < 1 for one in numbers):
         raise form.refusal(value, place)
-    return type(value)(_number(form, number, place) for number in value)
+    return type(value)(float(one) for one in numbers if one is not None)
 
 
 def _layers(form: Form, value: Any, place: Place) -> Any:
@@ -216,7 +209,10 @@ def _sizes(form: Form, value: Any, place: Place) -> list[int]:
 
 def _frequency(form: Form, value: Any, place: Place) -> Any:
     if isinstance(value, str) and as_number(value) is None:
-        value = parse_expression(value, place)
+        try:
+            value = parse_expression(value, place)
+        except InvalidExperimentError:
+            raise form.refusal(value, place) from None
     if not isinstance(value, list | tuple):
         if as_number(value) is None:
             raise form.refusal(value, place)
@@ -233,8 +229,8 @@ def _mapping(form: Form, value: Any, place: Place) -> dict[str, Any]:
 
 
 def _any(form: Form, value: Any, place: Place) -> Any:
-    del form
-    return plain_value(value, place)
+    del form, place
+    return value
 
 
 def _shown(value: Any) -> str:
@@ -251,7 +247,7 @@ _READERS = {
     Kind.CLASS: _class,
     Kind.TEXT: _text,
     Kind.TEXTS: _texts,
-    Kind.NUMBERS: _numbers,
+    Kind.BETAS: _betas,
     Kind.LAYERS: _layers,
     Kind.FREQUENCY: _frequency,
     Kind.MAPPING: _mapping,
