@@ -197,7 +197,7 @@ def test_the_role_of_an_experiment_is_the_common_trainer_with_narrower_keys() ->
         assert [statement[key] for key in ("Sid", "Effect", "Action")] == [
             wider[key] for key in ("Sid", "Effect", "Action")
         ]
-        # The keys of the experiment's replays are named apart, because the common role has all keys.
+        # Keys of the experiment's replays are named apart. The common role has all keys.
         named = [one for one in _listed(statement["Resource"]) if "/replay/" not in str(one)]
         assert len(named) == len(_listed(wider["Resource"]))
 

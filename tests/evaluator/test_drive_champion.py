@@ -18,15 +18,18 @@ from rl_evaluator.playing.policies import load_policy
 from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.verdicts import Decision, Verdict, gate_of
+from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.experiment.wrappers import WrapperForm
+from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.promotion import promote
 from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.layout import checkpoint_key, policy_key, report_key
 from rl_lifecycle.storage.object_store import get
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 from rl_trainer.onnx_export.export import export_policy
 from tests.evaluator.environments_for_tests import MaskedEnv
 from tests.evaluator.policy_files import policy_for_id
-from tests.evaluator.stored_runs import store_artifact, store_policy, store_spec
+from tests.evaluator.stored_runs import store_policy, store_spec
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "drive_champion.py"
 
@@ -45,6 +48,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def put(store: DirectoryStore, key: str, data: bytes) -> Artifact:
+    """Write a file where a trainer or the judge writes it."""
+    store.put(key, data)
+    return Artifact(key=key, sha256=sha256_hex(data))
+
+
 def promote_policy(store: DirectoryStore, **metadata: Any) -> None:
     """Make a policy of CartPole the champion.
 
@@ -54,6 +63,7 @@ def promote_policy(store: DirectoryStore, **metadata: Any) -> None:
     record = PolicyRecord.from_json(
         get(store, store_policy(store, spec, policy_for_id("CartPole-v1"))).data
     )
+    trial = spec.trial_id(record.trial)
     checkpoint = CheckpointManifest(
         step=512,
         segment=1,
@@ -66,8 +76,10 @@ def promote_policy(store: DirectoryStore, **metadata: Any) -> None:
     )
     record = record.model_copy(
         update={
-            "parameters": store_artifact(store, "p.safetensors", b"p"),
-            "manifest": store_artifact(store, "manifest.json", checkpoint.to_json()),
+            "parameters": put(store, policy_key(trial, record.step, "safetensors"), b"p"),
+            "manifest": put(
+                store, checkpoint_key(trial, record.step, 1, "manifest.json"), checkpoint.to_json()
+            ),
             "metadata": record.metadata.model_copy(update=metadata),
         }
     )
@@ -87,7 +99,7 @@ def promote_policy(store: DirectoryStore, **metadata: Any) -> None:
         store,
         spec,
         record,
-        store_artifact(store, "report.json", report.to_json()),
+        put(store, report_key(spec.experiment.name, spec.run, "gate"), report.to_json()),
         who="test",
         why="first",
         now=datetime(2026, 1, 3, tzinfo=UTC),

@@ -2,7 +2,6 @@
 
 import errno
 import random
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -95,9 +94,8 @@ def test_a_trainer_waits_by_the_table_of_all_services(
     """A busy S3 is waited for as long as anywhere else, and a refusal is believed as soon."""
     now = [100.0]
     monkeypatch.setattr(stores.time, "monotonic", lambda: now[0])
-    stop = threading.Event()
-    monkeypatch.setattr(stop, "wait", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    store = PatientStore(FakeFlakyStore(tmp_path, failures=10**6, error=error), stop=stop)
+    monkeypatch.setattr(stores.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    store = PatientStore(FakeFlakyStore(tmp_path, failures=10**6, error=error))
     with pytest.raises(StoreLostError):
         store.find("a")
     assert most_s <= now[0] - 100.0 < most_s + 30.0
