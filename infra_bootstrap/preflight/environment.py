@@ -6,13 +6,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import is_missing, is_refusal, role_of_arn
+from infra_bootstrap.errors import AccessRefusedError
 from infra_bootstrap.preflight.buckets import BucketOwner, find_owner
 from infra_bootstrap.preflight.policies import check_boundary
 from infra_bootstrap.preflight.quotas import find_quota
 from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
-from infra_bootstrap.stacks.deployed import find_stack
+from infra_bootstrap.stacks.deployed import find_stack, list_stacks
 from infra_bootstrap.stacks.parameters import WANTED_TYPES, zones_by_type
 from infra_bootstrap.stacks.template_files import condition_holds, parameters_of
 
@@ -79,9 +80,7 @@ def check_names(at: Situation) -> Iterator[Check]:
     try:
         clients.iam.get_role(RoleName=name)
     except clients.iam.exceptions.NoSuchEntityException:
-        yield Check(
-            name="environment", verdict=CheckResult.GOOD, found=f"{settings.environment} is free"
-        )
+        yield _unlike_others(at)
         return
     yield Check(
         name="environment",
@@ -89,6 +88,34 @@ def check_names(at: Situation) -> Iterator[Check]:
         found=f"the role {name} exists, and its stack is not in {clients.region}",
         fix="choose the region where the environment lives, or another name",
     )
+
+
+def _unlike_others(at: Situation) -> Check:
+    """Refuse a new name that continues another's, because rights are given by beginnings of names.
+
+    The deployer of `dev` may change `nightshift-dev-*`, and so the functions of `dev-b`.
+    """
+    clients, name = at.clients, at.settings.environment
+    try:
+        stacks = list_stacks(clients, {})
+    except AccessRefusedError:  # Airflow's role may not look; whoever makes an environment may
+        stacks = []
+    end = f"-{Concern.IDENTITY}"
+    others = {
+        one.name.removeprefix("nightshift-").removesuffix(end)
+        for one in stacks
+        if one.name.startswith("nightshift-") and one.name.endswith(end)
+    }
+    for other in sorted(others):
+        if name.startswith(f"{other}-") or other.startswith(f"{name}-"):
+            return Check(
+                name="environment",
+                verdict=CheckResult.FAILED,
+                found=f"the names of {name} and {other} begin alike, and so each could reach what "
+                "belongs to the other",
+                fix=f"choose a name that does not continue {other}, or the other way round",
+            )
+    return Check(name="environment", verdict=CheckResult.GOOD, found=f"{name} is free")
 
 
 def check_zones(at: Situation) -> Iterator[Check]:

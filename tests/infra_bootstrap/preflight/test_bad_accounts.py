@@ -99,6 +99,18 @@ def test_a_region_without_tenant_isolation_is_refused_unless_experiments_trust_e
     assert "tenant isolation" not in check.found
 
 
+@pytest.mark.parametrize("name", ["dev-b", "d"])
+def test_a_name_that_continues_another_is_refused_when_it_gives_rights(
+    dev: Deployment, account: Account, name: str
+) -> None:
+    """The deployer of `dev` may change `nightshift-dev-*`, which would be all of `dev-b`."""
+    settings = replace(NEW, environment=name)
+    found = [check.found for check in run_checks(account.clients(), settings)]
+    told = f"the names of {name} and dev begin alike, and so each could reach what belongs to the"
+    assert any(text.startswith(told) for text in found) == (name == "dev-b")
+    assert dev.settings.environment == "dev"
+
+
 def test_every_region_of_the_partition_has_what_the_stacks_use() -> None:
     """No region with EC2 lacks a service of the list, so the check refuses none by mistake."""
     session = boto3.Session()

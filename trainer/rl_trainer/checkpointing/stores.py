@@ -42,6 +42,9 @@ PERMANENT_ERRNOS = {
     errno.EPERM: "not writable",
     errno.EFBIG: "file too large",
 }
+#: A start without credentials, or with a wrong endpoint, is believed after this time, seconds. A
+#: machine's own credentials can be late by some seconds.
+UNREACHABLE_S = 5.0
 #: How often a waiting store looks whether it may wait on, seconds.
 CHECK_EVERY_S = 0.2
 
@@ -165,11 +168,11 @@ class PatientStore:
                 self._has_answered = True
                 return result
             except StoreUnavailableError as error:
-                if not self._has_answered:
-                    _believe(error, self.uri)
                 # The time counts from the first failure, because the transfer may have been long.
                 failing_since = failing_since or time.monotonic()
                 waited = time.monotonic() - failing_since
+                if not self._has_answered and waited >= UNREACHABLE_S:
+                    _believe(error, self.uri)
                 if waited >= _patience(error, self.patience_s):
                     raise StoreLostError(f"{error} (waited {waited:.0f} s)") from error
                 self.on_wait(str(error))
