@@ -23,12 +23,13 @@ from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordE
 from rl_lifecycle.evaluation.requests import DecideRequest
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.machines.machine_attempts import AttemptEnd
-from rl_lifecycle.records.record import canonical_json
+from rl_lifecycle.records.record import canonical_json, sha256_hex
 from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.layout import spec_key
 from rl_lifecycle.trials.actions import ActionKind, decide_action
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from tests.evaluator.one_process import answer
-from tests.evaluator.stored_runs import store_artifact, store_spec
+from tests.evaluator.stored_runs import store_spec
 from tests.lifecycle.trials.test_states import NOW, attempt, evidence
 from tests.stored_forms.record_values import make_record
 from tests.stored_forms.records import RECORDS
@@ -95,9 +96,9 @@ def test_a_newer_spec_is_recognised_through_the_function(
 ) -> None:
     """The request is valid, and its frozen spec is newer than the function."""
     spec, _ = store_spec(store)
-    newer = store_artifact(
-        store, "spec.json", canonical_json({**json.loads(spec.to_json()), "seats": 2})
-    )
+    data = canonical_json({**json.loads(spec.to_json()), "seats": 2})
+    newer = Artifact(key=spec_key("cartpole", spec.run), sha256=sha256_hex(data))
+    store.put(newer.key, data)
     evaluator = Evaluator(FakeFunction(store, dict), "evaluator:live")
     request = DecideRequest(
         experiment="cartpole", run=spec.run, candidate="gate-candidate", champion=None, spec=newer
