@@ -89,7 +89,7 @@ test: setup ## every test, in parallel
 check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, policies
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check --quiet . || { echo "some files are not formatted: run .venv/bin/ruff format ." >&2; exit 1; }
-	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop benchmarks
+	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop airflow_image benchmarks
 	@$(RUN) -m mypy dags
 	@.venv/bin/lint-imports
 	@$(RUN) -m infra_bootstrap.stacks.deep_learning_images # warns if the table of images is old
