@@ -2,6 +2,8 @@
 
 Containers have addresses and disks of their own. Here the addresses are ports of the loopback
 interface, and each process has a home of its own, so services share no more disk than containers.
+Each has its container's name as its host name. Only the log of a task that runs now cannot be read,
+because workers on one host cannot share the port at which Airflow looks for it.
 """
 
 import json

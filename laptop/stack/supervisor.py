@@ -18,6 +18,8 @@ from laptop.stack.timeouts import STOP_GRACE_S
 #: https://docs.docker.com/engine/containers/start-containers-automatically/
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STARTED_AFTER_S = 0.1, 60.0, 10.0
 LOOK_EVERY_S = 0.1
+#: The variable of each process that names its supervisor's file.
+MARK = "STARTED_BY"
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,10 @@ class Supervisor:
         """Return all names in the order of the first start."""
         return list(self._known)
 
+    def wait(self) -> None:
+        """Wait until another thread closes this; restarts go on meanwhile."""
+        self._thread.join()
+
     def close(self) -> None:
         """End everything in the reverse order: what was started last needs what was first."""
         self._over.set()
@@ -150,7 +156,7 @@ class Supervisor:
             running.process = subprocess.Popen(
                 program.command,
                 cwd=program.folder,
-                env=program.environment,
+                env=program.environment | {MARK: str(self._pids)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -166,20 +172,19 @@ class Supervisor:
         )
 
 
-def stop_leftovers(pids: Path, mark: str) -> None:
+def stop_leftovers(pids: Path) -> None:
     """Kill the processes of a runner that was killed itself.
 
+    A number in the file may belong to another process by now, so only processes with our mark end.
+
     :param pids: the file of a :class:`Supervisor`.
-    :param mark: text in the command or the variables of each of our processes, because a number in
-        the file may belong to another process by now.
     """
     import psutil
 
     for line in pids.read_text().split() if pids.exists() else ():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             process = psutil.Process(int(line))
-            known = [*process.cmdline(), *process.environ().values()]
-            if any(mark in one for one in known):
+            if process.environ().get(MARK) == str(pids):
                 os.killpg(process.pid, signal.SIGKILL)
     pids.unlink(missing_ok=True)
 

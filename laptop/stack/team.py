@@ -24,6 +24,12 @@ from laptop.stack.timeouts import SHORT_TIMEOUTS
 COMPOSE, DOCKERFILE = ROOT / "docker-compose.yaml", ROOT / "Dockerfile"
 #: The identities in the local AWS: of workers and triggerers, and of the API server for logs.
 WORKER_ROLE, LOG_READER_ROLE = "airflow-worker", "airflow-log-reader"
+#: What an administrator does once in an account (docs/team.md).
+DEPLOY = (
+    *("deploy", "--environment", "dev", "--airflow-role", WORKER_ROLE),
+    *("--lambda-runtime", f"python{sys.version_info.major}.{sys.version_info.minor}"),
+)
+LOG_BUCKET_OF = (WORKER_ROLE, LOG_READER_ROLE, LOG_BUCKET)
 #: In compose, which service has which keys: the variable that its access key comes from.
 ROLES = {"AWS_ACCESS_KEY_ID": WORKER_ROLE, "LOGS_AWS_ACCESS_KEY_ID": LOG_READER_ROLE}
 #: Not run here: it only shows the metrics to Prometheus.
@@ -56,7 +62,7 @@ class TeamStack:
         self._lock = _lock(self.state / "lock")
         self.python = airflow_python()
         self.programs = find_programs()
-        stop_leftovers(self.state / "pids", str(self.state))
+        stop_leftovers(self.state / "pids")
         self.ports = Ports.load(self.state / "ports.json")
         self.url = f"http://127.0.0.1:{self.ports.api}"
         self.variables = load_variables(self.state / ".env", ROOT / ".env.example", self.url)
@@ -95,11 +101,14 @@ class TeamStack:
             else [service]
         )
 
-    def run_once(self, service: str) -> None:
-        """Run a service that ends, e.g. `airflow-init`. :raises StepFailedError: if it fails."""
+    def run_once(self, service: str, *instead: str) -> None:
+        """Run a service that ends, e.g. `airflow-init`, or another command in its container.
+
+        :raises StepFailedError: if it fails.
+        """
         program = self._program(self.services[service], service)
         airflow.run(
-            list(program.command),
+            [*program.command[:3], *(instead or program.command[3:])],
             program.environment,
             step=service,
             log_name=f"stack-{service}.log",
@@ -118,7 +127,10 @@ class TeamStack:
         return all(parts[name]["status"] == "healthy" for name in wanted)
 
     def _start(self) -> None:
-        _prepare_log_bucket()
+        self.say("the local AWS and its stacks")
+        local_account.call("up")
+        _as_administrator("the stacks", "infra_bootstrap", *DEPLOY)
+        _as_administrator("the bucket for logs", "laptop.stack.log_bucket", *LOG_BUCKET_OF)
         servers = Servers(self.programs, self.state, self.logs, self.supervisor)
         servers.start_postgres(self.services["postgres"], self.ports.postgres)
         servers.start_redis(self.services["redis"], self.ports.redis)
@@ -141,22 +153,26 @@ class TeamStack:
 
     def environment_of(self, service: ComposeService, name: str) -> dict[str, str]:
         """Return the variables of a process: the image's, compose's, and the identity on AWS."""
-        host = OneHost(self.ports, self.state / "homes" / name, self.dags)
+        home = self.state / "homes" / name
+        host = OneHost(self.ports, home, self.dags)
         own = {key: text for key, text in service.environment.items() if not _is_aws(key)}
         keys = service.environment.get("AWS_ACCESS_KEY_ID")
         return {
             **host.environment(read_image_variables(DOCKERFILE) | own),
             **(_aws_variables(ROLES[keys]) if keys else {}),
             **self.settings,
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "laptop.stack.host_name.get_host_name",
+            "HOSTNAME": name,
             "PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "HOME": str(self.state / "homes" / name),
+            "HOME": str(home),
+            "TMPDIR": str(home / "tmp"),
             "LC_ALL": "C.UTF-8",
         }
 
     def _program(self, service: ComposeService, name: str) -> Program:
         environment = self.environment_of(service, name)
         home = Path(environment["HOME"])
-        home.mkdir(parents=True, exist_ok=True)
+        (home / "tmp").mkdir(parents=True, exist_ok=True)
         command = [str(self.python), "-m", "airflow_image", *service.command]
         if service.command == ("celery", "worker") and name != service.name:
             # A container has a host name of its own, from which Celery makes the worker's name.
@@ -175,12 +191,10 @@ def _aws_variables(role: str) -> dict[str, str]:
     return found
 
 
-def _prepare_log_bucket() -> None:
+def _as_administrator(step: str, module: str, *arguments: str) -> None:
+    """Run a module of ours as the local AWS's administrator. It may be repeated."""
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "laptop.stack.log_bucket"),
-            *(WORKER_ROLE, LOG_READER_ROLE, LOG_BUCKET),
-        ],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=local_account.environment("administrator"),
         capture_output=True,
@@ -189,7 +203,7 @@ def _prepare_log_bucket() -> None:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        raise StepFailedError("the bucket for logs", lines[-1], "make clean, then make stack")
+        raise StepFailedError(step, lines[-1], "make clean, then make stack")
 
 
 def _lock(file: Path) -> IO[str]:
