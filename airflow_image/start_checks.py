@@ -18,6 +18,7 @@ from airflow_image.services import DATABASE, FERNET, RESULTS, SECRETS, SERVICES
 
 #: The first Airflow in which all DAG files of this project can be parsed.
 OLDEST_AIRFLOW = (3, 2)
+EXPERIMENTS = "AIRFLOW__NIGHTSHIFT__EXPERIMENTS_FOLDER"
 EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
 CELERY = ("CeleryExecutor", "airflow.providers.celery.executors.celery_executor.CeleryExecutor")
 #: A secret of fewer characters can be guessed.
@@ -177,7 +178,7 @@ def missing_wheels(environment: Mapping[str, str]) -> Iterator[str]:
     """
     import yaml
 
-    folder = Path(environment["AIRFLOW__CORE__DAGS_FOLDER"]).parent / "experiments"
+    folder = _experiments_folder(environment)
     for path in sorted(folder.glob("*.yaml")):
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -190,3 +191,11 @@ def missing_wheels(environment: Mapping[str, str]) -> Iterator[str]:
                     f"{path.name} needs {name}, and {folder / str(name)} is no wheel that this "
                     "worker can read: the experiment's night will fail; add the file to the image"
                 )
+
+
+def _experiments_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder of the experiments: the setting's, else the usual ones."""
+    dags = Path(environment["AIRFLOW__CORE__DAGS_FOLDER"])
+    usual = ("../experiments", "experiments")
+    names = [setting] if (setting := environment.get(EXPERIMENTS)) else usual
+    return next((dags / name for name in names if (dags / name).is_dir()), dags / names[0])

@@ -119,6 +119,7 @@ def test_a_worker_without_an_experiments_wheel_says_so(tmp_path: Path) -> None:
     """Each missing or broken wheel is one warning; a file that is no YAML is left to its DAG."""
     folder = tmp_path / "experiments"
     (folder / "wheels").mkdir(parents=True)
+    (tmp_path / "dags").mkdir()
     with zipfile.ZipFile(folder / "wheels/good-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("good.py", "")
     (folder / "wheels/broken-1.0-py3-none-any.whl").write_text("no zip")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from airflow_image.__main__ import service_of
 from airflow_image.first_start import USERS
 from airflow_image.services import SECRETS, SERVICES
 from rl_airflow.infrastructure.project_version import COMMIT_VARIABLE, find_commit
@@ -89,8 +91,9 @@ def test_each_service_has_the_secrets_that_it_needs_and_no_other(
 ) -> None:
     """The entrypoint's table says what each needs. A worker knows no secret of the database."""
     for name, service in airflow_services.items():
-        command, environment = " ".join(service["command"]), service["environment"]
-        assert set(environment) & set(SECRETS) == set(SERVICES[command].secrets), name
+        started, environment = service_of(service["command"]), service["environment"]
+        assert started is not None
+        assert set(environment) & set(SECRETS) == set(SERVICES[started].secrets), name
     worker = airflow_services["airflow-worker"]["environment"]
     assert not any(
         f"value-of-{secret}" in value
@@ -236,3 +239,41 @@ def test_the_image_starts_programs_through_the_checks_and_an_init_process() -> N
     found = re.search(r"^ENTRYPOINT (.+)$", (ROOT / "Dockerfile").read_text(), re.M)
     assert found is not None
     assert json.loads(found[1]) == ["tini", "--", "python", "-m", "airflow_image"]
+
+
+def test_the_page_for_teams_has_each_service_with_its_memory(compose: dict[str, Any]) -> None:
+    """The table of docs/team.md says the same as the file."""
+    page = (ROOT / "docs/team.md").read_text()
+    rows = {
+        re.findall(r"`([\w-]+)`", line)[0]: line.rpartition("| ")[2].strip(" |")
+        for line in page.partition("## What runs")[2].partition("\n## ")[0].splitlines()
+        if line.startswith("| `")
+    }
+    assert set(rows) == set(compose["services"]) - {"airflow-init"}
+    for name, shown in rows.items():
+        number, unit = shown.split()[:2]
+        megabytes = float(number) * {"GB": 1024, "MB": 1}[unit]
+        limit = compose["services"][name]["deploy"]["resources"]["limits"]["memory"]
+        assert megabytes == int(limit[:-1]) * {"g": 1024, "m": 1}[limit[-1]], name
+
+
+def test_the_example_of_a_companys_login_gives_roles_that_exist(compose: dict[str, Any]) -> None:
+    """It loads where the image's packages are, and each group gets a role of ours or of Airflow."""
+    code = (
+        "import json, runpy; found = runpy.run_path('docs/examples/webserver_config.py');"
+        "print(json.dumps([found['AUTH_TYPE'], found['AUTH_ROLES_MAPPING']]))"
+    )
+    names = ("OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_METADATA_URL")
+    done = subprocess.run(
+        [ROOT / ".venv-stack/bin/python", "-c", code],
+        cwd=ROOT,
+        env=dict.fromkeys(names, "x"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kind, mapping = json.loads(done.stdout)
+    server = compose["services"]["airflow-apiserver"]["environment"]
+    ours = set(json.loads(server["AIRFLOW__FAB__CUSTOM_ROLES"]))
+    assert kind == 4  # OAuth
+    assert {role for roles in mapping.values() for role in roles} <= ours | {"Viewer", "Admin"}

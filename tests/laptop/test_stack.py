@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from airflow_image.services import SECRETS
+from airflow_image.__main__ import service_of
+from airflow_image.services import SECRETS, SERVICES
 from airflow_image.start_checks import check_secrets
 from laptop.airflow import wait_for
 from laptop.errors import MissingProgramError, StackFileError
@@ -48,12 +49,10 @@ def test_the_secrets_are_made_once_and_only_we_can_read_them(
 
 def test_every_service_passes_the_images_own_check(services: dict[str, ComposeService]) -> None:
     """What the entrypoint asks for is in compose's file, and made as .env.example says."""
-    checked = [
-        check_secrets(" ".join(one.command), one.environment)
-        for one in services.values()
-        if one.is_airflow
-    ]
-    assert len(checked) == 7
+    started = {service_of(list(one.command)): one for one in services.values() if one.is_airflow}
+    assert set(started) == set(SERVICES)
+    for service, one in started.items():
+        check_secrets(str(service), one.environment)
 
 
 @pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "AIRFLOW_LOG_FOLDER"])
