@@ -1,6 +1,7 @@
 """Run processes and start again what exits, as compose's `restart: unless-stopped` does."""
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -18,8 +19,8 @@ from laptop.stack.timeouts import STOP_GRACE_S
 #: https://docs.docker.com/engine/containers/start-containers-automatically/
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STARTED_AFTER_S = 0.1, 60.0, 10.0
 LOOK_EVERY_S = 0.1
-#: The variable of each process that names its supervisor's file.
-MARK = "STARTED_BY"
+#: The system counts a process's begin from its own start, which moves with the clock.
+CLOCK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class _Running:
     program: Program
     process: "subprocess.Popen[bytes] | None" = None
     began: float = 0.0
+    born: float = math.inf
     next_start: float = 0.0
     pause_s: float = FIRST_PAUSE_S
     held: bool = False
@@ -156,7 +158,7 @@ class Supervisor:
             running.process = subprocess.Popen(
                 program.command,
                 cwd=program.folder,
-                env=program.environment | {MARK: str(self._pids)},
+                env=program.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -167,26 +169,37 @@ class Supervisor:
             )
         running.began = time.monotonic()
         running.starts += 1
+        running.born = _born(running.process.pid)
         self._pids.write_text(
-            "".join(f"{one.process.pid}\n" for one in self._known.values() if one.process)
+            "".join(
+                f"{one.process.pid} {one.born}\n" for one in self._known.values() if one.process
+            )
         )
 
 
 def stop_leftovers(pids: Path) -> None:
     """Kill the processes of a runner that was killed itself.
 
-    A number in the file may belong to another process by now, so only processes with our mark end.
+    A number in the file may belong to another process by now, which began at another time.
 
     :param pids: the file of a :class:`Supervisor`.
     """
+    for line in pids.read_text().splitlines() if pids.exists() else ():
+        number, _, born = line.partition(" ")
+        if abs(_born(int(number)) - float(born)) < CLOCK_S:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(number), signal.SIGKILL)
+    pids.unlink(missing_ok=True)
+
+
+def _born(pid: int) -> float:
+    """Return when a process began, which with its number names it. Infinite: there is none."""
     import psutil
 
-    for line in pids.read_text().split() if pids.exists() else ():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            process = psutil.Process(int(line))
-            if process.environ().get(MARK) == str(pids):
-                os.killpg(process.pid, signal.SIGKILL)
-    pids.unlink(missing_ok=True)
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return math.inf
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: int, *, group: bool) -> None:

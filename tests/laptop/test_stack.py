@@ -186,7 +186,7 @@ def test_what_a_killed_runner_left_is_ended_and_nothing_else(tmp_path: Path) -> 
     left._over.set()  # the runner's thread is gone, as after SIGKILL
     left._thread.join()
     with (tmp_path / "pids").open("a") as file:
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{os.getpid()} 0.00\n")
     stop_leftovers(tmp_path / "pids")
     assert wait_for(lambda: left.pid("a") is None, 20, 0.05)
     assert not (tmp_path / "pids").exists()
