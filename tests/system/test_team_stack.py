@@ -259,13 +259,16 @@ def test_the_api_server_shows_complete_logs_from_s3(
     assert not list((stack.state / "homes/airflow-apiserver").rglob("dag_id=*"))
     found = admin.call("GET", f"{PLACE}/taskInstances?limit=100")["task_instances"]
     tasks = {one["task_id"]: one for one in found}
-    for task_id in ("freeze_spec", "await", "judge", "promote", "verdict"):
+    # What the task's own code writes last, and for `await` what the triggerer writes.
+    for task_id, words in {
+        "freeze_spec": "1 trials × 60,000 steps",
+        "await": "steps/s",
+        "judge": "report: s3://",
+        "promote": "PROMOTED: ",
+    }.items():
         text = log_of(admin, tasks[task_id])
         assert f"s3://{LOG_BUCKET}/" in text, f"{task_id}: {text[:2000]}"
-        assert "'logger': 'rl_airflow." in text, f"{task_id}: {text[:2000]}"
-    waited = log_of(admin, tasks["await"])
-    assert ".trigger.Service.log" in waited or "triggerer" in waited, waited[:2000]
-    assert "steps/s" in waited, f"the triggerer's part is missing: {waited[:2000]}"
+        assert words in text, f"{task_id}: {text[:2000]}"
 
 
 def log_of(api: Api, instance: dict[str, Any]) -> str:
