@@ -275,3 +275,10 @@ def test_a_worker_builds_only_the_dag_that_it_needs(
     folder = copy_project(tmp_path, {"one.yaml": good, "two.yaml": good})
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "retrain_two")
     assert list(DagBag(dag_folder=str(folder)).dags) == ["retrain_two"]
+
+
+@pytest.mark.parametrize("dag_id", sorted(expected()))
+def test_a_task_holds_no_copy_of_the_form(bag: "DagBag", dag_id: str) -> None:
+    """The form is stored once with its DAG. Copies in tasks would cost most of the parsing time."""
+    assert bag.dags[dag_id].params
+    assert {task.task_id: dict(task.params) for task in bag.dags[dag_id].tasks if task.params} == {}
