@@ -36,4 +36,4 @@ def dag_with_form(dag_id: str, *, form: dict[str, Param], **arguments: Any) -> I
     """
     with DAG(dag_id, **arguments) as dag:
         yield dag
-    dag.params = form
+    dag.params = form  # type: ignore[assignment]  # its converter takes a mapping
