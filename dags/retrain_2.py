@@ -1,7 +1,7 @@
-"""A quarter of the DAGs `retrain_<experiment>`, when there are more than a hundred experiments.
+"""An eighth of the DAGs `retrain_<experiment>`, when there are more than fifty experiments.
 
 `retrain.py` says how to trigger these DAGs and what a failure means. Airflow limits the time of
-each DAG file, so four files share many experiments.
+each DAG file, so eight files share many experiments.
 """
 
 from airflow.sdk import get_parsing_context

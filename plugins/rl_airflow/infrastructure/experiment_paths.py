@@ -19,11 +19,11 @@ SECTION, KEY = "nightshift", "experiments_folder"
 #: that of services that copy only the DAG files' folder, as MWAA does.
 USUAL_FOLDERS = ("../experiments", "experiments")
 #: The most experiments for which `retrain.py` builds all DAGs.
-MOST_IN_ONE_FILE = 100
+MOST_IN_ONE_FILE = 50
 #: The number of DAG files that share more experiments than that: `retrain.py`, `retrain_2.py`, …
 #: Airflow limits the time of each DAG file (30 s for its import, 50 s in all by default), so each
 #: may be slower than its usual time by a larger factor.
-SHARDS = 4
+SHARDS = 8
 
 
 def find_experiments_folder(dag_file: str) -> Path:
@@ -70,8 +70,8 @@ def group_by_name(paths: list[Path]) -> dict[str, list[Path]]:
 def shard_of(name: str, n_experiments: int) -> int:
     """Tell which DAG file builds the DAG of an experiment: 1 is `retrain.py`.
 
-    >>> shard_of("lunarlander_ppo", 2), shard_of("lunarlander_ppo", 500)
-    (1, 4)
+    >>> shard_of("ant_td3", 2), shard_of("ant_td3", 500)
+    (1, 8)
     """
     if n_experiments <= MOST_IN_ONE_FILE:
         return 1
