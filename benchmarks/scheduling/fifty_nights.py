@@ -170,6 +170,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         with running(home, environment):
             wait_for_dags(home, nights, due)
             before = stored_bytes(home)
+            time.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
             most = watch(home, nights, time.monotonic() + given.most_s)
             states = dict(ask(home, "SELECT state, count(*) FROM dag_run GROUP BY state"))
             [(first, last)] = ask(home, "SELECT min(start_date), max(end_date) FROM dag_run")
