@@ -130,14 +130,18 @@ def watch(home: Path, nights: int, deadline: float) -> dict[str, int]:
 
 
 def waits(home: Path) -> dict[str, dict[str, float]]:
-    """Return for each task the seconds from when it could run until a worker ran it."""
+    """Return for each task the seconds from when it could run until a worker ran it.
+
+    Tasks that were deferred are left out: they could run twice, and Airflow keeps the second time.
+    """
     found: dict[str, list[float]] = {}
     for task_id, ready, started in ask(
         home, "SELECT task_id, scheduled_dttm, start_date FROM task_instance WHERE start_date > ''"
     ):
         if ready:
             times = [datetime.fromisoformat(text) for text in (ready, started)]
-            found.setdefault(task_id, []).append((times[1] - times[0]).total_seconds())
+            if times[0] <= times[1]:
+                found.setdefault(task_id, []).append((times[1] - times[0]).total_seconds())
     return {
         task_id: {"median_s": statistics.median(times), "longest_s": max(times)}
         for task_id, times in found.items()
