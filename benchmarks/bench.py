@@ -18,6 +18,12 @@ MEASUREMENTS = {
     "machines.triggerer_load": (
         "calls, CPU and memory of 100 and 1,000 waiting trials, on the local AWS"
     ),
+    "scheduling.parsing": (
+        "CPU of parsing and serializing 500 experiments, in turns with an earlier revision"
+    ),
+    "scheduling.fifty_nights": (
+        "fifty nights in the same minute: waits, slots, pool and stored bytes"
+    ),
     "account.bootstrap_speed": "a first bootstrap and one without a change, on the local AWS",
     "training.trainer_speed": "steps per second of the trainer and of stock SB3, in turns",
     "training.trainer_against_sbx": "steps per second of the trainer and of SBX, in turns",

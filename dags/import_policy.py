@@ -23,10 +23,9 @@ Several imports can be judged, or wait for a person, at the same time. Each impo
 champion that it was compared with.
 """
 
-from pathlib import Path
-
 from rl_airflow.dag_builders.import_policy import build_import_dag
+from rl_airflow.infrastructure.experiment_paths import find_experiments_folder
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+EXPERIMENTS = find_experiments_folder(__file__)
 
 dag = build_import_dag(EXPERIMENTS, doc_md=__doc__)

@@ -20,13 +20,12 @@ digest with the digest in the version's manifest.
 - Any other task: the same as in `retrain_<experiment>`.
 """
 
-from pathlib import Path
-
 from airflow.sdk import get_parsing_context
 
 from rl_airflow.dag_builders.replay import build_replay_dags
+from rl_airflow.infrastructure.experiment_paths import find_experiments_folder
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+EXPERIMENTS = find_experiments_folder(__file__)
 
 dags = build_replay_dags(EXPERIMENTS, only_dag_id=get_parsing_context().dag_id, doc_md=__doc__)
 globals().update(dags)

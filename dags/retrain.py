@@ -36,14 +36,9 @@ mark its `await` as failed. To stop a run, mark it as failed: `terminate` ends i
 raise no alarm.
 """
 
-from pathlib import Path
-
 from airflow.sdk import get_parsing_context
 
-from rl_airflow.dag_builders.retrain import build_dag
-from rl_airflow.run.experiment_files import read_experiment_files
+from rl_airflow.dag_builders.experiment_dags import build_experiment_dags
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-
-for file in read_experiment_files(EXPERIMENTS, only_dag_id=get_parsing_context().dag_id):
-    globals()[file.dag_id] = build_dag(file, doc_md=__doc__)
+only = get_parsing_context().dag_id
+globals().update(build_experiment_dags(__file__, shard=1, only_dag_id=only))

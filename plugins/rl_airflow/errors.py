@@ -1,6 +1,8 @@
 """The errors of `rl_airflow`.
 
 RlAirflowError
+├── NoExperimentsFolderError     the folder of the experiment files is missing, or there are two
+├── SlowFileError                reading an experiment file takes too long
 ├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or is incomplete
 ├── EvaluationFailedError        the evaluator answered with an error, or did not answer
 │   ├── PolicyNotEvaluatedError  one policy cannot be played; others may be
@@ -19,6 +21,27 @@ from rl_lifecycle.errors import DEPLOY
 
 class RlAirflowError(Exception):
     """The base of this package's errors. The message is one line that ends with what to do."""
+
+
+class NoExperimentsFolderError(RlAirflowError):
+    """The folder of the experiment files is missing, or two folders could be it.
+
+    :param setting: the name of the setting that names the folder.
+    """
+
+    def __init__(self, problem: str, setting: str) -> None:
+        self.problem, self.setting = problem, setting
+        super().__init__(
+            f"experiments: {problem}, or name the folder in Airflow's setting {setting}"
+        )
+
+
+class SlowFileError(RlAirflowError):
+    """Reading an experiment file takes more CPU time than a file may use."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(f"takes more than {limit_s:g} s of CPU time to read; make it simpler")
 
 
 class EnvironmentNotReadyError(RlAirflowError, AirflowFailException):

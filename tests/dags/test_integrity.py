@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rl_airflow.infrastructure.experiment_paths import SHARDS
 from tests.dags.conftest import DAGS, run_python
 from tests.plugins.airflow_home import ROOT
 
@@ -82,8 +83,9 @@ def test_every_dag_and_task_is_the_one_that_is_expected(bag: "DagBag") -> None:
 
 
 def test_every_dag_file_is_listed() -> None:
-    """Every file in dags/ creates a DAG of the list above."""
-    assert {path.stem for path in DAGS.glob("*.py")} == {*EXPECTED, "retrain"}
+    """Every file in dags/ creates a DAG of the list above, or shares the experiments' DAGs."""
+    shards = {f"retrain_{number}" for number in range(2, SHARDS + 1)}
+    assert {path.stem for path in DAGS.glob("*.py")} == {*EXPECTED, "retrain", *shards}
 
 
 @pytest.mark.parametrize("dag_id", sorted(expected()))
@@ -275,3 +277,10 @@ def test_a_worker_builds_only_the_dag_that_it_needs(
     folder = copy_project(tmp_path, {"one.yaml": good, "two.yaml": good})
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "retrain_two")
     assert list(DagBag(dag_folder=str(folder)).dags) == ["retrain_two"]
+
+
+@pytest.mark.parametrize("dag_id", sorted(expected()))
+def test_a_task_holds_no_copy_of_the_form(bag: "DagBag", dag_id: str) -> None:
+    """The form is stored once with its DAG. Copies in tasks would cost most of the parsing time."""
+    assert bag.dags[dag_id].params
+    assert {task.task_id: dict(task.params) for task in bag.dags[dag_id].tasks if task.params} == {}

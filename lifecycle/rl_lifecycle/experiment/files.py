@@ -6,6 +6,7 @@ Everything else works without yaml.
 
 import functools
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 
 #: Numbers of YAML 1.2 that YAML 1.1 reads as text.
 EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+#: The largest file. Ours have 2 KB. Airflow reads every file twice a minute.
+LARGEST_BYTES = 64 * 1024
+#: The deepest nesting. Ours is 3.
+MOST_LEVELS = 50
+#: The most values in a file. An alias counts as all values that it stands for, because whatever
+#: checks, stores or prints the experiment meets each of them.
+MOST_VALUES = 10_000
 #: The endings of experiment files.
 SUFFIXES = (".yaml", ".yml")
 
@@ -26,12 +34,28 @@ def read_experiment_file(path: Path, source: str | None = None) -> Experiment:
         a value that is not allowed.
     """
     source = source or str(path)
+    return read_experiment(parse_yaml(read_text(path, source), source), path.stem, source)
+
+
+def read_text(path: Path, source: str, errors: str = "strict") -> str:
+    """Read a file of a limited size. A device or a pipe is not opened: reading it may never end.
+
+    :param errors: what to do with bytes that are not UTF-8, as in `bytes.decode`.
+    :raises InvalidExperimentError: if the file cannot be read or is too large.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidExperimentError(source, "", "cannot be read: it is not a file")
+        with path.open("rb") as file:
+            data = file.read(LARGEST_BYTES + 1)
+        if len(data) > LARGEST_BYTES:
+            raise InvalidExperimentError(
+                source, "", f"is larger than the {LARGEST_BYTES // 1024} KiB that it may have"
+            )
+        return data.decode("utf-8", errors)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidExperimentError(source, "", f"cannot be read: {reason}") from None
-    return read_experiment(parse_yaml(text, source), path.stem, source)
 
 
 def parse_yaml(text: str, source: str) -> object:
@@ -48,8 +72,13 @@ def parse_yaml(text: str, source: str) -> object:
 
     loader = None
     try:
+        _refuse_depth(text, source)
         loader = _loader_class()(text)
         node = loader.get_single_node()
+        if _count_values(node, {}) > MOST_VALUES:
+            raise InvalidExperimentError(
+                source, "", f"has more than the {MOST_VALUES:,} values that it may have"
+            )
         _refuse_duplicates(node, source, set())
         return None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
@@ -82,6 +111,43 @@ def _loader_class() -> Any:
     made: Any = type("ExperimentLoader", (kind,), {})
     made.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
     return made
+
+
+def _refuse_depth(text: str, source: str) -> None:
+    """Refuse deep nesting before the loader, which would descend into it.
+
+    PyYAML's loader with libyaml calls itself for each level, without a limit. Some ten thousand
+    levels end the whole process by a segmentation fault. Reading the events needs no such calls.
+    Source: `_compose_node` in yaml/_yaml.pyx of PyYAML.
+    """
+    import yaml
+
+    loader, levels = _loader_class()(text), 0
+    try:
+        while loader.check_event() and levels <= MOST_LEVELS:
+            event = loader.get_event()
+            levels += isinstance(event, yaml.CollectionStartEvent)
+            levels -= isinstance(event, yaml.CollectionEndEvent)
+    finally:
+        loader.dispose()
+    if levels > MOST_LEVELS:
+        raise InvalidExperimentError(source, "", f"has more than {MOST_LEVELS} levels of nesting")
+
+
+def _count_values(node: object, known: dict[int, int]) -> int:
+    """Count the values of a node, as if every alias were written out.
+
+    :param known: the counts of nodes that were met before. A node that holds itself counts once.
+    """
+    import yaml
+
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 1
+        pairs = node.value if isinstance(node, yaml.MappingNode) else [(one,) for one in node.value]
+        known[id(node)] += sum(_count_values(one, known) for pair in pairs for one in pair)
+    return known[id(node)]
 
 
 def _refuse_duplicates(node: object, source: str, seen: set[int]) -> None:

@@ -98,7 +98,9 @@ class Spec(Record):
     image_id: str | None = Field(None, description="AMI; None on a laptop")
     launch_template: str | None = Field(None, description="<id>:<version>")
     commit: str | None = Field(
-        None, description="git commit of the project that froze it, `+dirty` when changed"
+        None,
+        description="version of the DAG bundle that froze it; without one the git commit of the "
+        "project, `+dirty` when changed",
     )
     champion: Champion | None = None
     replay: Replay | None = Field(

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.params import bootstrap_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
 from rl_airflow.infrastructure.stack_operators import (
     CloudFormationDeployStackOperator,
     CloudFormationSummariseOperator,
@@ -18,13 +18,13 @@ def build_bootstrap_dag(*, doc_md: str | None = None) -> DAG:
 
     :param doc_md: the documentation that the UI shows.
     """
-    with DAG(
+    with dag_with_form(
         "bootstrap_infrastructure",
         description="Make or update the AWS environment",
         schedule=None,
         catchup=False,
         max_active_runs=1,
-        params=bootstrap_params(),
+        form=bootstrap_params(),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "infrastructure"],
         doc_md=doc_md,

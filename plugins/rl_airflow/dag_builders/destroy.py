@@ -3,7 +3,7 @@
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import destroying_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
 from rl_airflow.infrastructure.stack_operators import CloudFormationDestroyEnvironmentOperator
 
 
@@ -12,13 +12,13 @@ def build_destroy_dag(*, doc_md: str | None = None) -> DAG:
 
     :param doc_md: the documentation that the UI shows.
     """
-    with DAG(
+    with dag_with_form(
         "destroy_infrastructure",
         description="Delete an environment's stacks; the bucket stays",
         schedule=None,
         catchup=False,
         max_active_runs=1,
-        params=destroying_params(),
+        form=destroying_params(),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "infrastructure"],
         doc_md=doc_md,

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import evaluating_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
 from rl_airflow.evaluation.policy_evaluation_operator import LambdaEvaluatePolicyOperator
 
 
@@ -12,13 +12,13 @@ def build_evaluation_dag(*, doc_md: str | None = None) -> DAG:
 
     :param doc_md: the documentation that the UI shows.
     """
-    with DAG(
+    with dag_with_form(
         "evaluate_policy",
         description="Evaluate a stored policy on fresh seeds",
         schedule=None,
         catchup=False,
         max_active_runs=4,
-        params=evaluating_params(),
+        form=evaluating_params(),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "policies"],
         doc_md=doc_md,

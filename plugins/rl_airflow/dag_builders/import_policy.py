@@ -5,7 +5,7 @@ from pathlib import Path
 from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.params import importing_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, dag_with_form
 from rl_airflow.evaluation.environment_operator import LambdaCheckEnvironmentOperator
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
 from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
@@ -21,13 +21,13 @@ def build_import_dag(folder: Path, *, doc_md: str | None = None) -> DAG:
     :param folder: the folder of the experiment files.
     :param doc_md: the documentation that the UI shows.
     """
-    with DAG(
+    with dag_with_form(
         "import_policy",
         description="Judge a policy that was trained elsewhere, and put it into service",
         schedule=None,
         catchup=False,
         max_active_runs=16,
-        params=importing_params(),
+        form=importing_params(),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "policies"],
         doc_md=doc_md,

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import reaping_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
 from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
 from rl_airflow.trials.operators import Ec2CloseAbandonedRunsOperator
 
@@ -13,13 +13,13 @@ def build_reap_dag(*, doc_md: str | None = None) -> DAG:
 
     :param doc_md: the documentation that the UI shows.
     """
-    with DAG(
+    with dag_with_form(
         "reap_orphaned_instances",
         description="End machines past their deadline, close runs whose DAG is gone",
         schedule="*/15 * * * *",
         catchup=False,
         max_active_runs=1,
-        params=reaping_params(),
+        form=reaping_params(),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "care"],
         doc_md=doc_md,

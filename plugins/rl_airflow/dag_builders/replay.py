@@ -7,9 +7,9 @@ from airflow.sdk import DAG, Param, chain
 
 from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
 from rl_airflow.dag_builders.params import replaying_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
-from rl_airflow.run.experiment_files import ExperimentFile, read_experiment_files
+from rl_airflow.run.experiment_files import REPLAY, ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
 from rl_lifecycle.experiment.compute_settings import Compute
 
@@ -35,7 +35,7 @@ def build_replay_dags(
     if only_dag_id == DAG_ID:
         return dags
 
-    for file in read_experiment_files(folder):
+    for file in read_experiment_files(folder, holding=REPLAY):
         if only_dag_id not in (None, scheduled_dag_id(file)):
             continue
         if dag := build_scheduled_replay(file, doc_md=doc_md):
@@ -86,13 +86,13 @@ def build_replay_dag(
     # larger than the pool would block all replays. AWS's quota is checked before the launch anyway.
     compute = file.compute if file else Compute()
     experiment = file.experiment if file else None
-    with DAG(
+    with dag_with_form(
         dag_id,
         description="Train a version's first segments again, and compare",
         catchup=False,
         max_active_runs=1,
         schedule=timetable_of(experiment.replay_schedule) if experiment else None,
-        params=_form_of(file),
+        form=_form_of(file),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "care"],
         doc_md=doc_md,

@@ -1,12 +1,18 @@
 """The DAG of an experiment. The DAG of a wrong file has the same tasks and refuses new runs."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.machine_tasks import AWAIT, TERMINATE, add_machine_tasks
 from rl_airflow.dag_builders.params import environment_param, region_param, retraining_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, PLAN
+from rl_airflow.dag_builders.shared_arguments import (
+    DEFAULT_ARGS,
+    ENVIRONMENT,
+    PLAN,
+    dag_with_form,
+)
 from rl_airflow.evaluation.environment_operator import LambdaCheckEnvironmentOperator
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
 from rl_airflow.evaluation.selection_operator import LambdaSelectCandidateOperator
@@ -100,7 +106,7 @@ def build_retraining_dag(file: ExperimentFile, *, doc_md: str | None = None) -> 
     return dag
 
 
-def _empty_dag(file: ExperimentFile, doc_md: str | None) -> DAG:
+def _empty_dag(file: ExperimentFile, doc_md: str | None) -> AbstractContextManager[DAG]:
     """Make the DAG without its tasks. A wrong file gives no schedule and a short form."""
     shared: dict[str, Any] = {
         "catchup": False,
@@ -110,20 +116,20 @@ def _empty_dag(file: ExperimentFile, doc_md: str | None) -> DAG:
     }
     experiment = file.experiment
     if experiment is None:
-        return DAG(
+        return dag_with_form(
             file.dag_id,
             description=f"Refuses new runs: {file.problem}"[:250],
             schedule=None,
-            params={"environment": environment_param(), "region_name": region_param()},
+            form={"environment": environment_param(), "region_name": region_param()},
             doc_md=f"**This experiment cannot begin a run:** {file.problem}\n\n{doc_md or ''}",
             tags=["nightshift", "retraining", "broken"],
             **shared,
         )
-    return DAG(
+    return dag_with_form(
         file.dag_id,
         description=f"{experiment.algo} on {experiment.env_id}: train, judge, promote",
         schedule=timetable_of(experiment.schedule),
-        params=retraining_params(experiment),
+        form=retraining_params(experiment),
         doc_md=doc_md,
         tags=["nightshift", "retraining"],
         **shared,

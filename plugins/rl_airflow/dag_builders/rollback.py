@@ -3,7 +3,7 @@
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import rollback_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
 from rl_airflow.registry.champion_operators import S3RollBackChampionOperator
 from rl_airflow.registry.version_choice_operator import AskForVersionOperator
 
@@ -13,13 +13,13 @@ def build_rollback_dag(*, doc_md: str | None = None) -> DAG:
 
     :param doc_md: the documentation that the UI shows.
     """
-    with DAG(
+    with dag_with_form(
         "rollback_policy",
         description="Put an earlier version back into service",
         schedule=None,
         catchup=False,
         max_active_runs=16,
-        params=rollback_params(),
+        form=rollback_params(),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "policies"],
         doc_md=doc_md,

@@ -2,10 +2,20 @@
 
 import logging
 import re
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
+from rl_airflow.errors import SlowFileError
+from rl_airflow.infrastructure.experiment_paths import (
+    group_by_name,
+    list_experiment_files,
+    shard_of,
+)
 from rl_airflow.run.schedules import check_schedules
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment import files
@@ -23,10 +33,11 @@ RESERVED = {
     "replay": "the runs of replays",
     "drill": "the runs of drill_interruption",
 }
-
-
-#: The key that gives an experiment a DAG for replays, in a file that may not be YAML.
-REPLAY_KEY = re.compile(r"^replay_schedule\s*:", re.MULTILINE)
+#: The CPU time in seconds that reading one file may use. A usual file needs some milliseconds.
+CPU_LIMIT_S = 2.0
+#: The key that gives an experiment a DAG for replays, and the key in a file that may not be YAML.
+REPLAY = "replay_schedule"
+REPLAY_KEY = re.compile(rf"^{REPLAY}\s*:", re.MULTILINE)
 
 
 class ReadablePart(NamedTuple):
@@ -37,6 +48,11 @@ class ReadablePart(NamedTuple):
 
     compute: Compute = Compute()
     has_replays: bool = False
+
+
+def dag_id_of(name: str) -> str:
+    """Return the id of an experiment's DAG."""
+    return f"retrain_{name}"
 
 
 class ExperimentFile(NamedTuple):
@@ -69,7 +85,7 @@ class ExperimentFile(NamedTuple):
     @property
     def dag_id(self) -> str:
         """The id of the file's DAG."""
-        return f"retrain_{self.name}"
+        return dag_id_of(self.name)
 
     @property
     def source(self) -> str:
@@ -82,29 +98,35 @@ class ExperimentFile(NamedTuple):
         return self._replace(experiment=None, problem=problem, readable=part)
 
 
-def list_experiment_files(folder: Path) -> list[Path]:
-    """All experiment files of a folder, in order; empty if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in files.SUFFIXES and not path.name.startswith(".")
-    )
-
-
-def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Iterator[ExperimentFile]:
+def read_experiment_files(
+    folder: Path,
+    only_dag_id: str | None = None,
+    *,
+    shard: int | None = None,
+    holding: str = "",
+) -> Iterator[ExperimentFile]:
     """Read a folder's experiments.
 
-    :param only_dag_id: the only DAG that a worker needs. Other files are not opened. None means
-        all files.
+    :param only_dag_id: the only DAG that a worker needs. Other files are not opened. It counts in
+        every shard, because a worker may have been told the DAG file of an earlier time.
+    :param shard: the DAG file whose experiments are wanted. None means all experiments.
+    :param holding: a text that the files must hold, so that the others are not parsed.
     """
-    paths = list_experiment_files(folder)
-    for path in paths:
-        dag_id = ExperimentFile(path, None, "").dag_id
-        same = [other for other in paths if ExperimentFile(other, None, "").dag_id == dag_id]
-        if path == same[0] and only_dag_id in (None, dag_id):
+    groups = group_by_name(list_experiment_files(folder))
+    for name, same in groups.items():
+        if only_dag_id is not None:
+            wanted = only_dag_id == dag_id_of(name)
+        else:
+            wanted = shard in (None, shard_of(name, len(groups)))
+        if wanted and any(_holds(path, holding) for path in same):
             yield _read_one_of(same)
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return not text or text in files.read_text(path, path.name, errors="replace")
+    except InvalidExperimentError:  # the experiment's own DAG shows the problem
+        return False
 
 
 def _read_one_of(paths: list[Path]) -> ExperimentFile:
@@ -140,11 +162,14 @@ def read_experiment_file(path: Path) -> ExperimentFile:
             f"{file.source}: the name {path.stem} belongs to {taken}; give the file another"
         )
     try:
-        experiment = files.read_experiment_file(path, file.source)
-        check_schedules(experiment, file.source)
-        resolve_hyperparameters(experiment, file.source)
+        with cpu_time_limit(CPU_LIMIT_S):
+            experiment = files.read_experiment_file(path, file.source)
+            check_schedules(experiment, file.source)
+            resolve_hyperparameters(experiment, file.source)
     except InvalidExperimentError as error:
         return _read_part(file).refused(" ".join(str(error).split()))
+    except SlowFileError as error:  # nothing of it is read again
+        return file.refused(f"{file.source}: {error}")
     except Exception as error:  # an exception here would hide every experiment
         problem = f"{file.source}: cannot be read: {type(error).__name__}: {error}"
         return _read_part(file).refused(problem.splitlines()[0])
@@ -155,7 +180,7 @@ def _read_part(file: ExperimentFile) -> ExperimentFile:
     """Read what can be read from a wrong file."""
     part = ReadablePart()
     try:
-        text = file.path.read_text(encoding="utf-8", errors="replace")
+        text = files.read_text(file.path, file.source, errors="replace")
         part = part._replace(has_replays=REPLAY_KEY.search(text) is not None)
         document = files.parse_yaml(text, file.source)
         if isinstance(document, dict):
@@ -163,3 +188,27 @@ def _read_part(file: ExperimentFile) -> ExperimentFile:
     except Exception as error:  # the file is wrong, so nothing in it can be relied on
         log.debug("%s: the default machines are assumed: %s", file.source, error)
     return file._replace(readable=part)
+
+
+@contextmanager
+def cpu_time_limit(seconds: float) -> Iterator[None]:
+    """Raise :class:`SlowFileError` in the block when it has used so much CPU time.
+
+    CPU time and not time on the clock: on a busy computer a good file must not look slow. Airflow's
+    own limit on a DAG file uses another timer. Python handles signals only in the main thread, so
+    there is no limit in other threads.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise SlowFileError(seconds)
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

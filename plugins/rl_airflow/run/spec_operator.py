@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import NEW_LINEAGE, environment_of, read_overrides
-from rl_airflow.infrastructure.project_version import find_commit
+from rl_airflow.infrastructure.project_version import find_bundle_version, find_commit
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.errors import InvalidExperimentError, LifecycleError, OverlappingSeedsError
@@ -116,7 +116,7 @@ class S3FreezeSpecOperator(BaseOperator):
                 requirements=self._upload_wheels(experiment, store),
                 image_id=deployed.image_id,
                 launch_template=deployed.launch_template,
-                commit=find_commit(Path(self.folder)),
+                commit=find_bundle_version(context["ti"]) or find_commit(Path(self.folder)),
                 champion=freeze_champion(store, experiment, new_lineage=_new_lineage(context)),
                 evaluator=deployed.evaluator_version,
                 instance_profile_arn=deployed.instance_profile_arn,

@@ -4,6 +4,7 @@ import json
 import struct
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -230,6 +231,13 @@ def test_a_form_can_add_an_approval_but_not_remove_it(
     task.execute(context)
     spec = Spec.from_json(importing.world.store.objects[importing.ti.pushed["plan"]["spec"]["key"]])
     assert spec.experiment.approval is frozen
+
+
+def test_the_spec_records_the_version_of_the_dag_bundle(importing: Importing) -> None:
+    """The bundle holds the experiment's file. The image may be older."""
+    bundle = SimpleNamespace(version="a" * 40, supports_versioning=True)
+    importing.ti.bundle_instance = bundle
+    assert importing.freeze().commit == "a" * 40
 
 
 def test_an_import_never_shares_a_run_with_a_retraining(importing: Importing) -> None:

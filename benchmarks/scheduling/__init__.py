@@ -1,0 +1,1 @@
+"""What Airflow needs for many experiments: parsing their files, and nights that begin together."""
