@@ -6,7 +6,7 @@ from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.machine_tasks import AWAIT, TERMINATE, add_machine_tasks
 from rl_airflow.dag_builders.params import environment_param, region_param, retraining_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, PLAN
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, PLAN, RUN_TYPES
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
 from rl_airflow.evaluation.operators import (
     LambdaCheckEnvironmentOperator,
@@ -106,6 +106,7 @@ def _empty_dag(file: ExperimentFile, doc_md: str | None) -> DAG:
     """Make the DAG without its tasks. A wrong file gives no schedule and a short form."""
     shared: dict[str, Any] = {
         "catchup": False,
+        "allowed_run_types": RUN_TYPES,
         "max_active_runs": 1,
         "default_args": DEFAULT_ARGS | {"on_failure_callback": keep_problem},
         "render_template_as_native_obj": True,
