@@ -1,7 +1,7 @@
 """Airflow's own scheduler on one experiment's DAG, with an executor that starts no task.
 
-The database's clock is the machine's. So a test does not move the clock: it chooses the experiment's
-schedule, and the times of earlier runs, relative to now.
+The database's clock is the machine's. So a test does not move the clock: it chooses the
+experiment's schedule, and the times of earlier runs, relative to now.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""When nights begin, as Airflow's own scheduler decides: docs/guide.md describes what is shown here."""
+"""When nights begin, as Airflow's own scheduler decides. docs/guide.md has the same rules."""
 
 import itertools
 from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ DEFAULT_ARGS: dict[str, Any] = {
 #: How a run of a DAG with a schedule may begin. A backfill is refused, because each of its nights
 #: would train against the same champion. The Airflow command for backfills starts all of them side
 #: by side, whatever `max_active_runs` says, and then Airflow counts them as nights that have run.
-#: Source: `airflow.models.backfill` in Airflow 3.3, `_create_backfill` and `_create_backfill_dag_run`.
+#: Source: `_create_backfill` and `_create_backfill_dag_run` of `airflow.models.backfill` (3.3).
 RUN_TYPES = tuple(sorted(one.value for one in DagRunType if one is not DagRunType.BACKFILL_JOB))
 #: The run's plan. It is None if `freeze_spec` failed. The tasks that clean up run even then.
 PLAN = "{{ ti.xcom_pull(task_ids='freeze_spec', key='plan') }}"
