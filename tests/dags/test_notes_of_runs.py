@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rl_airflow.infrastructure.audit_log import ENDED_BY_KEY, RUN_ENDED_BY_KEY
-from rl_airflow.run.notes import NOTE_KEY
+from rl_airflow.run.notes import NOTE_KEY, PROBLEM_KEY, RunNoteListener
 from tests.dags.scheduled_runs import ScheduledRun
 
 DAG_ID = "retrain_cartpole_ppo"
@@ -47,6 +47,30 @@ def test_the_newest_note_of_a_run_is_shown_when_it_ends(verdict: str, state: str
     assert run.play({("verdict", -1): verdict}) == state
     run.session.expire_all()
     assert run.run.note == "KEEP: worse\ncost 0.1000 USD of 2 USD allowed"
+
+
+def test_a_red_run_of_another_dag_shows_the_first_problem_of_its_tasks() -> None:
+    """It has no verdict that could name the cause."""
+    run = ScheduledRun("reap_orphaned_instances")
+    place = {"dag_id": run.run.dag_id, "task_id": "reap_instances", "run_id": run.run.run_id}
+    from airflow.models.xcom import XComModel
+
+    XComModel.set(PROBLEM_KEY, "AWS did not answer", **place, session=run.session)
+    run.session.commit()
+    assert run.play({("reap_instances", -1): "failed"}) == "failed"
+    assert run.run.note == "reap_instances failed: AWS did not answer"
+
+
+def test_a_run_of_dags_test_has_its_note_too() -> None:
+    """Airflow gives the listener a run that belongs to no session there."""
+    run = ScheduledRun(DAG_ID)
+    keep(run, "verdict", "KEEP: worse")
+    detached = run.run
+    run.session.refresh(detached)
+    run.session.expunge(detached)
+    RunNoteListener().on_dag_run_success(dag_run=detached, msg="success")
+    found = run.session.get(type(detached), detached.id)
+    assert found.note == "KEEP: worse"
 
 
 def _report_of(run: ScheduledRun) -> Any:

@@ -24,13 +24,12 @@ from tests.kill_rounds import seeds
 from tests.system.accounts import Account, MachineWatch, check_books
 from tests.system.api import DAGS, ENDLESS, EXPERIMENT, NIGHT, Api
 from tests.system.killing import IMPATIENT, AirflowProcesses, StruckRun, plan_strikes
+from tests.system.noise import NOISE
 from tests.system.projects import MISSED, copy_unscheduled
 
 pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 
 
-#: What no task's log may have: lines of others about themselves.
-NOISE = ("Found endpoint", "Found credentials", "Deprecat", "py.warnings", "graphviz")
 #: The lines of a machine's log that its task prints.
 PROGRESS = re.compile(r"steps/s.* to go.* · USD \d")
 

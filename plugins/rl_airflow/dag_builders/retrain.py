@@ -20,7 +20,6 @@ from rl_airflow.run.outcome_operators import S3ReportRunOperator, VerdictOperato
 from rl_airflow.run.refusal_operator import S3RefuseRunOperator
 from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
-from rl_airflow.run.task_facts import keep_problem
 
 #: A template adds no edge between tasks: `report` must run when `promote` was skipped.
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
@@ -108,7 +107,7 @@ def _empty_dag(file: ExperimentFile, doc_md: str | None) -> DAG:
         "catchup": False,
         "allowed_run_types": RUN_TYPES,
         "max_active_runs": 1,
-        "default_args": DEFAULT_ARGS | {"on_failure_callback": keep_problem},
+        "default_args": DEFAULT_ARGS,
         "render_template_as_native_obj": True,
     }
     experiment = file.experiment

@@ -5,12 +5,15 @@ from typing import Any
 
 from airflow.utils.types import DagRunType
 
+from rl_airflow.run.task_facts import keep_problem
+
 #: There are at least two retries, because Airflow itself can make a deferred task fail. The delay
 #: is short, because machines cost money during it.
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "nightshift",
     "retries": 2,
     "retry_delay": timedelta(seconds=10),
+    "on_failure_callback": keep_problem,
 }
 #: How a run of a DAG with a schedule may begin. A backfill is refused, because each of its nights
 #: would train against the same champion. The Airflow command for backfills starts all of them side

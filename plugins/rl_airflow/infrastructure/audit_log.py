@@ -84,7 +84,9 @@ def _keep(acted_on: Any, events: tuple[str, ...], task_id: str, map_index: int, 
 
     try:
         session = object_session(acted_on)
-        if session is None or not _is_ours(session, acted_on.dag_id, acted_on.run_id, task_id):
+        if session is None or not has_tag(session, acted_on.dag_id):
+            return
+        if not _has_task(session, acted_on.dag_id, acted_on.run_id, task_id):
             return
         now = datetime.now(UTC)
         found = find_event(session, events, acted_on.dag_id, acted_on.run_id, now)
@@ -132,16 +134,22 @@ def describe_event(event: "Log") -> str:
     return f"{event.owner or 'a person'}{when}"
 
 
-def _is_ours(session: "Session", dag_id: str, run_id: str, task_id: str) -> bool:
-    """Tell whether the DAG is one of this project's, and its run has the task."""
+def has_tag(session: "Session", dag_id: str) -> bool:
+    """Tell whether a DAG is one of this project's."""
     from airflow.models.dag import DagTag
+    from sqlalchemy import select
+
+    query = select(DagTag.dag_id).where(DagTag.dag_id == dag_id, DagTag.name == TAG)
+    return session.scalars(query).first() is not None
+
+
+def _has_task(session: "Session", dag_id: str, run_id: str, task_id: str) -> bool:
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import select
 
-    tagged = select(DagTag.dag_id).where(DagTag.dag_id == dag_id, DagTag.name == TAG)
-    task = select(TaskInstance.task_id).where(
+    query = select(TaskInstance.task_id).where(
         TaskInstance.dag_id == dag_id,
         TaskInstance.run_id == run_id,
         TaskInstance.task_id == task_id,
     )
-    return session.scalars(tagged).first() is not None and session.scalars(task).first() is not None
+    return session.scalars(query).first() is not None

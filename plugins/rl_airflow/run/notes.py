@@ -7,20 +7,24 @@ Airflow's API.
 """
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 from airflow.sdk import Context
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.audit_log import has_tag
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
+    from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
 
 #: The XCom key of the note. The newest XCom of a run with this key counts.
 NOTE_KEY = "nightshift_note"
+#: The XCom key of the error that failed a task. It is the note of a red run without another one.
+PROBLEM_KEY = "problem"
 #: Airflow's limit on a note.
 MOST_CHARACTERS = 1000
 #: What stands before a person's own note, which is kept below the run's.
@@ -44,39 +48,59 @@ class RunNoteListener:
     def on_dag_run_success(self, dag_run: "DagRun", msg: str) -> None:
         """Copy the note of a green run."""
         del msg
-        _copy(dag_run)
+        _copy(dag_run, failed=False)
 
     @hookimpl
     def on_dag_run_failed(self, dag_run: "DagRun", msg: str) -> None:
         """Copy the note of a red run."""
         del msg
-        _copy(dag_run)
+        _copy(dag_run, failed=True)
 
 
-def _copy(dag_run: "DagRun") -> None:
-    from airflow.models.xcom import XComModel
-    from sqlalchemy import select
+def _copy(dag_run: "DagRun", *, failed: bool) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
     from sqlalchemy.orm import object_session
 
     try:
-        session = object_session(dag_run)
-        if session is None:
+        if (session := object_session(dag_run)) is not None:
+            _copy_in(session, dag_run, failed)
             return
-        query = (
-            select(XComModel)
-            .where(
-                XComModel.dag_id == dag_run.dag_id,
-                XComModel.run_id == dag_run.run_id,
-                XComModel.key == NOTE_KEY,
-            )
-            .order_by(XComModel.timestamp.desc())
-            .limit(1)
-        )
-        found = session.scalars(query).first()
-        if found is not None:
-            put_note(dag_run, str(XComModel.deserialize_value(found)))
+        # In `airflow dags test` the run belongs to no session at its end.
+        with create_session(scoped=False) as own:
+            if (found := own.get(DagRun, dag_run.id)) is not None:
+                _copy_in(own, found, failed)
     except Exception as error:  # the scheduler must go on after any error
         log.warning("the note of %s was not written: %s", dag_run.run_id, first_line(error))
+
+
+def _copy_in(session: "Session", dag_run: "DagRun", failed: bool) -> None:
+    if text := _find_note(session, dag_run, failed):
+        put_note(dag_run, text)
+
+
+def _find_note(session: "Session", dag_run: "DagRun", failed: bool) -> str:
+    """Find the newest note that a task kept; else, in a red run, the first problem of a task."""
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    def find(key: str, order: Any) -> XComModel | None:
+        query = select(XComModel).where(
+            XComModel.dag_id == dag_run.dag_id,
+            XComModel.run_id == dag_run.run_id,
+            XComModel.key == key,
+        )
+        return session.scalars(query.order_by(order).limit(1)).first()
+
+    if found := find(NOTE_KEY, XComModel.timestamp.desc()):
+        return str(XComModel.deserialize_value(found))
+    if (
+        failed
+        and has_tag(session, dag_run.dag_id)
+        and (found := find(PROBLEM_KEY, XComModel.timestamp))
+    ):
+        return f"{found.task_id} failed: {XComModel.deserialize_value(found)}"
+    return ""
 
 
 def put_note(dag_run: "DagRun", text: str) -> None:

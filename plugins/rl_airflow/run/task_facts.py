@@ -8,17 +8,16 @@ from airflow.sdk import Context
 
 from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.audit_log import ENDED_BY_KEY, RUN_ENDED_BY_KEY, RUN_TASK_ID
+from rl_airflow.run.notes import PROBLEM_KEY
 from rl_lifecycle.reports.run_outcomes import STEPS, TRIAL_STEPS, RunStep
 
-#: The XCom key of the error that failed a task.
-PROBLEM_KEY = "problem"
 MOST_CHARACTERS = 1000
 #: The states by which a person ends a task.
 ENDED = ("failed", "skipped")
 
 
 def keep_problem(context: Context) -> None:
-    """Keep the message of the error that failed a task, so that the verdict can name it.
+    """Keep the message of the error that failed a task, for the verdict and the run's note.
 
     A callback for the failure of a task. A killed process leaves no message.
     """
