@@ -1,7 +1,8 @@
 """One DAG for each experiment: `retrain_<experiment>`, nightly, from the files in `experiments/`.
 
 **How to trigger it.** It runs on the schedule in its file (UTC). By hand: *Trigger* opens a form
-with the values of the file. A change in the form applies to that run only. From a shell:
+with the values of the file. A change in the form applies to that run only. It also unpauses a
+paused DAG: nights then begin by themselves. A backfill is refused. From a shell:
 `airflow dags test retrain_<experiment>`, with `--conf '{"total_timesteps": 20000}'` to set fields
 of the form.
 

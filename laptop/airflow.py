@@ -15,6 +15,14 @@ from laptop.places import ROOT, log_folder, state_folder, tool
 #: The last line of a traceback.
 EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception): (.+)")
 
+#: Warnings about code that is not ours. Airflow writes them into each task's log. Its own plugin
+#: loader causes the first one before it loads any plugin, so no plugin can silence it.
+FOREIGN_WARNINGS = (
+    "ignore:GitWildMatchPattern:DeprecationWarning",
+    "ignore:Using `httpx` with `starlette.testclient`",
+    "ignore:Could not import graphviz:UserWarning",
+)
+
 #: How much of such a line is shown.
 MOST_CHARACTERS = 600
 
@@ -36,6 +44,7 @@ def settings() -> dict[str, str]:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "SQLALCHEMY_SILENCE_UBER_WARNING": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": ",".join(FOREIGN_WARNINGS),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
 

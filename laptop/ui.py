@@ -41,17 +41,6 @@ def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[by
     _refuse_taken(port)
     environment = demo.airflow_environment(None) | _ui_settings(port)
     airflow.prepare(environment)
-    # Runs get their notes through the API, as its only user.
-    environment["AIRFLOW_CONN_NIGHTSHIFT_API"] = json.dumps(
-        {
-            "conn_type": "http",
-            "host": "127.0.0.1",
-            "port": port,
-            "schema": "http",
-            "login": "admin",
-            "password": _password(Path(environment["AIRFLOW_HOME"])),
-        }
-    )
     log = log_folder() / "airflow-ui.log"
     with (
         log.open("wb") as file,
@@ -116,10 +105,7 @@ def _healthy(url: str) -> bool:
 
 
 def _password(home: Path) -> str:
-    """Return the password of the only user.
-
-    It is made here, before Airflow would make it, because the tasks also need it.
-    """
+    """Return the password of the only user, which is printed before Airflow would make it."""
     file = home / "simple_auth_manager_passwords.json.generated"
     if not file.exists():
         file.touch(mode=0o600)

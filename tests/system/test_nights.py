@@ -1,6 +1,8 @@
 """Whole nights on the local AWS through the DAGs, as the Airflow worker."""
 
+import contextlib
 import re
+import sqlite3
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.conftest import ROOT
 from tests.local_aws.answers import unlike_aws
 from tests.system import deliveries
 from tests.system.accounts import Account
+from tests.system.noise import NOISE
 from tests.system.projects import copy_project, read_shipped
 
 #: A mean return that CartPole's policies reach long before two million steps.
@@ -81,6 +84,30 @@ def test_a_first_night_ends_with_a_champion_above_the_bar(first: dict[str, Any])
     assert summary.verdict.decision is Decision.PROMOTE
     assert (summary.champion_version, summary.champion_of_this_run) == (1, True)
     assert first["nights"][demo.EXPERIMENT]["instances_left"] == []
+
+
+def test_each_run_of_the_demo_has_its_note(first: dict[str, Any]) -> None:
+    """`airflow dags test` has no API server, and the note needs none."""
+    with contextlib.closing(
+        sqlite3.connect(f"{airflow.settings()['AIRFLOW_HOME']}/airflow.db")
+    ) as db:
+        notes = db.execute(
+            "select content from dag_run_note join dag_run on dag_run.id = dag_run_id"
+            " where dag_id = ? order by dag_run_id",
+            [f"retrain_{demo.EXPERIMENT}"],
+        ).fetchall()
+    (note,) = notes[0]
+    assert note.startswith("PROMOTE: after ")
+    assert re.search(r"\ncost \d\.\d{4} USD of 2 USD allowed$", note)
+
+
+def test_the_log_of_a_night_has_no_lines_of_other_packages_about_themselves(
+    first: dict[str, Any],
+) -> None:
+    """A person who reads the log finds the night in it."""
+    log = (airflow.log_folder() / f"retrain_{demo.EXPERIMENT}.log").read_text()
+    assert "champion: none yet" in log or "champion: version 1" in log
+    assert [noise for noise in NOISE if noise in log] == []
 
 
 def test_trials_train_side_by_side(first: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from tests.kill_rounds import seeds
 from tests.system.accounts import Account, MachineWatch, check_books
 from tests.system.api import DAGS, ENDLESS, EXPERIMENT, NIGHT, Api
 from tests.system.killing import IMPATIENT, AirflowProcesses, StruckRun, plan_strikes
+from tests.system.noise import NOISE
 from tests.system.projects import MISSED, copy_unscheduled
 
 pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
@@ -409,6 +410,10 @@ def test_a_refused_launch_costs_one_trial(api: Api) -> None:
     assert {name: state for name, state in states.items() if state != ["success"]} == {}
     note = api.call("GET", place)["note"]
     assert re.match(r"seed-\d: the next machine may cost up to USD .*; decision: [A-Z]+: ", note)
+    assert re.search(r"\ncost 0\.\d{4} USD of 0\.2 USD allowed$", note)
+    log = "".join(api.log(NIGHT, run, task_id) for task_id in ("freeze_spec", "select", "report"))
+    assert "freeze_spec" in log
+    assert [noise for noise in NOISE if noise in log] == []
 
 
 def test_unpausing_a_dag_after_its_time_launches_nothing(api: Api) -> None:

@@ -4,7 +4,7 @@ from airflow.sdk import DAG, chain
 
 from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
 from rl_airflow.dag_builders.params import drill_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, PLAN, dag_with_form
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, PLAN, RUN_TYPES, dag_with_form
 from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_airflow.trials.drill_experiment import drill_experiment
@@ -25,6 +25,7 @@ def build_drill_dag(*, doc_md: str | None = None) -> DAG:
         description="Interrupt a small training and measure its recovery",
         schedule=timetable_of("0 5 * * 1"),
         catchup=False,
+        allowed_run_types=RUN_TYPES,
         max_active_runs=1,
         form=drill_params(),
         default_args=DEFAULT_ARGS,

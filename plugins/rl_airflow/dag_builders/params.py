@@ -10,6 +10,7 @@ from rl_airflow.infrastructure.form_values import (
     ENVIRONMENT_VARIABLE,
     NEW_LINEAGE,
 )
+from rl_airflow.run.schedules import describe_nights
 from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.evaluation_settings import Evaluation, GateSettings
 from rl_lifecycle.experiment.experiment import Experiment
@@ -70,6 +71,16 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
     """Return the form of a retraining, filled with the values of the experiment's file."""
     compute, evaluation, gate = experiment.compute, experiment.evaluation, experiment.gate
     return {
+        "needed_by": Param(
+            compute.needed_by,
+            type=["null", "string"],
+            section="When",
+            title="Needed by",
+            pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d$|^\d{4}-\d\d-\d\dT\d\d:\d\d",
+            description_md="`HH:MM` in UTC, or a time such as `2026-12-01T06:00Z`. When spot "
+            "no longer leaves enough time, on-demand machines are used. Empty: no time limit."
+            f"\n\n{describe_nights(experiment.schedule)}",
+        ),
         "total_timesteps": Param(
             experiment.total_timesteps,
             type="integer",
@@ -112,15 +123,6 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             title="Market",
             description_md="Spot costs about a third and may be interrupted, which loses at most "
             "one segment.",
-        ),
-        "needed_by": Param(
-            compute.needed_by,
-            type=["null", "string"],
-            section="Machines",
-            title="Needed by",
-            pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d$|^\d{4}-\d\d-\d\dT\d\d:\d\d",
-            description_md="`HH:MM` in UTC, or a time such as `2026-12-01T06:00Z`. When spot "
-            "no longer leaves enough time, on-demand machines are used. Empty: no time limit.",
         ),
         "max_hours": Param(
             compute.max_hours,

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import reaping_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, RUN_TYPES, dag_with_form
 from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
 from rl_airflow.trials.operators import Ec2CloseAbandonedRunsOperator
 
@@ -18,6 +18,7 @@ def build_reap_dag(*, doc_md: str | None = None) -> DAG:
         description="End machines past their deadline, close runs whose DAG is gone",
         schedule="*/15 * * * *",
         catchup=False,
+        allowed_run_types=RUN_TYPES,
         max_active_runs=1,
         form=reaping_params(),
         default_args=DEFAULT_ARGS,

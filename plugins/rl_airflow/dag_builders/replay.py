@@ -7,7 +7,7 @@ from airflow.sdk import DAG, Param, chain
 
 from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
 from rl_airflow.dag_builders.params import replaying_params
-from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
+from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, RUN_TYPES, dag_with_form
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.run.experiment_files import REPLAY, ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
@@ -90,6 +90,7 @@ def build_replay_dag(
         dag_id,
         description="Train a version's first segments again, and compare",
         catchup=False,
+        allowed_run_types=RUN_TYPES,
         max_active_runs=1,
         schedule=timetable_of(experiment.replay_schedule) if experiment else None,
         form=_form_of(file),

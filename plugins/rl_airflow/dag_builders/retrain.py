@@ -11,6 +11,7 @@ from rl_airflow.dag_builders.shared_arguments import (
     DEFAULT_ARGS,
     ENVIRONMENT,
     PLAN,
+    RUN_TYPES,
     dag_with_form,
 )
 from rl_airflow.evaluation.environment_operator import LambdaCheckEnvironmentOperator
@@ -24,7 +25,6 @@ from rl_airflow.run.outcome_operators import S3ReportRunOperator, VerdictOperato
 from rl_airflow.run.refusal_operator import S3RefuseRunOperator
 from rl_airflow.run.schedules import timetable_of
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
-from rl_airflow.run.task_facts import keep_problem
 
 #: A template adds no edge between tasks: `report` must run when `promote` was skipped.
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
@@ -110,8 +110,9 @@ def _empty_dag(file: ExperimentFile, doc_md: str | None) -> AbstractContextManag
     """Make the DAG without its tasks. A wrong file gives no schedule and a short form."""
     shared: dict[str, Any] = {
         "catchup": False,
+        "allowed_run_types": RUN_TYPES,
         "max_active_runs": 1,
-        "default_args": DEFAULT_ARGS | {"on_failure_callback": keep_problem},
+        "default_args": DEFAULT_ARGS,
         "render_template_as_native_obj": True,
     }
     experiment = file.experiment

@@ -12,7 +12,7 @@ from rl_airflow.evaluation.evaluator import Job, scene_of
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.links import JUDGE_LINKS, report_link
-from rl_airflow.run.notes import write_note
+from rl_airflow.run.notes import keep_note
 from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.evaluation.decision_reports import Report, summarise_report
 from rl_lifecycle.evaluation.gate import decide_unchanged
@@ -70,8 +70,8 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
 
     @staticmethod
     def _noted(context: Context, told: dict[str, Any]) -> dict[str, Any]:
-        """Write the verdict into the run's note, which Airflow shows in the list of runs."""
-        write_note(context, told.get("summary") or f"{told['decision']}: {told['reason']}")
+        """Keep the verdict as the run's note, which Airflow shows in the list of runs."""
+        keep_note(context, told.get("summary") or f"{told['decision']}: {told['reason']}")
         return told
 
     def _judge(self, event: dict[str, Any] | None) -> dict[str, Any]:

@@ -54,6 +54,9 @@ def find_environment(
         profile = next(filter(None, map(own_profile, experiments)), None)
     except BootstrapError as error:
         raise EnvironmentNotReadyError(environment, str(error)) from error
+    except KeyError as error:
+        problem = f"its stacks lack the output {error}: they are incomplete, or of another version"
+        raise EnvironmentNotReadyError(environment, problem) from error
     if not outputs.subnet_ids:
         raise EnvironmentNotReadyError(environment, "it has no subnet")
     return DeployedEnvironment(

@@ -9,6 +9,7 @@ that role to CloudFormation.
 """
 
 import json
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -29,6 +30,20 @@ Role = Literal["launcher", "promoter", "reaper", "deployer"]
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 10, 60, 4
 #: A function may run for 900 s.
 LAMBDA_TIMEOUT_S = 910
+#: The loggers of botocore that tell for each client where its endpoint and credentials come from.
+CHATTY_LOGGERS = ("botocore.configprovider", "botocore.credentials", "botocore.tokens")
+
+
+def quieten_botocore() -> None:
+    """Keep lines such as "Found endpoint for s3 via: environment_global." out of task logs.
+
+    A level that you set with Airflow's option `[logging] namespace_levels` is kept.
+    """
+    for name in CHATTY_LOGGERS:
+        chatty = logging.getLogger(name)
+        chosen = chatty.level or logging.getLogger("botocore").level
+        if not chosen and chatty.getEffectiveLevel() == logging.INFO:
+            chatty.setLevel(logging.WARNING)
 
 
 class RoleSession:
@@ -114,6 +129,7 @@ class RoleSession:
         return repeat(self._make_session, "sts", () if self._hurries else None)
 
     def _make_session(self) -> "Session":
+        quieten_botocore()
         connection = self._find_connection()
         if connection is None:
             return (

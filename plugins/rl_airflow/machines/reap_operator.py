@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from airflow.sdk import BaseOperator, Context
 
 from infra_bootstrap.reaper.reaper import overdue_reason
+from rl_airflow.errors import EnvironmentNotReadyError
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.instances import Machines, TaggedMachine
+from rl_lifecycle.aws_errors import ErrorKind, error_code, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +49,7 @@ class Ec2ReapInstancesOperator(BaseOperator):
         """
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        machines = Machines(
-            RoleSession("reaper", environment, self.aws_conn_id, region).client("ec2"), environment
-        )
+        machines = self._find_machines(environment, region)
         living = list(machines.list({}))
         overdue = find_overdue(living, datetime.now(UTC), GRACE)
         dry = bool(params["dry_run"]) or (bool(params["dry_first_time"]) and _is_first_run(context))
@@ -72,6 +72,24 @@ class Ec2ReapInstancesOperator(BaseOperator):
             ", dry" if dry else "",
         )
         return {"ended": [] if dry else ids, "would_end": ids if dry else [], "living": len(living)}
+
+    def _find_machines(self, environment: str, region: str | None) -> Machines:
+        """Assume the reaper's role.
+
+        :raises EnvironmentNotReadyError: if AWS refuses it: a deployment makes the role.
+        """
+        from botocore.exceptions import ClientError
+
+        session = RoleSession("reaper", environment, self.aws_conn_id, region)
+        try:
+            return Machines(session.client("ec2"), environment)
+        except ClientError as error:
+            if kind_of(error_code(error)) is not ErrorKind.DENIED:
+                raise
+            raise EnvironmentNotReadyError(
+                environment,
+                f"the role nightshift-{environment}-reaper cannot be assumed ({error_code(error)})",
+            ) from error
 
 
 def find_overdue(living: Sequence[TaggedMachine], now: datetime, grace: timedelta) -> list[Overdue]:

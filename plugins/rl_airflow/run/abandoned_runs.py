@@ -20,6 +20,8 @@ from airflow.listeners import hookimpl
 from pydantic import JsonValue
 
 from rl_airflow.errors import first_line
+from rl_airflow.infrastructure.audit_log import TAG
+from rl_airflow.run.notes import put_note
 from rl_lifecycle.records.record import Record
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The DAG whose runs close the abandoned runs, and the tag of this project's DAGs.
-CLOSING_DAG_ID, TAG = "reap_orphaned_instances", "nightshift"
+#: The DAG whose runs close the abandoned runs.
+CLOSING_DAG_ID = "reap_orphaned_instances"
 #: The key of the abandoned runs in the configuration of the closing run.
 ABANDONED_KEY = "abandoned_runs"
 #: A run is abandoned when its DAG has been gone for this long. A file that comes back earlier
@@ -122,6 +124,7 @@ def fail_abandoned_runs(session: "Session", now: datetime) -> list[AbandonedRun]
     for run, abandoned in zip(runs, closed, strict=True):
         log.warning("%s", abandoned.reason)
         _fail(session, run)
+        put_note(run, abandoned.reason)
     return closed
 
 

@@ -11,9 +11,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from rl_airflow.errors import RunIsRedError
 from rl_airflow.run.evaluation_money import settle_evaluations
 from rl_airflow.run.ledger_files import LedgerFile, read_month
-from rl_airflow.run.notes import write_note
+from rl_airflow.run.notes import keep_note
 from rl_airflow.run.run_operator import RunOperator
-from rl_airflow.run.task_facts import find_endings, read_steps
+from rl_airflow.run.task_facts import find_run_ending, read_steps
 from rl_airflow.run.trial_ends import ends_of_trials
 from rl_lifecycle.machines.ledger import describe_month
 from rl_lifecycle.registry.promotion import PromotionOutcome
@@ -72,8 +72,8 @@ class S3ReportRunOperator(RunOperator):
 class VerdictOperator(BaseOperator):
     """End the run with its outcome: green, or red with the first cause first.
 
-    The rule is :data:`rl_lifecycle.reports.run_outcomes.RULE`. The outcome is also the run's note.
-    A retry or a clear looks again.
+    The rule is :data:`rl_lifecycle.reports.run_outcomes.RULE`. The outcome and the cost are also
+    the run's note. A retry or a clear looks again.
     """
 
     def execute(self, context: Context) -> str:
@@ -83,12 +83,17 @@ class VerdictOperator(BaseOperator):
         :raises RunIsRedError: naming the first cause, and then what followed.
         """
         outcome = decide_outcome(read_facts(context))
+        ti = context["ti"]
+        judged = ti.xcom_pull(task_ids="judge") or {}
+        plain = not outcome.red and not outcome.causes
+        keep_note(
+            context,
+            (plain and judged.get("summary")) or outcome.text,
+            f"\n{describe_cost(ti.xcom_pull(task_ids='report'))}",
+        )
         if not outcome.red:
-            if outcome.causes:
-                write_note(context, outcome.text)
             return outcome.text
         text = f"this run did not do what was required: {outcome.text}"
-        write_note(context, outcome.text)
         raise RunIsRedError(text, outcome.notice)
 
 
@@ -96,8 +101,7 @@ def read_facts(context: Context) -> RunFacts:
     """Read what the tasks before the verdict left. A result counts only if its task succeeded."""
     ti = context["ti"]
     trials = tuple(ti.xcom_pull(task_ids="freeze_spec") or ())
-    endings = find_endings(context, _cancelled(ti.xcom_pull(task_ids="report"), trials))
-    steps = read_steps(context, trials, endings)
+    steps = read_steps(context, trials, _cancelled(ti.xcom_pull(task_ids="report")))
     states = {step.task_id: step.state for step in steps}
 
     def result(task_id: str) -> dict[str, Any]:
@@ -124,18 +128,32 @@ def read_facts(context: Context) -> RunFacts:
         promoted=promote.get("digest") if promote.get("outcome") == "PROMOTED" else None,
         proved=proof.get("attempts") or {},
         instances_left=proof.get("instances_left"),
-        ended_by=endings.run,
+        ended_by=find_run_ending(context),
     )
 
 
-def _cancelled(
-    summary: dict[str, Any] | None, trials: tuple[str, ...]
-) -> dict[tuple[str, int], datetime]:
+def describe_cost(summary: dict[str, Any] | None) -> str:
+    """Describe the cost of a run in a few words.
+
+    :param summary: the result of `report`. It is empty if the run was never frozen, and None if the
+        report failed.
+
+    >>> describe_cost({"usd": 0.5, "budget_usd": 2}), describe_cost({})
+    ('cost 0.5000 USD of 2 USD allowed', 'cost 0 USD')
+    """
+    if summary is None:
+        return "cost unknown (see the task report)"
+    if "usd" not in summary:
+        return "cost 0 USD"
+    return f"cost {summary['usd']:.4f} USD of {summary['budget_usd']:g} USD allowed"
+
+
+def _cancelled(summary: dict[str, Any] | None) -> dict[str, datetime]:
     """Find in the report when a person ended trials while they were awaited."""
     return {
-        ("await", trials.index(one["trial"])): datetime.fromisoformat(one["cancelled_at"])
+        one["trial"]: datetime.fromisoformat(one["cancelled_at"])
         for one in (summary or {}).get("trials", ())
-        if one.get("cancelled_at") and one["trial"] in trials
+        if one.get("cancelled_at")
     }
 
 

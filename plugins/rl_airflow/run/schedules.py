@@ -31,6 +31,40 @@ def timetable_of(schedule: str | None) -> CronTriggerTimetable | None:
     )
 
 
+def describe_nights(schedule: str | None) -> str:
+    """Describe when nights begin, for the form that triggers a run.
+
+    The text names no date: a DAG whose text changes with the clock has a new version each day.
+
+    >>> print(describe_nights("0 2 * * *").splitlines()[0])
+    Nights begin by themselves at 02:00 UTC every day (`0 2 * * *`).
+    >>> print(describe_nights("0 5 * * 1").splitlines()[0])
+    Nights begin by themselves at the times of `0 5 * * 1` (UTC).
+    >>> print(describe_nights(None).splitlines()[0])
+    This experiment has no schedule: it runs only by hand.
+    """
+    if schedule is None:
+        return (
+            "This experiment has no schedule: it runs only by hand.\n"
+            "**Triggering a paused DAG unpauses it**, because a paused DAG starts no task."
+        )
+    return (
+        f"Nights begin by themselves at {_times_of(schedule)}.\n"
+        "**Triggering a paused DAG unpauses it**, because a paused DAG starts no task. From then "
+        "on nights begin until you pause it again: the next one at the next of these times, which "
+        "the DAG's page shows as *Next Run*. If the DAG had nights by schedule before and was "
+        "paused since, the last night that it missed begins at once, before or after this run."
+    )
+
+
+def _times_of(schedule: str) -> str:
+    """Name the times of a schedule: the time of day if it is the same every day."""
+    minute, hour, *days = [*schedule.split(), "", ""][:5]
+    if days == ["*", "*", "*"] and minute.isdigit() and hour.isdigit():
+        return f"{int(hour):02}:{int(minute):02} UTC every day (`{schedule}`)"
+    return f"the times of `{schedule}` (UTC)"
+
+
 def check_schedules(experiment: Experiment, source: str) -> None:
     """Refuse a schedule that Airflow would refuse, or whose time never comes.
 

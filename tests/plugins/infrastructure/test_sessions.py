@@ -1,6 +1,7 @@
 """Each task acts as its role or through its Airflow connection."""
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from moto import mock_aws
 
-from rl_airflow.infrastructure.sessions import RoleSession, role_arn
+from rl_airflow.infrastructure.sessions import CHATTY_LOGGERS, RoleSession, role_arn
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +98,41 @@ def test_roles_are_named_by_environment_in_any_partition() -> None:
     assert role_arn("arn:aws-cn:iam::123456789012:user/x", "prod", "reaper") == (
         "arn:aws-cn:iam::123456789012:role/nightshift-prod-reaper"
     )
+
+
+@pytest.fixture
+def levels() -> Iterator[None]:
+    """The loggers' levels, which are put back."""
+    loggers = [logging.getLogger(name) for name in ("", "botocore", *CHATTY_LOGGERS)]
+    before = [(one, one.level) for one in loggers]
+    for one, _ in before:
+        one.setLevel(logging.NOTSET)
+    logging.getLogger().setLevel(logging.INFO)
+    yield
+    for one, level in before:
+        one.setLevel(level)
+
+
+def messages_of_a_client(caplog: pytest.LogCaptureFixture) -> str:
+    """Make a client, which looks for its endpoint and its credentials. :return: the log"""
+    caplog.clear()
+    RoleSession(None, "dev", region_name="eu-west-1").client("sts").get_caller_identity()
+    return caplog.text
+
+
+def test_a_client_does_not_log_where_it_found_endpoint_and_credentials(
+    levels: None,
+    connections: dict[str, Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The lines would fill each task's log. A level that you choose yourself is kept."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
+    logging.getLogger("botocore").setLevel(logging.INFO)
+    assert "Found credentials in environment variables" in messages_of_a_client(caplog)
+    RoleSession(None, "dev", region_name="eu-west-1").client("ec2")
+    assert "Found endpoint for ec2" in caplog.text
+    logging.getLogger("botocore").setLevel(logging.NOTSET)
+    assert messages_of_a_client(caplog) == ""
+    RoleSession(None, "dev", region_name="eu-west-1").client("ec2")
+    assert caplog.text == ""

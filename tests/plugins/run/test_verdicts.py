@@ -1,7 +1,5 @@
 """The last task of a run: what it reads, what it says first, and whom it tells."""
 
-import json
-import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +7,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import EvaluationFailedError, RunIsRedError
-from rl_airflow.run import notices, outcome_operators, task_facts
+from rl_airflow.run import notices
+from rl_airflow.run.notes import NOTE_KEY
 from rl_airflow.run.notices import SnsRunNotifier
 from rl_airflow.run.outcome_operators import VerdictOperator
-from rl_airflow.run.task_facts import Endings, keep_problem, read_endings
+from rl_airflow.run.task_facts import keep_problem
 from rl_lifecycle.reports.run_outcomes import STEPS
 from tests.plugins.worlds import World
 
@@ -31,12 +30,18 @@ XCOMS: dict[Any, Any] = {
     "promote": {"outcome": "PROMOTED", "digest": "d1"},
     "judge": {"decision": "PROMOTE", "reason": "better", "candidate": "d1"},
     "terminate": {"instances_left": [], "attempts": {"seed-0": 1, "seed-1": 1}},
+    "report": {"usd": 0.5, "budget_usd": 2},
     ("await", "trial_end"): [END, OTHER],
 }
 STATES = {
     **dict.fromkeys((step for step in STEPS if step not in ("launch", "await")), "success"),
     **dict.fromkeys(("launch_0", "launch_1", "await_0", "await_1"), "success"),
 }
+
+
+COST = "\ncost 0.5000 USD of 2 USD allowed"
+#: The notes that the last task kept.
+notes: list[str] = []
 
 
 class FakeTi:
@@ -58,6 +63,8 @@ class FakeTi:
     def xcom_push(self, key: str, value: Any) -> None:
         """Store the XCom."""
         self.pushed[key] = value
+        if key == NOTE_KEY:
+            notes.append(value)
 
     def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
         """Return the states of the run, as Airflow does."""
@@ -66,12 +73,9 @@ class FakeTi:
 
 
 @pytest.fixture(autouse=True)
-def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The run's notes; there is no API."""
-    written: list[str] = []
-    monkeypatch.setattr(outcome_operators, "write_note", lambda _, text: written.append(text))
-    monkeypatch.setattr(outcome_operators, "find_endings", lambda *_: Endings())
-    return written
+def no_notes() -> None:
+    """No note was kept before the test."""
+    notes.clear()
 
 
 def context(xcoms: dict[Any, Any], states: dict[str, str]) -> Any:
@@ -92,7 +96,7 @@ def red(xcoms: dict[Any, Any] | None = None, states: dict[str, str] | None = Non
     return failed.value
 
 
-def test_a_run_that_did_all_that_was_required_is_green(notes: list[str]) -> None:
+def test_a_run_that_did_all_that_was_required_is_green() -> None:
     """KEEP and a superseded promotion are successful ends, too."""
     assert verdict() == "PROMOTE: better"
     keep = {"judge": {"decision": "KEEP", "reason": "worse"}, "promote": None}
@@ -102,7 +106,7 @@ def test_a_run_that_did_all_that_was_required_is_green(notes: list[str]) -> None
     one = {("await", "trial_end"): END, "freeze_spec": ["seed-0"]}  # Airflow returns the value
     one["select"] = {"digest": "d1", "trials": ["seed-0"]}
     assert verdict(one)
-    assert notes == []  # the note of the judge stays
+    assert notes[:2] == [f"PROMOTE: better{COST}", f"KEEP: worse{COST}"]
 
 
 def test_a_night_of_an_earlier_version_ends_as_it_would_have() -> None:
@@ -115,7 +119,7 @@ def test_a_night_of_an_earlier_version_ends_as_it_would_have() -> None:
     assert verdict(old) == "PROMOTE: better"
 
 
-def test_a_failed_check_of_the_environment_comes_first(notes: list[str]) -> None:
+def test_a_failed_check_of_the_environment_comes_first() -> None:
     """What follows from it comes after it, in the error and in the note."""
     problem = "experiments/x.yaml: env_id: the space is a Dict"
     states = dict.fromkeys(("launch", "await", "judge", "approve", "promote"), "upstream_failed")
@@ -188,78 +192,55 @@ def test_a_broken_evaluation_is_red_with_seeds_reason_and_its_own_notice() -> No
     assert error.notice == "inconclusive"
 
 
-EVENTS = [
-    {
-        "event": "patch_task_instance",
-        "task_id": "await",
-        "owner": "ada",
-        "when": "2026-11-30T02:04:05.678Z",
-        "extra": json.dumps({"map_index": "1", "method": "PATCH", "new_state": "failed"}),
-    },
-    {
-        "event": "patch_dag_run",
-        "task_id": None,
-        "owner": "admin",
-        "when": "2026-11-30T02:03:00Z",
-        "extra": json.dumps({"note": "KEEP", "update_mask": "note"}),
-    },
-    {
-        "event": "post_clear_task_instances",
-        "task_id": None,
-        "owner": "ada",
-        "when": "2026-11-30T02:00:00Z",
-        "extra": "{}",
-    },
-    {
-        "event": "patch_dag_run",
-        "task_id": None,
-        "owner": "bob",
-        "when": "2026-11-30T01:00:00Z",
-        "extra": json.dumps({"state": "failed"}),
-    },
-]
+ADA = "ada at 2026-11-30 02:04 UTC"
+ONE_TRIAL: dict[Any, Any] = {
+    ("await", "trial_end"): [END],
+    "select": {"digest": "d1", "trials": ["seed-0"]},
+}
 
 
-def test_the_audit_log_says_who_ended_what() -> None:
-    """A note is no end, and what was before a clear does not count."""
-    endings = read_endings(EVENTS)
-    assert (endings.run, dict(endings.tasks)) == (
-        "",
-        {("await", 1): "ada at 2026-11-30 02:04 UTC"},
-    )
-    assert endings.of("await", 0) == ""
-    assert read_endings(EVENTS[3:]).run == "bob at 2026-11-30 01:00 UTC"
-
-
-def test_a_cancelled_trial_is_named_with_who_and_when_and_alarms_nobody(
-    monkeypatch: pytest.MonkeyPatch, notes: list[str]
-) -> None:
+def test_a_cancelled_trial_is_named_with_who_and_when_and_alarms_nobody() -> None:
     """The others were selected and judged, so the run is green."""
-    monkeypatch.setattr(outcome_operators, "find_endings", lambda *_: read_endings(EVENTS))
-    xcoms: dict[Any, Any] = {
-        ("await", "trial_end"): [END],
-        "select": {"digest": "d1", "trials": ["seed-0"]},
-    }
+    xcoms = {**ONE_TRIAL, ("await", "ended_by", 1): ADA}
     told = verdict(xcoms, {"await_1": "failed"})
-    assert told == "PROMOTE: better; seed-1 was cancelled by ada at 2026-11-30 02:04 UTC"
-    assert notes == [told]
+    assert told == f"PROMOTE: better; seed-1 was cancelled by {ADA}"
+    assert notes == [told + COST]
 
 
-def test_without_the_api_the_report_says_when_a_trial_was_cancelled(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The name of the person is missing, and the log says why."""
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(outcome_operators, "find_endings", task_facts.find_endings)
+def test_if_the_name_is_unknown_the_report_says_when_a_trial_was_cancelled() -> None:
+    """The API server did not load the plugin."""
     summary = {"trials": [{"trial": "seed-1", "cancelled_at": "2026-11-30T02:04:05Z"}]}
-    xcoms: dict[Any, Any] = {
-        ("await", "trial_end"): [END],
-        "select": {"digest": "d1", "trials": ["seed-0"]},
-        "report": summary,
-    }
-    told = verdict(xcoms, {"await_1": "failed"})
+    told = verdict({**ONE_TRIAL, "report": summary}, {"await_1": "failed"})
     assert told.endswith("seed-1 was cancelled by a person at 2026-11-30 02:04 UTC")
-    assert "no connection nightshift_api" in caplog.text
+
+
+def test_the_person_who_ended_the_run_is_named() -> None:
+    """Nobody is told."""
+    states = dict.fromkeys(("select", "judge", "approve", "promote"), "skipped")
+    states |= {"await_0": "failed", "await_1": "failed"}
+    xcoms: dict[Any, Any] = {("freeze_spec", "run_ended_by"): ADA, ("await", "trial_end"): None}
+    error = red(xcoms, states)
+    assert f"the run was ended by {ADA}" in str(error)
+    assert error.notice is None
+
+
+def test_the_note_of_a_good_run_is_the_judges_summary_with_the_cost() -> None:
+    """The note of a red run begins with its cause."""
+    judged = {**XCOMS["judge"], "summary": "PROMOTE: better\nmean return 500"}
+    verdict({"judge": judged})
+    red({"judge": judged, "terminate": {"instances_left": ["i-1"]}})
+    assert notes[0] == f"PROMOTE: better\nmean return 500{COST}"
+    assert notes[1].startswith("instances left: i-1; decision: PROMOTE")
+    assert notes[1].endswith(COST)
+
+
+@pytest.mark.parametrize(
+    ("report", "cost"), [(None, "cost unknown (see the task report)"), ({}, "cost 0 USD")]
+)
+def test_the_note_says_if_the_cost_is_unknown_or_nothing(report: Any, cost: str) -> None:
+    """The report failed, or nothing was rented."""
+    verdict({"report": report})
+    assert notes[0].endswith(f"\n{cost}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,3 @@
+"""What no log of a task may have: lines of other packages about themselves."""
+
+NOISE = ("Found endpoint", "Found credentials", "Deprecat", "py.warnings", "graphviz")
