@@ -42,7 +42,7 @@ def tenant_of(experiment: str, requirements: Sequence[Artifact]) -> str:
     Source: https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
 
     >>> tenant_of("cartpole", ())
-    'cartpole-bb3a2f2ad4e9ed31cac5d3ba'
+    'cartpole-912e42374a32c0eac90f9fe4'
     """
     wheels = sorted(wheel.sha256 for wheel in requirements)
     digest = sha256_hex(canonical_json([experiment, wheels]))
