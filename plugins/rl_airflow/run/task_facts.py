@@ -34,7 +34,7 @@ def keep_problem(context: Context) -> None:
 class Endings(NamedTuple):
     """Who ended a run and its tasks by hand, and when.
 
-    :param run: empty if nobody ended the run, as far as known.
+    :param run: empty if no person is known to have ended the run.
     :param tasks: (task id, map index) → who ended it. The map index is -1 for all of a task.
     """
 
@@ -42,7 +42,7 @@ class Endings(NamedTuple):
     tasks: Mapping[tuple[str, int], str] = {}
 
     def of(self, task_id: str, map_index: int) -> str:
-        """Who ended a task; empty if nobody did, as far as known."""
+        """Who ended a task; empty if no person is known to have ended it."""
         return self.tasks.get((task_id, map_index)) or self.tasks.get((task_id, -1), "")
 
 
@@ -59,7 +59,7 @@ def find_endings(context: Context, cancelled: Mapping[tuple[str, int], datetime]
 
 
 def _read_audit_log(context: Context) -> Endings:
-    """Read the audit log. Without the API, or after an error, nobody is known."""
+    """Read the audit log. Without the API, or after an error, no name is known."""
     try:
         return read_endings(events_of_run(AirflowApi(), context))
     except NoApiError as error:
