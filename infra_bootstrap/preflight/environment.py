@@ -98,7 +98,7 @@ def _unlike_others(at: Situation) -> Check:
     clients, name = at.clients, at.settings.environment
     try:
         stacks = list_stacks(clients, {})
-    except AccessRefusedError:  # Airflow's role may not look; whoever makes an environment may
+    except AccessRefusedError:  # Airflow's role may not look; an administrator may
         stacks = []
     end = f"-{Concern.IDENTITY}"
     others = {

@@ -9,7 +9,7 @@ from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluation.requests import MOST_COUNT, MOST_RETURN, EpisodeEnd, Shard
 from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, get
 
-#: The greatest size of a shard, bytes. Whoever holds the address of a shard could send any number
+#: The greatest size of a shard, bytes. The holder of a shard's address could send any number
 #: of bytes, so the size is looked at before the shard is read. An episode takes about 60 bytes.
 MOST_SHARD_BYTES = 4_000_000
 MOST_PROBLEMS, LONGEST_TEXT = 20, 2_000

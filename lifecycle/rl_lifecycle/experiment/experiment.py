@@ -238,8 +238,8 @@ def _with_whole_limits(given: object, *inside: str) -> Any:
 def _refuse_mixed_switches(given: object, value: object, source: str, key: str = "") -> None:
     """Refuse `yes` for a number, and a number or a text for `true` or `false`.
 
-    pydantic converts them, which nobody means. Texts for numbers stay allowed, because YAML 1.1
-    reads `1e-3` as a text.
+    pydantic converts them, and an author never means that. A number in quotes stays allowed,
+    because its meaning is clear.
 
     :param given: what the file says
     :param value: what pydantic made from it

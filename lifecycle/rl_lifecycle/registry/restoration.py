@@ -1,6 +1,6 @@
 """Restore a pointer that was lost, from the history.
 
-The bucket's policy lets nobody delete the pointer, and a directory has no such policy. A bucket can
+The bucket's policy refuses to delete the pointer, and a directory has no such policy. A bucket can
 lose it, too: with a copy to another account, or by a policy that was changed.
 """
 

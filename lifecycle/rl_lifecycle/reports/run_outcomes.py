@@ -50,7 +50,7 @@ class Ruling(NamedTuple):
     """What one thing that happened means for the run.
 
     :param red: whether the run is red.
-    :param notice: the event of the notice; None if nobody is told.
+    :param notice: the event of the notice; None if no notice is sent.
     :param though_cancelled: whether the notice is sent even if a person ended the run.
     """
 
@@ -151,7 +151,7 @@ class Cause(NamedTuple):
 class RunOutcome(NamedTuple):
     """The outcome of a run.
 
-    :param notice: the event of the notice; None: nobody is told.
+    :param notice: the event of the notice; None if no notice is sent.
     :param text: one line. It begins with the first cause if the run is red.
     """
 

@@ -57,7 +57,8 @@ class TrialSummary(Record):
         0.0, description="estimated cost of the steps that the early stop saved"
     )
     cancelled_at: datetime | None = Field(
-        None, description="when a person ended the trial while it was awaited; null: nobody did"
+        None,
+        description="when a person ended the trial while it was awaited; null: not ended by hand",
     )
 
 

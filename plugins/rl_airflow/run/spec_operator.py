@@ -172,7 +172,7 @@ def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
 
 
 def _new_lineage(context: Context) -> str:
-    """Explain that a person left the champion out in the form; empty: nobody did."""
+    """Explain that a person left the champion out in the form; empty if none did."""
     if not context["params"].get(NEW_LINEAGE):
         return ""
     person = getattr(context["dag_run"], "triggering_user_name", None) or "the trigger"

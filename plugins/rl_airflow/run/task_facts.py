@@ -27,7 +27,7 @@ def keep_problem(context: Context) -> None:
 
 
 def find_run_ending(context: Context) -> str:
-    """Find who marked the run as failed, and when. Empty if nobody did, as far as known."""
+    """Find who marked the run as failed, and when. Empty if no person is known to have done it."""
     return str(context["ti"].xcom_pull(task_ids=RUN_TASK_ID, key=RUN_ENDED_BY_KEY) or "")
 
 

@@ -28,7 +28,7 @@ from rl_airflow.trials.learning_curves import LearningCurve
 from rl_airflow.trials.machine_requests import MachineRequester
 from rl_airflow.trials.silent_ends import explain_silence
 from rl_airflow.trials.task_state import MachineMemory
-from rl_lifecycle.errors import LaunchRefusedError, LifecycleError, NoPlaceError
+from rl_lifecycle.errors import InvalidRecordError, LaunchRefusedError, NoPlaceError
 from rl_lifecycle.experiment.due_times import spot_leaves_time
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.billing import bill_machine, total
@@ -45,7 +45,7 @@ from rl_lifecycle.machines.launch_requests import (
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, client_token
 from rl_lifecycle.machines.prices import highest_on_demand_usd
 from rl_lifecycle.storage.layout import head_key, heartbeat_key
-from rl_lifecycle.storage.object_store import ObjectStore, StoredObject
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.evidence import (
@@ -129,11 +129,9 @@ class TrialSupervisor:
         began = self.now()
         stored = self.read_attempts()
         newest = stored[-1].attempt if stored else None
-        found = self.store.find(heartbeat_key(self.trial))
-        head = self.store.find(head_key(self.trial))
+        beat, unreadable = self._read(Heartbeat, heartbeat_key(self.trial))
+        commit, broken_head = self._read(Head, head_key(self.trial))
         now = self.now()
-        beat, unreadable = self._read(Heartbeat, found, heartbeat_key(self.trial))
-        commit, broken_head = self._read(Head, head, head_key(self.trial))
         committed_step = commit.step if commit is not None else 0
         if newest is not None and now - began > SLOW_LOOK:
             progress = excuse(progress, newest.attempt, began, now)
@@ -158,13 +156,12 @@ class TrialSupervisor:
         )
         return evidence, stored
 
-    def _read(
-        self, kind: type[TrainerRecord], found: StoredObject | None, key: str
-    ) -> tuple[TrainerRecord | None, str]:
+    def _read(self, kind: type[TrainerRecord], key: str) -> tuple[TrainerRecord | None, str]:
         """Read what a trainer wrote. What cannot be read is a problem of that machine, in words."""
         try:
+            found = self.store.find(key)
             return (kind.from_json(found.data, key), "") if found is not None else (None, "")
-        except LifecycleError as error:
+        except InvalidRecordError as error:
             self.log.warning("%s: %s", self.trial.trial, error)
             return None, str(error)
 

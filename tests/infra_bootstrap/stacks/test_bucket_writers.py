@@ -23,20 +23,10 @@ from rl_lifecycle.storage.layout import (
     WRITERS,
 )
 from tests.infra_bootstrap.accounts import REFUSALS, Deployment, refusal
+from tests.infra_bootstrap.accounts import ROLES as OWN_ROLES
 
 #: The roles that write, and those that never do, such as an administrator.
-ROLES = (
-    "trainer",
-    "evaluator",
-    "player",
-    "judge",
-    "launcher",
-    "promoter",
-    "reaper",
-    "deployer",
-    "airflow-worker",
-    "administrator",
-)
+ROLES = (*OWN_ROLES, "airflow-worker", "administrator")
 #: The bucket's policy allows the deployer, for a future without the launcher; the deployer's own
 #: policy does not.
 WRITES = {(role, prefix) for prefix, roles in WRITERS.items() for role in roles} - {

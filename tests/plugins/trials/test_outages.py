@@ -9,8 +9,10 @@ from rl_airflow.errors import EnvironmentNotReadyError
 from rl_airflow.machines.instances import Machines
 from rl_airflow.trials.shared_watch import TrialWatch, Wanted
 from rl_airflow.trials.trigger import see
+from rl_lifecycle.errors import InvalidRecordError, LifecycleError, StoreUnavailableError
 from rl_lifecycle.machines.machine_attempts import AttemptEnd
 from rl_lifecycle.storage.layout import heartbeat_key
+from rl_lifecycle.storage.object_store import StoredObject
 from rl_lifecycle.trials.actions import ActionKind, decide_action
 from rl_lifecycle.trials.evidence import StepProgress
 from tests.plugins.fake_ec2 import error
@@ -115,6 +117,28 @@ def test_an_unreadable_heartbeat_is_a_cause(world: World) -> None:
     assert first.end is AttemptEnd.STALLED
     assert f"no readable heartbeat for 700 s: {key}" in first.reason
     assert "\n" not in first.reason
+
+
+def test_a_heartbeat_that_nobody_else_can_read_is_a_cause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 does not hand out what its writer archived. A store that is away is no such cause."""
+    key, find = heartbeat_key(world.trial()), world.store.find
+
+    def refuse(error: LifecycleError) -> None:
+        def answer(asked: str) -> StoredObject | None:
+            if asked == key:
+                raise error
+            return find(asked)
+
+        monkeypatch.setattr(world.store, "find", answer)
+
+    refuse(InvalidRecordError(key, "cannot be read: InvalidObjectState"))
+    _, evidence = world.supervisor().advance(None)
+    assert evidence.unreadable == f"{key}: cannot be read: InvalidObjectState"
+    refuse(StoreUnavailableError(key, "SlowDown"))
+    with pytest.raises(StoreUnavailableError):
+        world.supervisor().advance(None)
 
 
 def test_an_environment_that_is_not_bootstrapped_is_final() -> None:

@@ -175,7 +175,7 @@ def _combinations(
     her, frequency = read.get("replay_buffer_class") is not None, read.get("train_freq")
     n_envs, quantiles = read.get("n_envs", 1), policy.get("n_quantiles", 25)
     dropped = read.get("top_quantiles_to_drop_per_net", 0)
-    stacked = (read.get("frame_stack") or 1) > 1 or read.get("frame_stack") == 1
+    stacked = read.get("frame_stack") is not None
     return (
         (
             "train_freq",
