@@ -29,7 +29,8 @@ ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     NIGHTSHIFT_CACHE=/opt/airflow/nightshift-cache \
     PYTHONPATH=/opt/airflow/nightshift:/opt/airflow/nightshift/lifecycle:/opt/airflow/nightshift/plugins \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    PYTHONWARNINGS="ignore:GitWildMatchPattern:DeprecationWarning,ignore:Using `httpx` with `starlette.testclient`,ignore:Could not import graphviz:UserWarning"
 # The image has no git, so this argument names the commit. Every spec and manifest records it.
 ARG NIGHTSHIFT_COMMIT=""
 ENV NIGHTSHIFT_COMMIT=${NIGHTSHIFT_COMMIT}

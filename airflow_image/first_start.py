@@ -1,32 +1,22 @@
-"""Prepare the database: its tables, the first administrator, and the user of the runs' notes."""
+"""Prepare the database: its tables, and the first administrator."""
 
 from collections.abc import Mapping
 from types import ModuleType
 
 from airflow_image.errors import StartRefusedError
-from airflow_image.services import ADMIN_PASSWORD, API_PASSWORD
-
-#: User → its password's variable, role and name. A user that exists is left as it is.
-USERS = {
-    "admin": (ADMIN_PASSWORD, "Admin", "First administrator"),
-    "nightshift": (API_PASSWORD, "RunNotes", "Notes of runs"),
-}
+from airflow_image.services import ADMIN_PASSWORD
 
 
 def prepare(environment: Mapping[str, str], _clock: ModuleType) -> int:
-    """Migrate the database, then make the users that are missing.
+    """Migrate the database, then make the administrator `admin`. One that exists is left alone.
 
     :raises StartRefusedError: if a step fails. Its own output is above the line.
     """
     _call(["db", "migrate"], "the migration")
-    for user, (password, role, name) in USERS.items():
-        first, _, last = name.partition(" ")
-        names = ["--firstname", first, "--lastname", last, "--email", f"{user}@localhost"]
-        secret = ["--password", environment[password]]
-        _call(
-            ["users", "create", "--username", user, "--role", role, *names, *secret],
-            f"making the user {user}",
-        )
+    person = ["--username", "admin", "--role", "Admin", "--email", "admin@localhost"]
+    names = ["--firstname", "First", "--lastname", "Administrator"]
+    secret = ["--password", environment[ADMIN_PASSWORD]]
+    _call(["users", "create", *person, *names, *secret], "making the user admin")
     return 0
 
 

@@ -9,7 +9,6 @@ FERNET = "AIRFLOW__CORE__FERNET_KEY"
 API_SECRET = "AIRFLOW__API__SECRET_KEY"  # noqa: S105  the name of a variable
 JWT_SECRET = "AIRFLOW__API_AUTH__JWT_SECRET"  # noqa: S105
 ADMIN_PASSWORD = "AIRFLOW_ADMIN_PASSWORD"  # noqa: S105
-API_PASSWORD = "NIGHTSHIFT_API_PASSWORD"  # noqa: S105
 
 #: All variables that hold a secret, each with the variable of `.env` that it comes from.
 SECRETS = {
@@ -20,7 +19,6 @@ SECRETS = {
     API_SECRET: "AIRFLOW_API_SECRET_KEY",
     JWT_SECRET: "AIRFLOW_JWT_SECRET",
     ADMIN_PASSWORD: ADMIN_PASSWORD,
-    API_PASSWORD: API_PASSWORD,
 }
 
 
@@ -38,7 +36,7 @@ class Service:
 
 #: Command → what it needs. docker-compose.yaml gives each service these secrets and no other.
 SERVICES = {
-    "init": Service((DATABASE, FERNET, ADMIN_PASSWORD, API_PASSWORD), migrated=False),
+    "init": Service((DATABASE, FERNET, ADMIN_PASSWORD), migrated=False),
     "api-server": Service((DATABASE, FERNET, API_SECRET, JWT_SECRET)),
     "scheduler": Service((DATABASE, FERNET, BROKER, RESULTS, JWT_SECRET)),
     "dag-processor": Service((DATABASE, FERNET)),

@@ -4,6 +4,7 @@ Also the image's variables, which the Dockerfile sets.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,5 +88,5 @@ def read_image_variables(dockerfile: Path) -> dict[str, str]:
     text = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ")
     found: dict[str, str] = {}
     for line in re.findall(r"^ENV (.+)$", text, re.M):
-        found |= dict(re.findall(r"(\w+)=(\S+)", line))
+        found |= dict(word.split("=", 1) for word in shlex.split(line))
     return {name: value for name, value in found.items() if "${" not in value}

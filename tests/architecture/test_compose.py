@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from airflow_image.__main__ import service_of
-from airflow_image.first_start import USERS
 from airflow_image.services import SECRETS, SERVICES
+from laptop.airflow import FOREIGN_WARNINGS
+from laptop.stack.compose_file import read_image_variables
 from rl_airflow.infrastructure.project_version import COMMIT_VARIABLE, find_commit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +131,6 @@ def test_people_log_in_with_a_name_of_their_own(airflow_services: dict[str, Any]
     assert trigger not in allowed["Approver"]
     assert trigger in allowed["Operator"]
     assert answer not in allowed["Operator"]
-    assert {role for _, role, _ in USERS.values()} <= {"Admin", *roles}
 
 
 def test_every_service_has_limits_and_says_whether_it_is_healthy(compose: dict[str, Any]) -> None:
@@ -192,6 +192,12 @@ def test_logs_metrics_and_built_files_leave_the_containers(
     cache = re.search(r"NIGHTSHIFT_CACHE=(\S+)", (ROOT / "Dockerfile").read_text())
     assert cache is not None
     assert airflow_services["airflow-worker"]["volumes"] == [f"airflow-cache:{cache[1]}"]
+
+
+def test_the_image_silences_the_same_foreign_warnings_as_a_laptop() -> None:
+    """Airflow would write them into the log of each task."""
+    variables = read_image_variables(ROOT / "Dockerfile")
+    assert variables["PYTHONWARNINGS"].split(",") == list(FOREIGN_WARNINGS)
 
 
 def test_no_secret_gets_into_the_image() -> None:
