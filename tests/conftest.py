@@ -14,6 +14,26 @@ from laptop.suite import refuse_real_credentials
 ROOT = Path(__file__).resolve().parent.parent
 
 
+#: The slowest files, which take minutes each. They begin first, so that none runs alone at the end.
+SLOWEST = (
+    "tests/system/test_ui.py",
+    "tests/system/test_nights.py",
+    "tests/system/test_files_in_flight.py",
+    "tests/system/test_team_stack.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the slowest files to the beginning. The order of the others stays."""
+
+    def place(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        return SLOWEST.index(file) if file in SLOWEST else len(SLOWEST)
+
+    items.sort(key=place)
+
+
 def pytest_sessionstart() -> None:
     """Stop before the first test if the environment has keys to a real account."""
     try:

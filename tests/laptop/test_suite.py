@@ -9,6 +9,7 @@ import pytest
 from laptop.errors import RealCredentialsError
 from laptop.local_account import AWS_VARIABLES
 from laptop.suite import refuse_real_credentials
+from tests.conftest import ROOT, SLOWEST
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,3 +55,8 @@ def test_a_connection_beyond_the_loopback_is_refused() -> None:
         probe.connect(
             ("192.0.2.1", 80)
         )  # TEST-NET-1 of RFC 5737: no machine has this address, so nothing is sent.
+
+
+def test_the_files_that_begin_first_exist() -> None:
+    """A renamed file would lose its place without a word."""
+    assert [name for name in SLOWEST if not (ROOT / name).is_file()] == []
