@@ -11,8 +11,6 @@ from laptop.local_account import AWS_VARIABLES
 from laptop.suite import refuse_real_credentials
 from tests.conftest import ROOT, SLOWEST
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.mark.parametrize("name", AWS_VARIABLES)
 def test_each_way_to_a_real_account_is_refused_by_name(name: str) -> None:
