@@ -23,6 +23,7 @@ from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
 from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
+from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.errors import BudgetExceededError
 from rl_lifecycle.evaluation.requests import EnvironmentReport, Shard
 from rl_lifecycle.storage.object_store import ObjectStore
@@ -54,6 +55,7 @@ class LambdaRunOperator(RunOperator):
     """
 
     template_fields: Sequence[str] = ("plan", "environment")
+    environment = XComField()
 
     def __init__(self, *, environment: Any = None, deferrable: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -77,7 +79,11 @@ class LambdaRunOperator(RunOperator):
         return self._known_money
 
     def _environment(self) -> EnvironmentReport | None:
-        return EnvironmentReport.model_validate(self.environment) if self.environment else None
+        return (
+            EnvironmentReport.model_validate(value_of(self.environment))
+            if self.environment
+            else None
+        )
 
     def _store(self, plan: RunPlan) -> ObjectStore:
         return plan.store(plan.session(None, self.aws_conn_id))

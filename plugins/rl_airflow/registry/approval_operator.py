@@ -9,6 +9,7 @@ from airflow.sdk import Context
 
 from rl_airflow.run.links import report_link
 from rl_airflow.run.run_resources import RunPlan
+from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.layout import page_of_report
@@ -30,6 +31,7 @@ class AskBeforePromotingOperator(HITLOperator):
     """
 
     template_fields: Collection[str] = ("subject", "body", "plan", "verdict")
+    plan = XComField()
 
     def __init__(self, *, plan: Any, verdict: Any, **kwargs: Any) -> None:
         super().__init__(
@@ -49,7 +51,7 @@ class AskBeforePromotingOperator(HITLOperator):
             return {"approved": True, "by": "the gate, approval is off"}
         self.response_timeout = timedelta(hours=experiment.approval_hours)
         self.body = _question(
-            RunPlan.from_value(self.plan, "the run's plan"),
+            RunPlan.from_value(value_of(self.plan), "the run's plan"),
             self.verdict,
             experiment.approval_hours,
             context["params"].get("origin") or "",
@@ -69,7 +71,7 @@ class AskBeforePromotingOperator(HITLOperator):
         return {"approved": APPROVE in answer["chosen_options"], "by": name, "person": name}
 
     def _experiment(self) -> Experiment:
-        plan = RunPlan.from_value(self.plan, "the run's plan")
+        plan = RunPlan.from_value(value_of(self.plan), "the run's plan")
         return plan.get_spec(plan.store(plan.session(None))).experiment
 
 

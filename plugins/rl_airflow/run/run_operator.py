@@ -7,6 +7,7 @@ from airflow.sdk import BaseOperator
 
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.run_resources import RunPlan
+from rl_airflow.run.xcom_fields import XComField, value_of
 
 
 class RunOperator(BaseOperator):
@@ -18,6 +19,7 @@ class RunOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("plan",)
+    plan = XComField()
 
     def __init__(self, *, plan: Any, aws_conn_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -27,7 +29,7 @@ class RunOperator(BaseOperator):
         self._launcher: RoleSession | None = None
 
     def _plan(self) -> RunPlan:
-        return RunPlan.from_value(self.plan, "the run's plan")
+        return RunPlan.from_value(value_of(self.plan), "the run's plan")
 
     def _session(self, plan: RunPlan) -> RoleSession:
         """Return the launcher's session, always the same: a new EC2 client takes 0.4 s of CPU."""

@@ -19,6 +19,7 @@ from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
+from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_airflow.trials.drill_experiment import DRILL
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor
@@ -106,6 +107,7 @@ class Ec2LaunchTrialOperator(TrialOperator):
     """
 
     template_fields: Sequence[str] = ("plan", "trial", "environment")
+    environment = XComField()
     operator_extra_links = TRIAL_LINKS
 
     def __init__(self, *, trial: Any, environment: Any = None, **kwargs: Any) -> None:
@@ -138,7 +140,11 @@ class Ec2LaunchTrialOperator(TrialOperator):
         }
 
     def _episode_s(self) -> float | None:
-        report = EnvironmentReport.model_validate(self.environment) if self.environment else None
+        report = (
+            EnvironmentReport.model_validate(value_of(self.environment))
+            if self.environment
+            else None
+        )
         return longest_episode_s(report)
 
     def on_kill(self) -> None:

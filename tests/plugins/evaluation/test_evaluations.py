@@ -22,6 +22,7 @@ from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene, scene_of
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator, candidate_evaluation
 from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.evaluation_money import EvaluationMoney
+from rl_airflow.run.notes import NOTE_KEY
 from rl_airflow.run.trial_ends import TrialEnd
 from rl_lifecycle.aws_errors import WAITING
 from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord
@@ -128,6 +129,18 @@ def money_of(world: World) -> EvaluationMoney:
     return EvaluationMoney(world.plan, world.spec, world.store, lambda: TABLE.prices)
 
 
+class NotedTask:
+    """What Airflow gives the task for XCom: it keeps the run's note."""
+
+    def __init__(self) -> None:
+        self.note = ""
+
+    def xcom_push(self, key: str, value: str) -> None:
+        """Keep the note. The task has no other key."""
+        assert key == NOTE_KEY
+        self.note = value
+
+
 class Judge:
     """A judging task in a world with an evaluator."""
 
@@ -143,6 +156,7 @@ class Judge:
         )
         self.spec = spec
         self.aws = FakeLambda(self.world.store, returns)
+        self.noted = NotedTask()
         self.candidate = Candidate(
             trial="seed-0",
             step=1,
@@ -166,8 +180,9 @@ class Judge:
 
     def run(self, most_deferrals: int = 20) -> dict[str, Any]:
         """Run to the end, with the real trigger whenever the task defers."""
+        context: Any = {"ti": self.noted}
         try:
-            return self.operator().execute({})  # type: ignore[typeddict-item]
+            return self.operator().execute(context)
         except TaskDeferred as deferred:
             waiting = deferred
         for _ in range(most_deferrals):
@@ -175,7 +190,7 @@ class Judge:
             trigger._files = lambda: EvaluationFiles(self.world.store, scene_of(self.spec))  # type: ignore[method-assign]
             event = asyncio.run(first_event(trigger))
             try:
-                return self.operator().execute_complete({}, event)  # type: ignore[typeddict-item]
+                return self.operator().execute_complete(context, event)
             except TaskDeferred as again:
                 waiting = again
         raise AssertionError("the judge did not come to an end")
@@ -359,8 +374,10 @@ def test_a_failing_page_does_not_lose_the_verdict(blind: bool) -> None:
 
 
 def test_the_verdict_is_summarised_in_a_few_lines() -> None:
-    """The lines are for the log and for the person who approves."""
-    result = Judge(better).run()
+    """The lines are for the log, for the run's note, and for the person who approves."""
+    judge = Judge(better)
+    result = judge.run()
+    assert judge.noted.note == result["summary"]
     assert result["summary"].startswith("PROMOTE: after")
     assert "crashes (below 100)" in result["summary"]
 
