@@ -14,6 +14,7 @@ from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.run.links import JUDGE_LINKS, report_link
 from rl_airflow.run.notes import keep_note
 from rl_airflow.run.run_resources import RunPlan
+from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.evaluation.decision_reports import Report, summarise_report
 from rl_lifecycle.evaluation.gate import decide_unchanged
 from rl_lifecycle.evaluation.requests import DecideRequest, RenderReportRequest, scenario_evaluation
@@ -49,6 +50,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
     """
 
     template_fields: Sequence[str] = ("plan", "candidate", "environment")
+    candidate = XComField()
     operator_extra_links = JUDGE_LINKS
 
     def __init__(self, *, candidate: Any, **kwargs: Any) -> None:
@@ -75,7 +77,10 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         return told
 
     def _judge(self, event: dict[str, Any] | None) -> dict[str, Any]:
-        plan, candidate = self._plan(), Candidate.from_value(self.candidate, "the candidate")
+        plan, candidate = (
+            self._plan(),
+            Candidate.from_value(value_of(self.candidate), "the candidate"),
+        )
         spec = plan.get_spec(self._store(plan))
         champion = spec.champion
         if unchanged := decide_unchanged(candidate.digest, champion):

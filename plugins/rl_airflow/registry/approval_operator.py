@@ -31,7 +31,7 @@ class AskBeforePromotingOperator(HITLOperator):
     """
 
     template_fields: Collection[str] = ("subject", "body", "plan", "verdict")
-    plan = XComField()
+    plan, verdict = XComField(), XComField()
 
     def __init__(self, *, plan: Any, verdict: Any, **kwargs: Any) -> None:
         super().__init__(

@@ -17,6 +17,7 @@ from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.registry.champion_asset import CHAMPIONS, announce
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
+from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
 from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.requests import PolicyReport
@@ -56,6 +57,7 @@ class S3PromoteCandidateOperator(RunOperator):
     """
 
     template_fields: Sequence[str] = ("plan", "candidate", "verdict", "approval")
+    candidate, verdict = XComField(), XComField()
     move = Move.PROMOTED
 
     def __init__(self, *, candidate: Any, verdict: Any, approval: Any, **kwargs: Any) -> None:
@@ -75,7 +77,10 @@ class S3PromoteCandidateOperator(RunOperator):
                 "uri": None,
                 "reason": f"not approved: {by}",
             }
-        plan, candidate = self._plan(), Candidate.from_value(self.candidate, "the candidate")
+        plan, candidate = (
+            self._plan(),
+            Candidate.from_value(value_of(self.candidate), "the candidate"),
+        )
         session = plan.session("promoter", self.aws_conn_id)
         store = plan.store(session)
         spec = plan.get_spec(store)

@@ -15,6 +15,7 @@ from rl_airflow.run.notes import keep_note
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.task_facts import find_run_ending, read_steps
 from rl_airflow.run.trial_ends import ends_of_trials
+from rl_airflow.run.xcom_fields import XComField
 from rl_lifecycle.machines.ledger import describe_month
 from rl_lifecycle.registry.promotion import PromotionOutcome
 from rl_lifecycle.reports.run_outcomes import RunFacts, decide_outcome
@@ -35,6 +36,7 @@ class S3ReportRunOperator(RunOperator):
     """
 
     template_fields: Sequence[str] = ("plan", "promotion", "verdict")
+    promotion, verdict = XComField(), XComField()
 
     def __init__(self, *, promotion: Any = None, verdict: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

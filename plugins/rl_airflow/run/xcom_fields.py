@@ -1,25 +1,34 @@
 """Template fields that Airflow does not store again with each task.
 
-Airflow stores the rendered template fields of each task. The run's plan and the report on the
-environment are results of earlier tasks, so XCom has them already, and ten copies of them in each
-night would be a third of what the night stores.
+Airflow stores the rendered template fields of each task. A plan or a verdict is the result of an
+earlier task, so XCom has it already, and its copies in each later task would be a third of what a
+night stores.
 
-Source: `_serialize_template_field` in `airflow.sdk.execution_time.task_runner`, which stores an
-object that has its own `__str__` as that text (Airflow 3.3).
+Source: `_serialize_template_field` in `airflow.sdk.execution_time.task_runner`, which writes a
+dictionary in full, and any other object with a `__str__` of its own as that text (Airflow 3.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, overload
 
 
-class XComValue:
+class XComValue(Mapping[str, Any]):
     """The result of an earlier task. Airflow shows and stores only where it is.
 
     :param value: the result, JSON that is already parsed.
     """
 
-    def __init__(self, value: Mapping[str, Any]) -> None:
+    def __init__(self, value: dict[str, Any]) -> None:
         self.value = value
+
+    def __getitem__(self, key: str) -> Any:
+        return self.value[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.value)
+
+    def __len__(self) -> int:
+        return len(self.value)
 
     def __str__(self) -> str:
         return "the result of an earlier task; see its XCom"
@@ -39,15 +48,15 @@ class XComField:
     @overload
     def __get__(self, task: object, owner: type) -> Any: ...
     def __get__(self, task: object | None, owner: type) -> Any:
-        """Return the value as it is shown; :func:`value_of` returns it as it is used."""
+        """Return what was assigned, or the result as a mapping."""
         return self if task is None else task.__dict__.get(self._name)
 
     def __set__(self, task: object, value: Any) -> None:
-        task.__dict__[self._name] = XComValue(value) if isinstance(value, Mapping) else value
+        task.__dict__[self._name] = XComValue(value) if isinstance(value, dict) else value
 
 
 def value_of(field: Any) -> Any:
-    """Return the result that a rendered field stands for.
+    """Return the dictionary that a rendered field stands for.
 
     >>> value_of(XComValue({"run": "night-1"})), value_of(None)
     ({'run': 'night-1'}, None)

@@ -5,15 +5,14 @@ from typing import Any
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
-from rl_airflow.run.run_operator import RunOperator
 from tests.plugins.worlds import World
 
 
-def rendered(value: Any) -> RunOperator:
+def rendered(value: Any) -> LambdaJudgeCandidateOperator:
     """Return a task whose fields Airflow has rendered, which is how they get their values."""
     task = LambdaJudgeCandidateOperator(task_id="judge", plan=None, candidate=None)
     task.plan = value
-    task.environment = {"steps_per_s": 1000.0}
+    task.environment, task.candidate = {"steps_per_s": 1000.0}, {"trial": "seed-0"}
     return task
 
 
@@ -23,7 +22,7 @@ def test_a_task_reads_the_plan_and_airflow_stores_only_where_it_is() -> None:
     task = rendered(world.plan.to_xcom())
     assert task._plan() == world.plan
     stored = _serialize_rendered_fields(task)
-    assert stored["plan"] == stored["environment"]
+    assert stored["plan"] == stored["environment"] == stored["candidate"]
     assert stored["plan"] == "the result of an earlier task; see its XCom"
 
 
