@@ -24,13 +24,13 @@ def refuse_real_credentials(environment: dict[str, str] | None = None) -> None:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Run pytest on three or four processes. Tests wait more than they compute.
+    """Run pytest on two to four processes.
 
     :param arguments: further arguments of pytest.
     :return: pytest's exit code.
     """
     refuse_real_credentials()
-    processes = str(max(3, min(4, os.cpu_count() or 3)))
+    processes = str(max(2, min(4, os.cpu_count() or 2)))
     # The files keep our order, in which the slowest begin first (tests/conftest.py).
     workers = ["-n", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
     environment = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -18,7 +18,7 @@ def keep(run: ScheduledRun, task_id: str, note: str) -> None:
     from airflow.models.xcom import XComModel
 
     place = {"dag_id": DAG_ID, "task_id": task_id, "run_id": run.run.run_id}
-    XComModel.set(NOTE_KEY, note, **place, session=run.session)
+    XComModel.set(NOTE_KEY, note, **place, serialize=False, session=run.session)
     run.session.commit()
 
 
@@ -30,7 +30,7 @@ def left(run: ScheduledRun, task_id: str, key: str, map_index: int = -1) -> Any:
         run_id=run.run.run_id, key=key, dag_ids=DAG_ID, task_ids=task_id, map_indexes=map_index
     )
     found = run.session.scalars(query).first()
-    return found and XComModel.deserialize_value(found)
+    return found and found.value
 
 
 @pytest.mark.parametrize(("verdict", "state"), [("success", "success"), ("failed", "failed")])
@@ -55,7 +55,7 @@ def test_a_red_run_of_another_dag_shows_the_first_problem_of_its_tasks() -> None
     place = {"dag_id": run.run.dag_id, "task_id": "reap_instances", "run_id": run.run.run_id}
     from airflow.models.xcom import XComModel
 
-    XComModel.set(PROBLEM_KEY, "AWS did not answer", **place, session=run.session)
+    XComModel.set(PROBLEM_KEY, "AWS did not answer", **place, serialize=False, session=run.session)
     run.session.commit()
     assert run.play({("reap_instances", -1): "failed"}) == "failed"
     assert run.run.note == "reap_instances failed: AWS did not answer"

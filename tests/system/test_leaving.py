@@ -11,7 +11,12 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.local_aws,
+    pytest.mark.airflow,
+    pytest.mark.timeout(1800),
+]
 
 
 def test_ending_the_command_ends_all_of_airflow(night_state: Path) -> None:

@@ -33,7 +33,12 @@ from tests.system.projects import copy_project, read_shipped
 
 #: A mean return that CartPole's policies reach long before two million steps.
 TARGET = 300
-pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.local_aws,
+    pytest.mark.airflow,
+    pytest.mark.timeout(1800),
+]
 
 
 def _night() -> dict[str, Any]:

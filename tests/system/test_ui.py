@@ -27,7 +27,12 @@ from tests.system.killing import IMPATIENT, AirflowProcesses, StruckRun, plan_st
 from tests.system.noise import NOISE
 from tests.system.projects import MISSED, copy_unscheduled
 
-pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.local_aws,
+    pytest.mark.airflow,
+    pytest.mark.timeout(1800),
+]
 
 
 #: The lines of a machine's log that its task prints.

@@ -100,6 +100,7 @@ def _keep(acted_on: Any, events: tuple[str, ...], task_id: str, map_index: int, 
                 task_id=task_id,
                 run_id=acted_on.run_id,
                 map_index=map_index,
+                serialize=False,  # a task's own values are stored as they are, too
                 session=session,
             )
     except Exception as error:  # the API server and the scheduler must go on after any error

@@ -346,7 +346,7 @@ def test_a_new_instance_may_not_be_found_yet(aws: LocalAwsUnderTest, fault: Any)
         code_of(ec2.create_tags, Resources=[machine], Tags=[{"Key": "a", "Value": "b"}]),
     ]
     assert unknown == ["InvalidInstanceID.NotFound"] * 3
-    until(lambda: is_found(aws, machine), "it is found", 8)
+    until(lambda: is_found(aws, machine), "it is found")
 
 
 @pytest.mark.parametrize("pace", ["fast", "real"])
