@@ -8,7 +8,11 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 50000 --gid 0 --create-home --home-dir /opt/airflow airflow
 COPY locks/uv.txt locks/airflow.txt /locks/
-RUN pip install --no-cache-dir --no-deps --require-hashes -r /locks/uv.txt \
+# An index of packages and certificates of your own are secrets of the build (airflow_image/build.sh), so no layer has them.
+RUN --mount=type=secret,id=index --mount=type=secret,id=certificates \
+    if [ -s /run/secrets/index ]; then PIP_INDEX_URL=$(cat /run/secrets/index) && export PIP_INDEX_URL UV_DEFAULT_INDEX="$PIP_INDEX_URL"; fi \
+    && if [ -s /run/secrets/certificates ]; then export PIP_CERT=/run/secrets/certificates SSL_CERT_FILE=/run/secrets/certificates; fi \
+    && pip install --no-cache-dir --no-deps --require-hashes -r /locks/uv.txt \
     && uv pip install --system --no-cache --no-deps --require-hashes --compile-bytecode -r /locks/airflow.txt
 
 WORKDIR /opt/airflow/nightshift

@@ -1,9 +1,11 @@
 """The IAM policy that an Airflow worker needs, for accounts that attach policies themselves."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from infra_bootstrap.clients import Clients
+from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.parameters import plan_parameters
@@ -12,6 +14,8 @@ from infra_bootstrap.stacks.settings import DeploymentSettings
 
 #: The properties that name a resource of the identity stack.
 NAMES = ("RoleName", "ManagedPolicyName", "InstanceProfileName")
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, Any]:
@@ -30,6 +34,34 @@ def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, 
         "AirflowPolicy"
     )["PolicyDocument"]
     return document
+
+
+def log_policy(partition: str, bucket: str, *, read_only: bool = False) -> dict[str, Any]:
+    """Return the policy for a bucket of task logs, which is not the environment's bucket.
+
+    Airflow lists the parts of a task's log, reads them, and writes its own.
+
+    :param partition: AWS's, such as `aws`.
+    :param read_only: for an API server, which only shows logs.
+    :raises BadInputError: if it is no name of a bucket.
+
+    >>> log_policy("aws", "my-logs", read_only=True)["Statement"][0]["Action"]
+    ['s3:GetObject']
+    """
+    if BUCKET_NAME.fullmatch(bucket) is None:
+        raise BadInputError(
+            f"{bucket!r} is no name of a bucket: give the name alone, such as my-airflow-logs, "
+            "without s3:// and without a folder"
+        )
+    arn = f"arn:{partition}:s3:::{bucket}"
+    actions = ["s3:GetObject"] if read_only else ["s3:GetObject", "s3:PutObject"]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": f"{arn}/*"},
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},
+        ],
+    }
 
 
 def resolved_identity(

@@ -122,11 +122,21 @@ def build_parser() -> argparse.ArgumentParser:
         actions.show_outputs,
         "print the outputs of the stacks: the bucket, the roles, the functions",
     )
-    _add(
+    policy = _add(
         kinds,
         "airflow-policy",
         actions.show_airflow_policy,
         "print the policy that an Airflow worker needs, to attach it yourself",
+    ).add_mutually_exclusive_group()
+    policy.add_argument(
+        "--log-bucket",
+        metavar="NAME",
+        help="print only what it needs for task logs in this bucket of your own",
+    )
+    policy.add_argument(
+        "--read-log-bucket",
+        metavar="NAME",
+        help="print only what an API server needs to show the logs in this bucket",
     )
     _add(kinds, "drift", actions.show_drift, "show what was changed by hand since it was deployed")
     bring = _add(

@@ -9,26 +9,7 @@ from typing import Any
 
 import boto3
 
-
-def policy(bucket: str, *actions: str) -> str:
-    """Return a policy for the objects of a bucket; whoever reads also lists."""
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Action": list(actions),
-                    "Resource": f"arn:aws:s3:::{bucket}/*",
-                },
-                {
-                    "Effect": "Allow",
-                    "Action": "s3:ListBucket",
-                    "Resource": f"arn:aws:s3:::{bucket}",
-                },
-            ],
-        }
-    )
+from infra_bootstrap.commands.airflow_policy import log_policy
 
 
 def prepare(writer: str, reader: str, bucket: str) -> None:
@@ -48,9 +29,10 @@ def prepare(writer: str, reader: str, bucket: str) -> None:
         for role in page["Roles"]
     ):
         iam.create_role(RoleName=reader, AssumeRolePolicyDocument=json.dumps(trust))
-    for role, actions in ((writer, ("s3:GetObject", "s3:PutObject")), (reader, ("s3:GetObject",))):
+    for role, read_only in ((writer, False), (reader, True)):
+        document = log_policy("aws", bucket, read_only=read_only)
         iam.put_role_policy(
-            RoleName=role, PolicyName="task-logs", PolicyDocument=policy(bucket, *actions)
+            RoleName=role, PolicyName="task-logs", PolicyDocument=json.dumps(document)
         )
 
 

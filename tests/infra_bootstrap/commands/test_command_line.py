@@ -240,6 +240,35 @@ def test_the_policy_of_an_airflow_worker_is_a_file_to_attach(dev: Deployment) ->
     assert json.loads(later.stdout)["Version"] == "2012-10-17"
 
 
+def test_the_policy_for_task_logs_names_one_bucket(dev: Deployment) -> None:
+    """A worker reads and writes there, an API server only reads; neither may do anything else."""
+    policy = ("airflow-policy", "--environment", "dev")
+    writing, reading = (
+        json.loads(dev.account.cli(*policy, option, "my-airflow-logs").stdout)
+        for option in ("--log-bucket", "--read-log-bucket")
+    )
+    assert [one["Action"] for one in writing["Statement"]] == [
+        ["s3:GetObject", "s3:PutObject"],
+        "s3:ListBucket",
+    ]
+    assert [one["Action"] for one in reading["Statement"]] == [["s3:GetObject"], "s3:ListBucket"]
+    resources = ["arn:aws:s3:::my-airflow-logs/*", "arn:aws:s3:::my-airflow-logs"]
+    for document in (writing, reading):
+        assert [one["Resource"] for one in document["Statement"]] == resources
+
+
+def test_a_folder_is_no_bucket_for_task_logs(dev: Deployment) -> None:
+    """A person may give the value of AIRFLOW_LOG_FOLDER. One line says what to give instead."""
+    done = dev.account.cli(
+        *("airflow-policy", "--environment", "dev", "--log-bucket", "s3://my-logs/nightshift")
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "infra_bootstrap: 's3://my-logs/nightshift' is no name of a bucket: give the name alone, "
+        "such as my-airflow-logs, without s3:// and without a folder"
+    ]
+
+
 def test_destroy_without_confirmation_deletes_nothing(dev: Deployment) -> None:
     """Without confirmation, destroy deletes nothing, exits with 2 and prints the words to type."""
     done = dev.account.cli("destroy", "--environment", "dev", "--confirm", "prod")
