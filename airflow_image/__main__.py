@@ -1,9 +1,9 @@
 """The image's entrypoint: `python -m airflow_image COMMAND…`.
 
-COMMAND is one of Airflow's (`scheduler`, `celery worker`), or `init`, `clean-daily`,
-`check-cleaner`, or a program with its arguments. Airflow's Helm chart starts
-`bash -c "exec airflow scheduler"`. The checks of :mod:`airflow_image.start_checks` run first, for
-the service that the command starts. Then the process becomes the command, so signals reach it.
+COMMAND is one of Airflow's (`scheduler`, `celery worker`), or one of `OWN`, or a program with its
+arguments; Airflow's Helm chart starts `bash -c "exec airflow scheduler"`. The checks of
+:mod:`airflow_image.start_checks` run first, for the service that the command starts. Then the
+process becomes the command, so signals reach it.
 """
 
 import os
@@ -13,7 +13,7 @@ import sys
 import time
 from typing import NoReturn
 
-from airflow_image import cleaning, first_start
+from airflow_image import cleaning, first_start, heartbeats
 from airflow_image.errors import StartRefusedError
 from airflow_image.services import SERVICES
 from airflow_image.start_checks import check_start
@@ -22,6 +22,8 @@ OWN = {
     "init": first_start.prepare,
     "clean-daily": cleaning.clean_daily,
     "check-cleaner": cleaning.check_cleaner,
+    "check-dag-processor": heartbeats.check_heartbeat("DagProcessorJob"),
+    "check-triggerer": heartbeats.check_heartbeat("TriggererJob"),
 }
 
 

@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from airflow_image.errors import StartRefusedError
 from airflow_image.services import DATABASE, FERNET, RESULTS, SECRETS, SERVICES
@@ -121,14 +122,7 @@ def ask_database(address: str, for_revision: bool) -> str | None:
     """
     import psycopg2
 
-    plain = re.sub(r"^(db\+)?postgresql(\+\w+)?://", "postgresql://", address)
-    try:
-        connection = psycopg2.connect(plain, connect_timeout=CONNECT_TIMEOUT_S)
-    except psycopg2.OperationalError as error:
-        raise StartRefusedError(
-            f"the database does not answer: {' '.join(str(error).split())}; "
-            "start it, or correct its address and password"
-        ) from None
+    connection = connect(address)
     try:
         if not for_revision:
             return None
@@ -140,6 +134,24 @@ def ask_database(address: str, for_revision: bool) -> str | None:
         return ""
     finally:
         connection.close()
+
+
+def connect(address: str) -> Any:
+    """Log in to a database.
+
+    :param address: as Airflow or Celery writes it.
+    :raises StartRefusedError: if the database is away or refuses the password.
+    """
+    import psycopg2
+
+    plain = re.sub(r"^(db\+)?postgresql(\+\w+)?://", "postgresql://", address)
+    try:
+        return psycopg2.connect(plain, connect_timeout=CONNECT_TIMEOUT_S)
+    except psycopg2.OperationalError as error:
+        raise StartRefusedError(
+            f"the database does not answer: {' '.join(str(error).split())}; "
+            "start it, or correct its address and password"
+        ) from None
 
 
 def newest_revision() -> str:

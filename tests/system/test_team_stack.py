@@ -1,21 +1,25 @@
 """A night on a team's Airflow as docker-compose.yaml has it, while its parts die."""
 
 import signal
+import subprocess
 import tempfile
 import threading
 import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
+import yaml
 
 from laptop import airflow
 from laptop.clean import clean
 from laptop.errors import StepFailedError
 from laptop.stack.dotenv import LOG_BUCKET
-from laptop.stack.team import TeamStack
+from laptop.stack.team import COMPOSE, TeamStack
+from tests.conftest import ROOT
 from tests.system.accounts import Account, MachineWatch, check_books
 from tests.system.api import EXPERIMENT, NIGHT, Api
 from tests.system.faults import ask, queued, triggerer_of, worker_of
@@ -36,6 +40,11 @@ CONF = {
 #: User → the roles beside Viewer. The passwords are the same, because they guard nothing.
 PEOPLE = {"vera": (), "olga": ("Operator",), "anna": ("Approver",)}
 PASSWORD = "a-password-of-a-test"
+#: The services that beat in the database, each with one of its processes.
+BEATING = {
+    "airflow-dag-processor": "airflow-dag-processor",
+    "airflow-triggerer": "airflow-triggerer-1",
+}
 #: Seconds for one step on a busy machine. A quiet one needs a tenth.
 PATIENCE_S = 600
 DOWN_S = 10
@@ -303,6 +312,35 @@ def test_no_worker_knows_a_secret_of_the_database(stack: TeamStack, night: dict[
         assert list(Path(given["AIRFLOW_HOME"]).iterdir()), f"{name} ran elsewhere"
         homes.add(given["AIRFLOW_HOME"])
     assert len(homes) == 2
+
+
+def test_composes_health_checks_tell_a_live_service_from_a_missing_one(
+    stack: TeamStack, night: dict[str, Any]
+) -> None:
+    """The commands of the file, with the names that the processes have here."""
+    compose = yaml.safe_load(COMPOSE.read_text())["services"]
+    checks = {name: compose[name]["healthcheck"]["test"] for name in BEATING}
+    for service, name in BEATING.items():
+        assert checks[service][:4] == ["CMD", "python", "-m", "airflow_image"]
+        check = checks[service][4]
+        environment = stack.environment_of(stack.services[service], name)
+        assert health(stack, ["python", "-m", "airflow_image", check], environment) == 0
+        absent = environment | {"HOSTNAME": "absent"}
+        assert health(stack, ["python", "-m", "airflow_image", check], absent) == 2
+    kind, line = compose["airflow-worker"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    environment = stack.environment_of(stack.services["airflow-worker"], "airflow-worker-1")
+    for name, well in (("airflow-worker-1", True), ("absent", False)):
+        here = line.replace("$$", "$").replace("celery@$HOSTNAME", f"{name}@{gethostname()}")
+        assert (health(stack, ["sh", "-c", here], environment) == 0) is well
+
+
+def health(stack: TeamStack, command: list[str], environment: dict[str, str]) -> int:
+    """Run a health check as a container does. :return: its exit code"""
+    folder = {"PYTHONPATH": str(ROOT)} if command[0] == "python" else {}
+    return subprocess.run(
+        command, env=environment | folder, cwd=stack.state, capture_output=True, check=False
+    ).returncode
 
 
 def test_old_rows_go_and_the_night_stays(stack: TeamStack, night: dict[str, Any]) -> None:
