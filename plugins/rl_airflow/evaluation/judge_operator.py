@@ -11,10 +11,10 @@ from rl_airflow.evaluation.evaluation_files import EvaluationFiles
 from rl_airflow.evaluation.evaluator import Job, scene_of
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.evaluation.selection_operator import Candidate
+from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.run.links import JUDGE_LINKS, report_link
 from rl_airflow.run.notes import keep_note
 from rl_airflow.run.run_resources import RunPlan
-from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.evaluation.decision_reports import Report, summarise_report
 from rl_lifecycle.evaluation.gate import decide_unchanged
 from rl_lifecycle.evaluation.requests import DecideRequest, RenderReportRequest, scenario_evaluation

@@ -20,10 +20,10 @@ from rl_airflow.errors import (
 from rl_airflow.evaluation.evaluation_files import EvaluationFiles, Missing, plan_shard_episodes
 from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene
 from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
+from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.run.evaluation_money import EvaluationMoney, longest_episode_s
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
-from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.errors import BudgetExceededError
 from rl_lifecycle.evaluation.requests import EnvironmentReport, Shard
 from rl_lifecycle.storage.object_store import ObjectStore

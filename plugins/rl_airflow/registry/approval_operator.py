@@ -7,9 +7,9 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 
+from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.run.links import report_link
 from rl_airflow.run.run_resources import RunPlan
-from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.layout import page_of_report

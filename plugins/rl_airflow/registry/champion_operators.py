@@ -14,10 +14,10 @@ from rl_airflow.evaluation.selection_operator import Candidate
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.registry.champion_asset import CHAMPIONS, announce
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
-from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
 from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.requests import PolicyReport

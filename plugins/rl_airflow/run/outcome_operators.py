@@ -9,13 +9,13 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import RunIsRedError
+from rl_airflow.infrastructure.xcom_fields import XComField
 from rl_airflow.run.evaluation_money import settle_evaluations
 from rl_airflow.run.ledger_files import LedgerFile, read_month
 from rl_airflow.run.notes import keep_note
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.task_facts import find_run_ending, read_steps
 from rl_airflow.run.trial_ends import ends_of_trials
-from rl_airflow.run.xcom_fields import XComField
 from rl_lifecycle.machines.ledger import describe_month
 from rl_lifecycle.registry.promotion import PromotionOutcome
 from rl_lifecycle.reports.run_outcomes import RunFacts, decide_outcome

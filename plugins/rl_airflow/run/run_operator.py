@@ -6,8 +6,8 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.run.run_resources import RunPlan
-from rl_airflow.run.xcom_fields import XComField, value_of
 
 
 class RunOperator(BaseOperator):

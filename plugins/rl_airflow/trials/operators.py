@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from rl_airflow.errors import InstancesLeftError, first_line
 from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.abandoned_runs import read_abandoned_runs
 from rl_airflow.run.evaluation_money import longest_episode_s, settle_evaluations
@@ -19,7 +20,6 @@ from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
-from rl_airflow.run.xcom_fields import XComField, value_of
 from rl_airflow.trials.drill_experiment import DRILL
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor
