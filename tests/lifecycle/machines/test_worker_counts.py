@@ -1,6 +1,6 @@
 """The choice of the number of processes is worth its cost, and explains itself."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.machines.worker_counts import (
@@ -13,6 +13,7 @@ from rl_lifecycle.machines.worker_counts import (
 SECONDS = st.floats(1e-6, 1.0)
 
 
+@settings(deadline=None)
 @given(
     n_envs=st.integers(1, 256),
     cores=st.integers(1, 192),
@@ -30,6 +31,7 @@ def test_a_choice_is_possible_and_says_why(
         assert choice.workers == 1
 
 
+@settings(deadline=None)
 @given(n_envs=st.integers(2, 64), cores=st.integers(2, 64), environment_s=st.floats(0.001, 1.0))
 def test_expensive_environments_get_processes(
     n_envs: int, cores: int, environment_s: float
@@ -38,6 +40,7 @@ def test_expensive_environments_get_processes(
     assert choose_workers(n_envs, cores, StepCosts(environment_s)).workers > 1
 
 
+@settings(deadline=None)
 @given(
     n_envs=st.integers(1, 64),
     workers=st.integers(1, 64),

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_trainer.environments.step_memory import ALIGNMENT, StepLayout, StepMemory
@@ -22,6 +22,7 @@ OBSERVATIONS = SIMPLE | st.dictionaries(
 ACTION_TYPES = st.sampled_from([np.int8, np.int64, np.float32, np.float64])
 
 
+@settings(deadline=None)
 @given(n_envs=st.integers(1, 7), observation=OBSERVATIONS, action=SIMPLE, dtype=ACTION_TYPES)
 def test_what_is_written_is_read_and_nothing_else_changes(
     n_envs: int, observation: spaces.Space[Any], action: spaces.Space[Any], dtype: Any
@@ -39,6 +40,7 @@ def test_what_is_written_is_read_and_nothing_else_changes(
     assert layout.size % ALIGNMENT == 0
 
 
+@settings(deadline=None)
 @given(n_envs=st.integers(1, 7), observation=OBSERVATIONS, data=st.data())
 def test_rows_are_views(n_envs: int, observation: spaces.Space[Any], data: Any) -> None:
     """A worker's rows are those of its environments, in the trainer's arrays."""

@@ -14,6 +14,7 @@ import pytest
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
+from rl_trainer.environments.worker import READ_INFOS
 from rl_trainer.environments.worker_vec_env import WorkerVecEnv, divide
 from rl_trainer.errors import (
     BadInputError,
@@ -30,6 +31,8 @@ from tests.trainer.environments.processes import (
 )
 from tests.trainer.toy_envs import ACTIONS, OBSERVATIONS
 
+#: Seconds that a prompt answer may take on a busy machine. Alone it takes less than 0.1 s.
+PROMPT_S = 20.0
 SEEDS = [11, 12, 13, 14, 15]
 
 
@@ -124,7 +127,7 @@ def test_the_infos_that_nothing_reads_stay_in_the_worker() -> None:
     """One of them could not even be pickled. The trainer's own environments keep all of theirs."""
     with odd() as env:
         *_, infos = step(env)
-        assert set(infos[3]) == {"TimeLimit.truncated", "is_success"}
+        assert {"TimeLimit.truncated", "is_success"} <= set(infos[3]) <= set(READ_INFOS)
         assert "lambda" in infos[0]
 
 
@@ -177,7 +180,7 @@ def test_actions_of_another_shape_are_refused() -> None:
         ("leave", EnvironmentFailedError, r"worker 2 \(environments 2 to 3\) .* exit status 5"),
     ],
 )
-def test_a_worker_that_ends_is_named_within_a_second(
+def test_a_worker_that_ends_is_named_at_once(
     what: str, error: type[TrainerError], words: str
 ) -> None:
     """The error names the worker, its environments and how it ended."""
@@ -187,7 +190,7 @@ def test_a_worker_that_ends_is_named_within_a_second(
         began = time.monotonic()
         with pytest.raises(error, match=words):
             step(env, 1)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PROMPT_S
 
 
 def test_a_worker_that_is_killed_between_steps_is_named() -> None:
@@ -203,26 +206,27 @@ def test_a_worker_that_is_killed_between_steps_is_named() -> None:
 def test_a_dead_worker_is_noticed_while_another_one_is_slow() -> None:
     """The trainer waits for all workers at once, and not for one after the other."""
     with odd(processes=4) as env:
-        env.env_method("become", step_s=3.0, indices=[1])
+        env.env_method("become", step_s=3600.0, indices=[1])
         env.env_method("become", "die", indices=[3])
         began = time.monotonic()
         with pytest.raises(OutOfMemoryError, match="worker 4"):
             step(env)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PROMPT_S
+        env._finalizer()  # closing would wait for the step of the slow one
 
 
 def test_a_worker_that_hangs_is_named_at_the_limit() -> None:
     """It is killed afterwards, also if it ignores signals."""
-    env = WorkerVecEnv(make_factory(ODD).makers, SEEDS[:4], 2, limit_s=0.5)
-    env.reset()
-    (pid,) = env.env_method("where", indices=[2])
-    env.env_method("become", "hang", indices=[2])
-    began = time.monotonic()
-    with pytest.raises(EnvironmentFailedError, match=r"worker 2 .* has not answered for 1 s"):
-        step(env)
-    assert 0.9 < time.monotonic() - began < 2
-    env._finalizer()
-    wait_until_ended([pid])
+    with odd() as env:
+        (pid,) = env.env_method("where", indices=[2])
+        env.env_method("become", "hang", indices=[2])
+        env.limit_s = 0.5
+        began = time.monotonic()
+        with pytest.raises(EnvironmentFailedError, match=r"worker 2 .* has not answered for 1 s"):
+            step(env)
+        assert 0.9 < time.monotonic() - began < 1 + PROMPT_S
+        env._finalizer()  # closing would wait for it
+        wait_until_ended([pid])
 
 
 @pytest.mark.parametrize(

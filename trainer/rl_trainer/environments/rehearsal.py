@@ -7,6 +7,7 @@ draws from global random generators, or shares state with the other environments
 import copy
 import hashlib
 import itertools
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Played:
     """What environments have returned.
 
     :param digests: one of each step, over everything that training reads. Resets count as steps.
-    :param step_s: seconds of one step of one environment, with resets at the ends of episodes.
+    :param step_s: seconds of one step of one environment. It is a median, because a busy machine
+        makes some steps look long.
     """
 
     digests: tuple[str, ...]
@@ -95,7 +97,8 @@ def _play(
     """
     digests: list[str] = []
     actions = _actions(environments, masks=factory.settings.algorithm.action_masks)
-    stepped, stepping_s, began = 0, 0.0, time.perf_counter()
+    durations: list[float] = []
+    began = time.perf_counter()
     while len(digests) < steps:
         if len(digests) in (0, LEAST_STEPS, STEPS // 2):
             digests.append(_digest(environments.reset()))
@@ -103,14 +106,13 @@ def _play(
         given = next(actions)
         started = time.perf_counter()
         observations, rewards, ends, infos = environments.step(given)
-        stepping_s += time.perf_counter() - started
-        stepped += 1
+        durations.append(time.perf_counter() - started)
         last = [info.get("terminal_observation") for info in infos]
         digests.append(_digest(observations, rewards, ends, *last))
         spent = time.perf_counter() - began
         if seconds is not None and spent > seconds and len(digests) > LEAST_STEPS:
             break
-    return Played(tuple(digests), stepping_s / max(1, stepped * environments.num_envs))
+    return Played(tuple(digests), statistics.median(durations) / environments.num_envs)
 
 
 def _actions(environments: VecEnv, *, masks: bool) -> Iterator[Any]:

@@ -30,6 +30,8 @@ from rl_trainer.errors import EnvironmentFailedError, OutOfMemoryError, TrainerE
 PRELOADED = "rl_trainer.environments.preloaded"
 #: Seconds that each environment of a worker may take for a step, a reset or any other answer.
 LIMIT_S = 120.0
+#: Seconds that a worker has to begin: the fork server's imports, and making its environments.
+START_S = 600.0
 #: Seconds that a worker has to close its environments.
 CLOSE_S = 10.0
 
@@ -118,7 +120,7 @@ class WorkerVecEnv(VecEnv):
                 self._selector.register(self._workers[-1].pipe, selectors.EVENT_READ, number)
             self._mine = LeanVecEnv([lambda: first_env, *makers[1:]], seeds[:end])
             self._mine.write_into(*self._memory.rows(0, end))
-            self._collect(self._workers)
+            self._collect(self._workers, START_S)
             super().__init__(len(seeds), *spaces)
         except BaseException:
             self._finalizer()
@@ -240,7 +242,7 @@ class WorkerVecEnv(VecEnv):
     def _ask(self, workers: Sequence[Worker], name: str, *args: Any) -> list[Any]:
         for worker in workers:
             _tell(worker, _call(name, *args))
-        return self._collect(workers)
+        return self._collect(workers, self._limit_of(workers))
 
     def _with_workers(
         self, own: Callable[[], Any], workers: Sequence[Worker]
@@ -252,18 +254,23 @@ class WorkerVecEnv(VecEnv):
         try:
             mine = own()
         except Exception:
-            self._collect(workers, raises=False)
+            self._collect(workers, self._limit_of(workers), raises=False)
             raise
-        return mine, self._collect(workers)
+        return mine, self._collect(workers, self._limit_of(workers))
 
-    def _collect(self, workers: Sequence[Worker], *, raises: bool = True) -> list[Any]:
+    def _limit_of(self, workers: Sequence[Worker]) -> float:
+        return self.limit_s * max((len(worker.block.seeds) for worker in workers), default=0)
+
+    def _collect(
+        self, workers: Sequence[Worker], limit_s: float, *, raises: bool = True
+    ) -> list[Any]:
         """Wait for one answer of each worker.
 
+        :param limit_s: seconds after which a worker hangs.
         :raises TrainerError: the error of the first worker that sends one, or the end of a worker.
         """
         missing = {worker.number: worker for worker in workers}
         answers: dict[int, bytes] = {}
-        limit_s = self.limit_s * max((len(one.block.seeds) for one in workers), default=0)
         deadline = time.monotonic() + limit_s
         while missing:
             ready = self._selector.select(max(0.0, deadline - time.monotonic()))
