@@ -23,7 +23,7 @@ class CostlyEnv(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Begin an episode."""
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         return self._observe(), {}
 
     def step(self, action: Any) -> Any:

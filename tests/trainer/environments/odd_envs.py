@@ -98,11 +98,11 @@ class OddEnv(gym.Env[Any, Any]):
 
     def draw_random(self) -> None:
         """Draw from Python's global generator."""
-        random.random()  # noqa: S311  no secret
+        random.random()
 
     def draw_numpy(self) -> None:
         """Draw from NumPy's global generator."""
-        np.random.random()  # noqa: NPY002  what is tested
+        np.random.random()
 
     def draw_torch(self) -> None:
         """Draw from torch's global generator."""

@@ -74,7 +74,7 @@ def test_without_a_choice_nothing_is_played(
 
 
 def test_slow_updates_take_the_workers_back() -> None:
-    """After a segment the time of the updates is known. Below a gain of 1.3 there is one process."""
+    """After a segment the time of the updates is known. A gain below 1.3 is too small."""
     first = Processes(4, "a step takes 1.00 ms", cores=4, step_s=0.001)
     assert choose_again(first, 16, steps_per_s=3000.0).number == 4
     again = choose_again(first, 16, steps_per_s=100.0)
