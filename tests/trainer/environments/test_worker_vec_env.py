@@ -159,6 +159,18 @@ def test_methods_and_attributes_reach_the_environments_by_index() -> None:
         assert env.get_attr("odd") == [""] * 5  # the answers after an error are the right ones
 
 
+@pytest.mark.parametrize("env_id", [TOY, "CartPole-v1"])
+def test_first_actions_are_drawn_from_the_same_space(env_id: str) -> None:
+    """Also if all environments of a process have one space, which the last one seeds."""
+    factory = make_factory(env_id, n_envs=len(SEEDS))
+    drawn = []
+    for processes in (1, 2, 5):
+        env = factory.make_plain(SEEDS, processes)
+        drawn.append([int(env.action_space.sample()) for _ in range(40)])
+        env.close()
+    assert drawn[0] == drawn[1] == drawn[2]
+
+
 def test_the_largest_reward_is_that_of_all_processes() -> None:
     """The check for divergence needs it."""
     with odd() as env:

@@ -38,7 +38,7 @@ ROLLOUTS: dict[str, Any] = {
 BUFFERS: dict[str, Any] = {
     "n_envs": 4,
     "buffer_size": 300,
-    "learning_starts": 60,
+    "learning_starts": 100,
     "batch_size": 8,
     "gradient_steps": 1,
     "policy_kwargs": "dict(net_arch=[8])",

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import (
 
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.action_masks import AllowedActions
-from rl_trainer.environments.vec_env import LeanVecEnv
+from rl_trainer.environments.vec_env import LeanVecEnv, close_environment
 from rl_trainer.environments.worker_vec_env import WorkerVecEnv
 from rl_trainer.errors import FOREIGN_ERRORS, BadInputError, OneProcessNeededError
 from rl_trainer.onnx_export.spaces import space_form
@@ -37,6 +37,7 @@ class EnvironmentFactory:
         self.env_id, self.env_kwargs, self.settings = env_id, dict(env_kwargs), settings
         #: How many processes step the environments of the next segments.
         self.processes = 1
+        self._shared: bool | None = None
         self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -96,7 +97,23 @@ class EnvironmentFactory:
         processes = min(processes, len(seeds))
         if processes == 1:
             return LeanVecEnv(self.makers(seeds), seeds)
-        return WorkerVecEnv(self.makers, seeds, processes)
+        env = WorkerVecEnv(self.makers, seeds, processes)
+        if self._shares_action_space():
+            # In one process the environment that is made last seeds the space of all.
+            env.action_space.seed(seeds[-1])
+        return env
+
+    def _shares_action_space(self) -> bool:
+        """Tell whether all environments of a process have one action space, such as their class's.
+
+        Off-policy algorithms draw their first actions from the space of the first environment.
+        """
+        if self._shared is None:
+            first, second = self.make_one(), self.make_one()
+            self._shared = first.action_space is second.action_space
+            for env in (first, second):
+                close_environment(env)
+        return self._shared
 
     def makers(self, seeds: Sequence[int]) -> list[Callable[[], gym.Env[Any, Any]]]:
         """Return functions that make one environment each."""
