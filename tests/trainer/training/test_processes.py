@@ -14,7 +14,7 @@ def test_a_cheap_environment_gets_one_process() -> None:
     chosen = choose_processes("auto", make_factory(TOY), 1, cores=8)
     assert chosen.number == 1
     assert chosen.describe(4).startswith(
-        "1 process steps 4 environments on 8 cores: a step takes only 0.0"
+        "1 process steps 4 environments on 8 cores: a step takes only 0."
     )
 
 

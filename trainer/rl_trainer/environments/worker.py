@@ -64,6 +64,8 @@ def serve(pipe: Connection, memory: Any, layout: StepLayout, block: Block) -> No
         environments = LeanVecEnv(block.factory(block.seeds), block.seeds)
     except BaseException as error:  # the trainer raises it
         _send(pipe, ERROR + _pickled(error))
+        with contextlib.suppress(EOFError, OSError):
+            pipe.recv_bytes()  # an end before the trainer closes the pipe would be an error, too
         return
     worker = _Worker(environments, StepMemory(layout, memory), block, drawn)
     _send(pipe, b"")
