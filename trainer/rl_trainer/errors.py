@@ -4,6 +4,7 @@ TrainerError                        70
 ├── BadInputError                    2   a spec, file or argument has a value that is not allowed
 ├── OutOfMemoryError                71   the machine has too little memory for this training
 ├── EnvironmentFailedError          72   the environment raised an error
+│   └── OneProcessNeededError           environments depend on their process; never leaves a trial
 ├── DiskFullError                   73   the store's directory or the machine's disk is full
 ├── StoreLostError                  74   the store did not answer for longer than the trainer waits
 ├── InterruptedTrainingError        75   SIGTERM or a spot notice; finished segments are committed
@@ -51,6 +52,10 @@ class EnvironmentFailedError(TrainerError):
 
     exit_code = 72
     cause = TrainerCause.ENVIRONMENT
+
+
+class OneProcessNeededError(EnvironmentFailedError):
+    """The environments of a segment depend on their process, so one process must train it again."""
 
 
 class DiskFullError(TrainerError):

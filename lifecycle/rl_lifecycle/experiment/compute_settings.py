@@ -14,6 +14,8 @@ from rl_lifecycle.records.record import Record
 
 #: The release whose trainer no longer records updates as CUDA graphs.
 GRAPHS_REMOVED_IN = "0.2.0"
+#: The most processes that may step the environments of a trial.
+MOST_WORKERS = 1024
 
 
 def _instance_types(
@@ -24,6 +26,15 @@ def _instance_types(
     ):
         raise ValueError("must be `auto` or a list of EC2 instance types such as c7i.large")
     return value
+
+
+def _workers(value: object) -> object:
+    """Refuse a wrong number with one sentence, where pydantic would have one for each form."""
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value) else value
+    is_number = isinstance(number, int) and not isinstance(number, bool)
+    if number != "auto" and not (is_number and 1 <= number <= MOST_WORKERS):  # type: ignore[operator]
+        raise ValueError(f"must be `auto` or a whole number from 1 to {MOST_WORKERS}")
+    return number
 
 
 class Compute(Record):
@@ -54,6 +65,15 @@ class Compute(Record):
         "wait",
         description="continue: resume on another numeric class; the digest is then marked not "
         "comparable",
+    )
+    # It is left out while it is `auto`, so that earlier specs keep their digest.
+    workers: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_WORKERS)], BeforeValidator(_workers)
+    ] = Field(
+        "auto",
+        description="processes of a machine that step the environments of a trial; auto: more than "
+        "one if the trainer measures that it pays. The number changes no byte of the result",
+        exclude_if=lambda value: value == "auto",
     )
     gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
         "sb3",

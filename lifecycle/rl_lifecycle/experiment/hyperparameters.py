@@ -8,7 +8,7 @@ DLR-RM/rl-baselines3-zoo, hyperparams/*.yml (MIT), numbers only.
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, Family
@@ -119,6 +119,40 @@ def _count(hyperparameters: Mapping[str, Any], key: str, default: int, source: s
             source, f"hyperparameters.{key}", f"must be a whole number of at least 1, not {value!r}"
         )
     return value
+
+
+def count_environments(
+    algo: str, hyperparameters: Mapping[str, Any], source: str = "experiment"
+) -> int:
+    """The environments that a trial steps side by side.
+
+    For an algorithm that plays whole episodes, rl_zoo3's `n_envs` counts worker processes. The
+    trainer gives it one environment.
+
+    :raises InvalidExperimentError: if the number is not allowed.
+
+    >>> count_environments("ppo", {"n_envs": 8}), count_environments("ars", {"n_envs": 8})
+    (8, 1)
+    """
+    if ALGORITHMS[algo].family is Family.EPISODES:
+        return 1
+    return _count(hyperparameters, "n_envs", 1, source)
+
+
+def why_too_many_workers(workers: Literal["auto"] | int, n_envs: int) -> str:
+    """Explain why `compute.workers` is too large. The answer is empty if it is not.
+
+    >>> why_too_many_workers(8, 4)
+    'is 8, but a trial has only 4 environments (n_envs); set it to at most 4, or to auto'
+    >>> why_too_many_workers("auto", 4)
+    ''
+    """
+    if workers == "auto" or workers <= n_envs:
+        return ""
+    environments = f"{n_envs} environment{'s' * (n_envs > 1)} (n_envs)"
+    return (
+        f"is {workers}, but a trial has only {environments}; set it to at most {n_envs}, or to auto"
+    )
 
 
 def segment_timesteps(checkpoint_every: int, rollout: int) -> int:

@@ -69,6 +69,7 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "Compute": {
         "instance_types": {"examples": ["auto", ["c7i.large", "c6i.large"]]},
         "needed_by": {"examples": ["06:30", "2026-12-01T06:00Z"]},
+        "workers": {"examples": ["auto", 4]},
     },
     "Evaluation": {"return_range": {"examples": [[0, 500]]}},
 }

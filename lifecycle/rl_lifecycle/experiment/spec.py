@@ -13,9 +13,11 @@ from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError
 from rl_lifecycle.experiment.due_times import needed_at
 from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 from rl_lifecycle.experiment.hyperparameters import (
+    count_environments,
     resolve_hyperparameters,
     rollout_timesteps,
     segment_timesteps,
+    why_too_many_workers,
 )
 from rl_lifecycle.experiment.seeds import (
     Purpose,
@@ -223,6 +225,9 @@ def freeze_spec(
         experiment.algo, resolve_hyperparameters(experiment, source), source
     )
     rollout = rollout_timesteps(experiment.algo, hyperparameters, source)
+    n_envs = count_environments(experiment.algo, hyperparameters, source)
+    if problem := why_too_many_workers(experiment.compute.workers, n_envs):
+        raise InvalidExperimentError(source, "compute.workers", problem)
     run = slug(run_id)
     return Spec(
         run=run,

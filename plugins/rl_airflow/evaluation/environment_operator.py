@@ -17,10 +17,13 @@ from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluation.policies import SpaceForm
 from rl_lifecycle.evaluation.requests import EnvironmentReport
 from rl_lifecycle.evaluation.trainable_spaces import check_spaces
-from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.experiment.hyperparameters import check_segment, count_environments
 from rl_lifecycle.experiment.settings.hyperparameter_checks import read_hyperparameters
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.experiment.wrappers import check_wrappers
+from rl_lifecycle.machines.launch_requests import instance_types_of
+from rl_lifecycle.machines.quotas import vcpus_of
+from rl_lifecycle.machines.worker_counts import StepCosts, choose_workers
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
             _describe(report.action_space),
             report.max_episode_steps,
         )
+        log.info("%s", describe_workers(spec, report.steps_per_s))
         return report.model_dump(mode="json")
 
     def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:
@@ -110,6 +114,27 @@ def _check_spaces(spec: Spec, report: EnvironmentReport) -> None:
         SpaceForm.from_value(report.action_space, "check_environment"),
         source,
     )
+
+
+def describe_workers(spec: Spec, steps_per_s: float | None) -> str:
+    """Describe for the log how many processes will step the environments, and why.
+
+    The trainer decides, because its machine may be faster or slower than the function.
+
+    :param steps_per_s: of one environment, as the function measured it.
+    """
+    experiment = spec.experiment
+    if experiment.compute.workers != "auto":
+        return f"compute.workers: {experiment.compute.workers}"
+    if not steps_per_s:
+        return "compute.workers: auto"
+    n_envs = count_environments(experiment.algo, spec.hyperparameters)
+    sizes = sorted({vcpus_of(name) for name in instance_types_of(experiment.compute)})
+    choices = {size: choose_workers(n_envs, size, StepCosts(1 / steps_per_s)) for size in sizes}
+    likely = "; ".join(
+        f"{choice.workers} on {size} vCPUs ({choice.reason})" for size, choice in choices.items()
+    )
+    return f"compute.workers: auto, which is likely to be {likely}"
 
 
 def _describe(space: Mapping[str, Any]) -> str:

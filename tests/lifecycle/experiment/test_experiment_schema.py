@@ -70,6 +70,8 @@ def test_the_examples_of_the_docs_fit() -> None:
         {"compute": {"market": "spots"}},
         {"compute": {"budget_usd": -1}},
         {"compute": {"instance_types": "c7i.large"}},
+        {"compute": {"workers": 0}},
+        {"compute": {"workers": "all"}},
         {"evaluation": {"return_range": [0, 500]}},
         {"evaluation": {"return_range": [0], "crash_below": 1}},
         {"evaluation": None},
@@ -103,6 +105,8 @@ def test_what_has_no_default_is_required(document: dict[str, Any], key: str) -> 
         {"hyperparameters": {"learning_rate": "lin_3e-4", "n_envs": 8}},
         {"schedule": None},
         {"compute": {"needed_by": "06:30", "instance_types": ["c7i.large"]}},
+        {"compute": {"workers": "auto"}},
+        {"compute": {"workers": 4}},
         *({"algo": algo} for algo in ALGORITHMS),
     ],
 )

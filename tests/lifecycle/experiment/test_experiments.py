@@ -38,6 +38,10 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
             "cuda_graphs was removed in release 0.2.0: delete this line, and SB3's own updates "
             "train",
         ),
+        ({"compute": {"workers": 0}}, "compute.workers", "number from 1 to 1024, not 0"),
+        ({"compute": {"workers": "many"}}, "compute.workers", "must be `auto` or a whole number"),
+        ({"compute": {"workers": True}}, "compute.workers", "must be `auto` or a whole number"),
+        ({"compute": {"workers": 2.5}}, "compute.workers", "number from 1 to 1024, not 2.5"),
         ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),
         ({"evaluation": {"crash_below": 1}}, "evaluation.return_range", "tightest honest floor"),
         ({"evaluation": {"return_range": [0, 500]}}, "evaluation.crash_below", "counts as failed"),

@@ -169,3 +169,33 @@ def test_a_wrapper_with_statistics_of_its_own_is_refused(experiment: Experiment)
         match=r"NormalizeObservation keeps its statistics .* hyperparameters.normalize",
     ):
         check_wrappers(experiment, {"env_wrapper": ["gymnasium.wrappers.NormalizeObservation"]})
+
+
+@pytest.mark.parametrize("workers", [1, 8, "auto"])
+def test_workers_are_frozen_only_if_they_are_not_auto(
+    document: dict[str, Any], workers: int | str
+) -> None:
+    """A spec that was frozen before this key has the same bytes today."""
+    experiment = read_experiment(document | {"compute": {"workers": workers}}, "x")
+    spec = freeze_spec(experiment, run_id="r", created_at=NIGHT)
+    assert Spec.from_json(spec.to_json()) == spec
+    assert (b'"workers"' in spec.to_json()) == (workers != "auto")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"x\.yaml: compute\.workers: is 9, but a trial has only 8 environments \(n_envs\)"),
+        (
+            {"algo": "ars", "env_id": "CartPole-v1"},
+            r"is 9, but a trial has only 1 environment \(n_envs\); set it to at most 1",
+        ),
+    ],
+)
+def test_more_workers_than_environments_are_refused(
+    document: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    """Before a machine is rented. An algorithm of whole episodes has one environment."""
+    experiment = read_experiment(document | changes | {"compute": {"workers": 9}}, "x")
+    with pytest.raises(InvalidExperimentError, match=message):
+        freeze_spec(experiment, run_id="r", created_at=NIGHT)

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -18,8 +18,9 @@ from stable_baselines3.common.vec_env import (
 
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.action_masks import AllowedActions
-from rl_trainer.environments.vec_env import LeanVecEnv
-from rl_trainer.errors import FOREIGN_ERRORS, BadInputError
+from rl_trainer.environments.vec_env import LeanVecEnv, close_environment
+from rl_trainer.environments.worker_vec_env import WorkerVecEnv
+from rl_trainer.errors import FOREIGN_ERRORS, BadInputError, OneProcessNeededError
 from rl_trainer.onnx_export.spaces import space_form
 from rl_trainer.settings.model_settings import ModelSettings
 from rl_trainer.settings.space_checks import check_spaces
@@ -34,7 +35,14 @@ class EnvironmentFactory:
 
     def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], settings: ModelSettings) -> None:
         self.env_id, self.env_kwargs, self.settings = env_id, dict(env_kwargs), settings
+        #: How many processes step the environments of the next segments.
+        self.processes = 1
+        self._shared: bool | None = None
         self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make it again in a worker, because wrappers cannot be pickled."""
+        return EnvironmentFactory, (self.env_id, self.env_kwargs, self.settings)
 
     def make_one(
         self, inside: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None
@@ -67,7 +75,7 @@ class EnvironmentFactory:
         seeds = [
             environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)
         ]
-        vectorized: VecEnv = LeanVecEnv([self._maker(seed) for seed in seeds], seeds)
+        vectorized = self.make_plain(seeds, self.processes)
         normalize, stack = self.settings.normalize, self.settings.frame_stack
         if normalize is not None and normalize.get("norm_obs", True):
             vectorized = _normalized(vectorized, normalize)
@@ -80,6 +88,36 @@ class EnvironmentFactory:
                 vectorized = VecTransposeImage(vectorized)
             vectorized = _normalized(vectorized, normalize)
         return vectorized
+
+    def make_plain(self, seeds: Sequence[int], processes: int) -> VecEnv:
+        """Make environments without normalisation and stacked frames.
+
+        :param processes: how many processes step them. This number changes no byte.
+        """
+        processes = min(processes, len(seeds))
+        if processes == 1:
+            return LeanVecEnv(self.makers(seeds), seeds)
+        env = WorkerVecEnv(self.makers, seeds, processes)
+        if self._shares_action_space():
+            # In one process the environment that is made last seeds the space of all.
+            env.action_space.seed(seeds[-1])
+        return env
+
+    def _shares_action_space(self) -> bool:
+        """Tell whether all environments of a process have one action space, such as their class's.
+
+        Off-policy algorithms draw their first actions from the space of the first environment.
+        """
+        if self._shared is None:
+            first, second = self.make_one(), self.make_one()
+            self._shared = first.action_space is second.action_space
+            for env in (first, second):
+                close_environment(env)
+        return self._shared
+
+    def makers(self, seeds: Sequence[int]) -> list[Callable[[], gym.Env[Any, Any]]]:
+        """Return functions that make one environment each."""
+        return [self._maker(seed) for seed in seeds]
 
     def _maker(self, seed: int) -> Callable[[], gym.Env[Any, Any]]:
         def make() -> gym.Env[Any, Any]:
@@ -193,6 +231,26 @@ def ended_episodes(env: VecEnv) -> tuple[list[float], list[int]]:
     """
     returns = [value for part in env.env_method("get_episode_rewards") for value in part]
     return returns, [value for part in env.env_method("get_episode_lengths") for value in part]
+
+
+def check_generators(env: VecEnv) -> None:
+    """Check after a segment that no worker's environment has drawn from a global generator.
+
+    The environments are closed if one has, because the segment is worth nothing then.
+
+    :raises OneProcessNeededError: naming the generator.
+    """
+    if used := used_generators(env):
+        env.close()
+        raise OneProcessNeededError(
+            f"an environment has drawn from its process's generator {used}; with self.np_random it "
+            "could be stepped in several processes"
+        )
+
+
+def used_generators(env: VecEnv) -> str:
+    """Return the names of global generators from which environments in workers have drawn."""
+    return ", ".join(getattr(env.unwrapped, "used_generators", ()))
 
 
 def max_episode_steps(env: gym.Env[Any, Any]) -> int | None:

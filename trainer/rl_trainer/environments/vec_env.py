@@ -5,7 +5,8 @@ On small environments it takes about half the time.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -24,6 +25,8 @@ from rl_trainer.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, Any]
 
 
 class LeanVecEnv(DummyVecEnv):
@@ -46,6 +49,15 @@ class LeanVecEnv(DummyVecEnv):
         self._seeds = list(seeds)
         #: The largest absolute reward so far. The divergence check compares value errors with it.
         self.largest_reward = 0.0
+        self._use_buffers()
+
+    def write_into(self, observations: Mapping[Any, Array], rewards: Array, ends: Array) -> None:
+        """Write the results of steps into these arrays, one row for each environment."""
+        self.buf_obs = OrderedDict(observations)  # type: ignore[arg-type]
+        self.buf_rews, self.buf_dones = rewards, ends
+        self._use_buffers()
+
+    def _use_buffers(self) -> None:
         self._single: Any = self.buf_obs[None] if self.keys == [None] else None  # type: ignore[index]
         #: The observations that can be not finite, flat, each with as many zeros.
         self._floats = [
@@ -90,6 +102,15 @@ class LeanVecEnv(DummyVecEnv):
 
         :raises EnvironmentFailedError: if an environment raises an error.
         """
+        infos = self.step_in_place()
+        return self._copied_observations(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+
+    def step_in_place(self) -> list[dict[str, Any]]:
+        """Step as :meth:`step_wait` does, and leave the results in the buffers.
+
+        :return: the infos.
+        :raises EnvironmentFailedError: if an environment raises an error.
+        """
         infos: list[dict[str, Any]] = []
         try:
             for index in range(self.num_envs):
@@ -99,7 +120,7 @@ class LeanVecEnv(DummyVecEnv):
         except FOREIGN_ERRORS as error:
             raise _failed("step", error) from error
         self._check_observations()
-        return self._copied_observations(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+        return infos
 
     def close(self) -> None:
         """Close every environment."""

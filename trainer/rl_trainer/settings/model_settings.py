@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Family
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm
+from rl_lifecycle.experiment.hyperparameters import count_environments
 from rl_lifecycle.experiment.settings.hyperparameter_checks import read_hyperparameters
 from rl_lifecycle.experiment.settings.keys import ZOO_FORMS, forms_of
 from rl_lifecycle.experiment.settings.literals import ClassName
@@ -71,7 +72,7 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> ModelSetting
     return ModelSettings(
         algorithm=algorithm,
         policy=values.get("policy", algorithm.default_policy),
-        n_envs=_n_envs(algorithm, values),
+        n_envs=count_environments(algo, values),
         model_kwargs={
             key: _model_value(forms[key].kind, value)
             for key, value in values.items()
@@ -86,15 +87,6 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> ModelSetting
         else None,
         values=values,
     )
-
-
-def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
-    """Return the number of environments that are stepped side by side.
-
-    For an algorithm that plays whole episodes, rl_zoo3's `n_envs` counts worker processes. The
-    trainer uses one process, so it uses one environment.
-    """
-    return 1 if algorithm.family is Family.EPISODES else int(values.get("n_envs", 1))
 
 
 def _model_value(kind: Kind, value: Any) -> Any:

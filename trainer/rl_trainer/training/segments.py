@@ -13,7 +13,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_trainer.checkpointing.model_state import ModelState, capture, first_not_finite, restore
 from rl_trainer.checkpointing.replay_memory import close_episodes, grow
-from rl_trainer.environments.factory import EnvironmentFactory, ended_episodes
+from rl_trainer.environments.factory import (
+    EnvironmentFactory,
+    check_generators,
+    ended_episodes,
+)
 from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerError
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.onnx_export.visited import visited_observations
@@ -102,12 +106,14 @@ class SegmentTrainer:
         """Train one segment.
 
         :raises DivergedError: if a number in the model is not finite, or is far too large.
+        :raises OneProcessNeededError: if the result is not that of one process.
         """
         model, curves = self.prepare(segment, state), Curves()
         before = dataclasses.replace(state, arrays={}) if state is not None else None
         del state  # the model has the arrays now; this frees the copy while it trains
         model.set_logger(curves.logger())
         self._learn(model, self.plan.end(segment), callback)
+        check_generators(model.env)
         curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
 
         trained = TrainedSegment(

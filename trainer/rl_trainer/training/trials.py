@@ -23,13 +23,14 @@ from rl_trainer.checkpointing.committer import Committer
 from rl_trainer.checkpointing.digests import digest_arrays
 from rl_trainer.checkpointing.model_state import ModelState, final_parameters
 from rl_trainer.checkpointing.numeric_class import differences, numeric_class
-from rl_trainer.errors import BadInputError, OtherHardwareError
+from rl_trainer.errors import BadInputError, OneProcessNeededError, OtherHardwareError
 from rl_trainer.reporting.curves import curve_files
 from rl_trainer.reporting.journal import Journal
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import release
 from rl_trainer.training.policy_files import PolicyWriter
 from rl_trainer.training.preparation import check_untrained, make_trainer
+from rl_trainer.training.processes import Processes, choose_again, choose_processes
 from rl_trainer.training.progress import TrainingProgress, describe_progress
 from rl_trainer.training.segments import SegmentTrainer, TrainedSegment
 from rl_trainer.training.warm_start import learning_state
@@ -84,7 +85,9 @@ def train_trial(job: TrialJob) -> TrialResult:
     newest = job.chain.read_newest()
     if newest is not None:
         facts = _checked_class(job, newest, facts)
-    run = _TrialRun(job, trainer, facts)
+    asked = job.spec.experiment.compute.workers
+    processes = choose_processes(asked, trainer.factory, trainer.plan.trial_seed)
+    run = _TrialRun(job, trainer, facts, processes)
     return run.to_the_end(newest)
 
 
@@ -98,8 +101,15 @@ class _Position(NamedTuple):
 class _TrialRun:
     """The state of this process's work on a trial."""
 
-    def __init__(self, job: TrialJob, trainer: SegmentTrainer, facts: dict[str, JsonValue]) -> None:
+    def __init__(
+        self,
+        job: TrialJob,
+        trainer: SegmentTrainer,
+        facts: dict[str, JsonValue],
+        processes: Processes,
+    ) -> None:
         self.job, self.trainer, self.facts = job, trainer, facts
+        self.processes = processes
         self.class_name = hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
         self.policies = PolicyWriter(
             job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers
@@ -109,6 +119,7 @@ class _TrialRun:
         self.state: ModelState | None = None
         self.latest = TrainingProgress(0, 0.0, None)
         self.room: Room | None = None
+        self.reconsidered = False
         self.began = self.logged_at = time.monotonic()
         self.next_waiting_report_at = 0.0
 
@@ -116,12 +127,17 @@ class _TrialRun:
         """Train all segments that are missing."""
         self.segment = newest.manifest.segment if newest else 0
         self._announce(newest)
+        self._use(self.processes)
         position = self._continue_from(newest)
         started, resumed_from = time.monotonic(), position.step
         try:
             while self.segment < self.trainer.plan.n_segments:
                 try:
                     position = self._train_one()
+                except OneProcessNeededError as error:
+                    newest = self._go_back_to_one_process(error)
+                    position = self._continue_from(newest)
+                    continue
                 except (CorruptArtifactError, MissingObjectError) as error:
                     if newest is None or position.step != newest.manifest.step:
                         raise
@@ -173,6 +189,7 @@ class _TrialRun:
         self.latest = watch.progress(time.monotonic())
         self._report(self.latest)
         self._note("segment_finished", self.latest)
+        self._reconsider_processes()
         segment, after = self.segment, trained.state
         self.room = self._room_of(trained)
         position = _Position(trained.step, digest_arrays(final_parameters(after)))
@@ -180,6 +197,34 @@ class _TrialRun:
         memory = after.memory.without_data() if after.memory is not None else None
         self.state = dataclasses.replace(after, memory=memory)
         return position
+
+    def _use(self, processes: Processes) -> None:
+        """Step the environments of the next segments in so many processes, and log the reason."""
+        self.processes, factory = processes, self.trainer.factory
+        factory.processes = processes.number
+        words = processes.describe(factory.settings.n_envs)
+        self.job.journal.event("workers", f"{self.job.trial}: {words}", **processes.facts)
+
+    def _reconsider_processes(self) -> None:
+        """Choose again after this process's first segment, when the updates' time is known."""
+        if self.reconsidered or self.job.spec.experiment.compute.workers != "auto":
+            return
+        self.reconsidered = True
+        n_envs, speed = self.trainer.factory.settings.n_envs, self.latest.steps_per_s
+        chosen = choose_again(self.processes, n_envs, speed)
+        if chosen.number != self.processes.number:
+            self._use(chosen)
+
+    def _go_back_to_one_process(self, error: OneProcessNeededError) -> Checkpoint | None:
+        """Discard the running segment, and train on in one process.
+
+        :return: the newest checkpoint; None if there is none.
+        """
+        self.reconsidered = True
+        self._use(dataclasses.replace(self.processes, number=1, reason=str(error)))
+        self.committer.wait()
+        self.room = None
+        return self.job.chain.read_newest()
 
     def _while_waiting(self, waited_s: float) -> None:
         """Report each second, and each half minute in the log, that the training waits.

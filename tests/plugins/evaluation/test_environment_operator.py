@@ -1,0 +1,48 @@
+"""The task `check_environment` logs how many processes will step the environments, and why."""
+
+from typing import Any
+
+import pytest
+
+from rl_airflow.evaluation.environment_operator import describe_workers
+from rl_lifecycle.experiment.experiment import read_experiment
+from rl_lifecycle.experiment.spec import Spec, freeze_spec
+from tests.lifecycle.conftest import NIGHT
+
+
+def spec_of(**compute: Any) -> Spec:
+    """Freeze an experiment with eight environments."""
+    document = {
+        "env_id": "CartPole-v1",
+        "algo": "ppo",
+        "total_timesteps": 100_000,
+        "evaluation": {"return_range": [0, 500], "crash_below": 100},
+        "compute": compute,
+    }
+    return freeze_spec(read_experiment(document, "x"), run_id="r", created_at=NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("compute", "steps_per_s", "words"),
+    [
+        (
+            {"instance_types": ["c7i.large", "c6i.large", "g5.xlarge"]},
+            1000.0,
+            "compute.workers: auto, which is likely to be 2 on 2 vCPUs (a step takes 1.00 ms, so 2 "
+            "processes are 2.0 times as fast); 4 on 4 vCPUs (a step takes 1.00 ms, so 4 processes "
+            "are 3.7 times as fast)",
+        ),
+        (
+            {"instance_types": ["c7i.large"]},
+            100_000.0,
+            "compute.workers: auto, which is likely to be 1 on 2 vCPUs (a step takes only 0.01 ms)",
+        ),
+        ({"workers": 4}, 1000.0, "compute.workers: 4"),
+        ({}, None, "compute.workers: auto"),
+    ],
+)
+def test_the_likely_number_is_described(
+    compute: dict[str, Any], steps_per_s: float | None, words: str
+) -> None:
+    """For each number of vCPUs among the allowed instance types."""
+    assert describe_workers(spec_of(**compute), steps_per_s) == words

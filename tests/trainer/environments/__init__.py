@@ -1,0 +1,1 @@
+"""Tests of the environments' processes: workers, their memory, and the choice of their number."""
