@@ -1,6 +1,7 @@
 """Make the environments of a segment, with rl_zoo3's wrappers and a separate seed for each."""
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,8 @@ from stable_baselines3.common.vec_env import (
 
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.action_masks import AllowedActions
-from rl_trainer.environments.vec_env import LeanVecEnv
+from rl_trainer.environments.sharded_env import LENGTHS, RETURNS, ShardedVecEnv
+from rl_trainer.environments.vec_env import LeanVecEnv, close_environment
 from rl_trainer.errors import FOREIGN_ERRORS, BadInputError
 from rl_trainer.onnx_export.spaces import space_form
 from rl_trainer.settings.model_settings import ModelSettings
@@ -34,6 +36,7 @@ class EnvironmentFactory:
 
     def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], settings: ModelSettings) -> None:
         self.env_id, self.env_kwargs, self.settings = env_id, dict(env_kwargs), settings
+        self._spaces: tuple[Any, Any] | None = None
         self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
 
     def make_one(
@@ -59,18 +62,39 @@ class EnvironmentFactory:
             monitored = wrap(monitored)
         return monitored
 
-    def make(self, trial_seed: int, segment: int) -> VecEnv:
+    def make(self, trial_seed: int, segment: int, ranks: range | None = None) -> VecEnv:
         """Make the environments of a segment.
 
         Each environment has its own seed for its first reset and for its action space.
+
+        :param ranks: which environments; None means all.
         """
         seeds = [
-            environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)
+            environment_seed(trial_seed, segment, rank)
+            for rank in (range(self.settings.n_envs) if ranks is None else ranks)
         ]
-        vectorized: VecEnv = LeanVecEnv([self._maker(seed) for seed in seeds], seeds)
+        return self._wrapped(LeanVecEnv([self._maker(seed) for seed in seeds], seeds))
+
+    def make_sharded(self) -> VecEnv:
+        """Make what the learner has in place of environments that shards step."""
+        if self._spaces is None:
+            env = self.make_one()
+            self._spaces = (env.observation_space, env.action_space)
+            close_environment(env)
+        # VecNormalize may change the space of a dictionary.
+        observation_space, action_space = copy.deepcopy(self._spaces)
+        return self._wrapped(
+            ShardedVecEnv(self.settings.n_envs, observation_space, action_space), training=False
+        )
+
+    def _wrapped(self, vectorized: VecEnv, *, training: bool = True) -> VecEnv:
+        """Wrap environments as the settings say.
+
+        :param training: whether VecNormalize updates its statistics by itself.
+        """
         normalize, stack = self.settings.normalize, self.settings.frame_stack
         if normalize is not None and normalize.get("norm_obs", True):
-            vectorized = _normalized(vectorized, normalize)
+            vectorized = _normalized(vectorized, {**normalize, "training": training})
         if stack:
             vectorized = VecFrameStack(vectorized, stack)
         if normalize is not None and not normalize.get("norm_obs", True):
@@ -78,7 +102,7 @@ class EnvironmentFactory:
             # are stacked and images are transposed inside of it.
             if _has_channels_last(vectorized.observation_space):
                 vectorized = VecTransposeImage(vectorized)
-            vectorized = _normalized(vectorized, normalize)
+            vectorized = _normalized(vectorized, {**normalize, "training": training})
         return vectorized
 
     def _maker(self, seed: int) -> Callable[[], gym.Env[Any, Any]]:
@@ -191,8 +215,8 @@ def ended_episodes(env: VecEnv) -> tuple[list[float], list[int]]:
 
     The returns are those of the environments, before any normalisation.
     """
-    returns = [value for part in env.env_method("get_episode_rewards") for value in part]
-    return returns, [value for part in env.env_method("get_episode_lengths") for value in part]
+    returns = [value for part in env.env_method(RETURNS) for value in part]
+    return returns, [value for part in env.env_method(LENGTHS) for value in part]
 
 
 def max_episode_steps(env: gym.Env[Any, Any]) -> int | None:
