@@ -15,7 +15,7 @@ from tests.trainer.conftest import TINY_PPO, frozen
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "CartPole": {"env_id": "CartPole-v1", "env_kwargs": {"max_episode_steps": 20}},
     "LunarLander": {"env_id": "LunarLander-v3", "env_kwargs": {"max_episode_steps": 20}},
-    "Dict": {"env_id": "tests.trainer.toy_envs:Toy-v0", "env_kwargs": {"observation": "dict"}},
+    "Dict": {"env_id": "tests.trainer.toy_envs:Toy-v0", "env_kwargs": {"observation": "goal"}},
 }
 N_ENVS, N_SHARDS = 10, 5
 ALGORITHMS: dict[str, dict[str, Any]] = {

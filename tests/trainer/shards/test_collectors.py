@@ -183,7 +183,10 @@ def test_arrays_arrive_as_they_were(channels: tuple[Channel, Channel]) -> None:
 def test_a_learner_without_collectors_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not wait for ever, and says what is missing."""
     monkeypatch.setattr("rl_trainer.shards.transport.CONNECT_S", 1.0)
-    with bind(LOOPBACK) as listening, pytest.raises(LostPeerError):
+    with (
+        bind(LOOPBACK) as listening,
+        pytest.raises(LostPeerError, match="collector 1 did not connect within 1 s"),
+    ):
         Channel(Rendezvous(LOOPBACK, listening.getsockname()[1], 2), 0, LOOPBACK, listening)
 
 

@@ -51,10 +51,14 @@ class GangCollectors:
         """Make the environments of a segment, here and there.
 
         :raises LostPeerError: if a collector has ended.
+        :raises TrainerError: if a collector reports an error.
         """
         ranks = np.array(self._ranks, np.int64)
         self._channel.give_order(Order.BEGIN, segment, {RANKS: ranks})
+        answers = self._listen()
         self._own = ShardCollector(self._work, segment, _shards_of(ranks, LEARNER))
+        for _ in range(1, self._channel.world):
+            _next_of(answers, _ignore)
 
     def collect(
         self, base: Mapping[str, np.ndarray[Any, Any]], on_step: Callable[[int], None]
@@ -67,9 +71,7 @@ class GangCollectors:
         if self._own is None:
             raise RuntimeError("the segment has not begun: call begin() first")
         self._channel.give_order(Order.COLLECT, arrays=base)
-        answers: Answers = queue.SimpleQueue()
-        for rank in range(1, self._channel.world):
-            threading.Thread(target=self._receive, args=(rank, answers), daemon=True).start()
+        answers = self._listen()
         rollouts = self._own.collect(base, on_step)
         for _ in range(1, self._channel.world):
             rollouts |= from_bytes(_next_of(answers, on_step))
@@ -92,6 +94,13 @@ class GangCollectors:
         except LostPeerError:
             return
 
+    def _listen(self) -> "Answers":
+        """Begin to receive the answer of each collector."""
+        answers: Answers = queue.SimpleQueue()
+        for rank in range(1, self._channel.world):
+            threading.Thread(target=self._receive, args=(rank, answers), daemon=True).start()
+        return answers
+
     def _receive(self, rank: int, answers: "Answers") -> None:
         """Receive the answer of a collector, in a thread of its own."""
         try:
@@ -108,7 +117,6 @@ def serve(
     :param collector_of: makes the collector of some shards of a segment.
     """
     collector: ShardCollector | None = None
-    failure: tuple[int, bytes] | None = None
     while True:
         try:
             order, segment, arrays = channel.next_order()
@@ -118,19 +126,20 @@ def serve(
                 collector.close()
                 collector = None
             if order is Order.BEGIN:
-                collector, failure = _begun(collector_of, segment, _shards_of(arrays[RANKS], rank))
+                collector, answer = _begun(collector_of, segment, _shards_of(arrays[RANKS], rank))
+                channel.answer(*answer)
             if order is Order.COLLECT:
-                channel.answer(*(failure or _collected(collector, arrays)))
+                channel.answer(*_collected(collector, arrays))
         except LostPeerError:
             return
 
 
 def _begun(
     collector_of: Callable[[int, list[int]], ShardCollector], segment: int, shards: list[int]
-) -> tuple[ShardCollector | None, tuple[int, bytes] | None]:
-    """Make the collector, or the answer to the next order if this is not possible."""
+) -> tuple[ShardCollector | None, tuple[int, bytes]]:
+    """Make the collector of a segment, and the answer to the learner."""
     try:
-        return collector_of(segment, shards), None
+        return collector_of(segment, shards), (0, b"")
     except Exception as error:  # the learner raises it again
         return None, _failure(error)
 

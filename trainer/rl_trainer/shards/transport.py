@@ -9,7 +9,8 @@ Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.TCPSt
 """
 
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -23,8 +24,12 @@ from rl_trainer.checkpointing.model_state import Arrays
 
 #: The learner's rank. Collectors have the ranks from 1.
 LEARNER = 0
-#: Seconds that a process may take to connect.
-CONNECT_S = 60.0
+#: Seconds that a process may take to start and to connect.
+CONNECT_S = 300.0
+#: Seconds between two looks at who has connected.
+LOOK_EVERY_S = 0.05
+#: Prefix of the keys that say who has connected.
+READY = "ready/"
 #: Seconds that one transfer may take, including the slowest rollout before it.
 TRANSFER_S = 24 * 3600.0
 
@@ -70,6 +75,7 @@ class Channel:
 
     :param own_address: the address on which this process listens.
     :param listening: the learner's socket from :func:`bind`; None in a collector.
+    :param watch: called while the learner waits for the others; an error that it raises ends that.
     :raises LostPeerError: if the others do not connect in time.
     """
 
@@ -79,6 +85,7 @@ class Channel:
         rank: int,
         own_address: str,
         listening: socket.socket | None = None,
+        watch: Callable[[], None] | None = None,
     ) -> None:
         options = ProcessGroupGloo._Options()
         options._devices = [ProcessGroupGloo.create_device(hostname=own_address)]
@@ -95,10 +102,31 @@ class Channel:
                 wait_for_workers=False,
                 **master,
             )
+            self._store.set(f"{READY}{rank}", "1")
+            if rank == LEARNER:
+                self._await_others(meeting.world, watch)
             self._group = ProcessGroupGloo(self._store, rank, meeting.world, options)
         except RuntimeError as error:  # torch's own errors are RuntimeErrors, too
             raise LostPeerError(_first_line(error)) from error
         self.world = meeting.world
+
+    def _await_others(self, world: int, watch: Callable[[], None] | None) -> None:
+        """Wait until all have connected, so that nothing begins before.
+
+        :raises LostPeerError: naming those who have not connected in time.
+        """
+        deadline = time.monotonic() + CONNECT_S
+        while missing := [
+            rank for rank in range(1, world) if not self._store.check([f"{READY}{rank}"])
+        ]:
+            if watch is not None:
+                watch()
+            if time.monotonic() > deadline:
+                raise LostPeerError(
+                    f"{', '.join(f'collector {rank}' for rank in missing)} did not connect within "
+                    f"{CONNECT_S:g} s"
+                )
+            time.sleep(LOOK_EVERY_S)
 
     def give_order(
         self,

@@ -27,7 +27,8 @@ from rl_trainer.errors import (
 )
 from rl_trainer.shards.collecting import ShardCollector, ShardWork
 from rl_trainer.shards.gangs import GangCollectors, serve
-from rl_trainer.shards.transport import Channel, LostPeerError, Rendezvous, bind
+from rl_trainer.shards.transport import LEARNER, Channel, LostPeerError, Rendezvous, bind
+from rl_trainer.training.lean_torch import leave_compiler_out
 from rl_trainer.training.preparation import make_work
 
 #: All processes are on this machine.
@@ -112,8 +113,17 @@ class ProcessCollectors:
                 )
                 process.start()
                 self._processes.append(process)
-            channel = Channel(meeting, 0, LOOPBACK, listening)
+            channel = Channel(meeting, LEARNER, LOOPBACK, listening, self._check_alive)
         return GangCollectors(channel, self._work)
+
+    def _check_alive(self) -> None:
+        """Notice a process that has ended before it could connect.
+
+        :raises LostPeerError: naming it.
+        """
+        for process in self._processes:
+            if process.exitcode is not None:
+                raise LostPeerError(f"{process.name} has ended")
 
     def end_after(self, error: BaseException) -> BaseException:
         """End all processes after an error, and return the error that explains it best."""
@@ -177,6 +187,7 @@ def collect_beside(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pin_threads()
     sys.path[:] = search_path
+    leave_compiler_out()
     try:
         channel = Channel(meeting, rank, meeting.address)
     except LostPeerError:
