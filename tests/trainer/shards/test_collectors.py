@@ -67,8 +67,9 @@ def test_one_two_and_four_other_processes_give_the_same_bytes_and_curves(
     """The digest of parameters, optimizer and statistics is the same, and so is every curve."""
     spec = sharded_spec(algo, environment, normalize=normalize)
     digest, curves = train(spec, 0)
-    assert len(curves) > 8
-    assert "rollout/ep_rew_mean" in curves[0]
+    # SB3's PPO logs each of the eight rollouts, its A2C every hundredth; each segment adds a line.
+    assert len(curves) == (10 if algo == "ppo" else 2)
+    assert "episodes/return_mean" in curves[-1]
     for n_processes in (2, 4):
         assert train(spec, n_processes) == (digest, curves)
 
