@@ -31,6 +31,7 @@ ALLOWED: dict[str, Any] = {
     "return_range": [-200.5, 320.0],
     "schedule": "15 3 * * *",
     "sha256": SHA256,
+    "shards": 4,
     "target_above": 250.5,
     "init_from": "champion",
 }

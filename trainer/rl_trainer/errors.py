@@ -19,6 +19,7 @@ its meaning fits.
 import errno
 from typing import ClassVar
 
+from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.trials.heartbeats import TrainerCause, TrainerState
 
 #: What code of an environment may raise. `sys.exit()` there must not end the trainer.
@@ -100,6 +101,27 @@ class DivergedError(TrainerError):
 
     exit_code = 78
     cause = TrainerCause.DIVERGED
+
+
+def as_trainer_error(error: BaseException) -> TrainerError:
+    """Return a trainer error as it is. Convert any other error to the matching trainer error."""
+    if isinstance(error, TrainerError):
+        return error
+    if (exhausted := find_exhaustion(error)) is not None:
+        return exhausted
+    if isinstance(error, LifecycleError):
+        return BadInputError(str(error))
+    return TrainerError(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def error_of(exit_code: int, message: str) -> TrainerError:
+    """Return the error with an exit code. Another process of this trial has reported it.
+
+    >>> error_of(72, "the environment raised an error in step()")
+    EnvironmentFailedError('the environment raised an error in step()')
+    """
+    kinds = {kind.exit_code: kind for kind in TrainerError.__subclasses__()}
+    return kinds.get(exit_code, TrainerError)(message)
 
 
 def find_exhaustion(error: BaseException) -> TrainerError | None:

@@ -9,9 +9,10 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     JsonValue,
     ValidationError,
@@ -32,6 +33,7 @@ from rl_lifecycle.experiment.evaluation_settings import (
 from rl_lifecycle.experiment.gate_settings import (
     ALPHA_SHARES,
 )
+from rl_lifecycle.experiment.settings.shards import read_shards
 from rl_lifecycle.experiment.settings.time_limits import with_whole_limit
 from rl_lifecycle.records.names import is_slug, slug
 from rl_lifecycle.records.record import Record
@@ -66,6 +68,15 @@ class Experiment(Record):
     )
     checkpoint_every: int = Field(
         200_000, ge=1, description="env steps of a segment, rounded to whole rollouts"
+    )
+    # It is left out while it is `auto`, so that earlier specs keep their digest.
+    shards: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1)], BeforeValidator(read_shards)
+    ] = Field(
+        "auto",
+        description="groups of environments that are collected on their own, for on-policy "
+        "algorithms; auto: 1",
+        exclude_if=lambda value: value == "auto",
     )
     schedule: str | None = Field("0 2 * * *", description="cron, in UTC; null: only by hand")
     compute: Compute = Compute()

@@ -26,6 +26,7 @@ from rl_lifecycle.experiment.seeds import (
     first_seed,
 )
 from rl_lifecycle.experiment.settings.hyperparameter_checks import freeze_hyperparameters
+from rl_lifecycle.experiment.settings.shards import freeze_shards
 from rl_lifecycle.experiment.trial_plans import TrialPlan, plan_trials
 from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import Record, sha256_hex
@@ -118,6 +119,12 @@ class Spec(Record):
         None,
         description="the experiment's own instance profile; None: that of the launch template",
         exclude_if=lambda value: value is None,
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        description="groups of environments that are collected on their own; they decide the bytes",
+        exclude_if=lambda value: value == 1,
     )
 
     def trial(self, name: str) -> TrialPlan:
@@ -247,6 +254,7 @@ def freeze_spec(
         champion=champion,
         evaluator=evaluator,
         instance_profile_arn=instance_profile_arn,
+        shards=freeze_shards(experiment.shards, experiment.algo, hyperparameters, source),
     )
 
 

@@ -11,8 +11,8 @@ from stable_baselines3.common.logger import Logger
 
 from rl_trainer.numpy_path.off_policy import NumpyDQN, NumpyOffPolicy, NumpySAC, NumpyTD3
 from rl_trainer.numpy_path.replay import Transitions, draw
+from rl_trainer.shards.generators import seed_generators
 from rl_trainer.training.interruptions import Interruption
-from rl_trainer.training.models import seed_generators
 from rl_trainer.training.watch import TrainingWatch
 from tests.trainer.chains import make_trainer
 

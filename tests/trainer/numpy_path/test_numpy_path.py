@@ -18,8 +18,8 @@ from rl_trainer.numpy_path.on_policy import NumpyA2C, NumpyPPO
 from rl_trainer.numpy_path.on_policy_update import Coefficients, Rows, StepsTaken, costs
 from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 from rl_trainer.numpy_path.rollout import estimate_advantages
+from rl_trainer.shards.generators import seed_generators
 from rl_trainer.training.interruptions import Interruption
-from rl_trainer.training.models import seed_generators
 from rl_trainer.training.watch import TrainingWatch
 from tests.trainer.chains import make_trainer, train_chain
 

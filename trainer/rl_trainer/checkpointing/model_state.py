@@ -90,6 +90,11 @@ def capture(model: Any) -> ModelState:
     return ModelState(arrays, values)
 
 
+def capture_policy(model: Any) -> Arrays:
+    """Copy the parameters of the policy."""
+    return {f"{POLICY}{key}": _array(tensor) for key, tensor in model.policy.state_dict().items()}
+
+
 def restore(model: Any, state: ModelState) -> None:
     """Write a captured state into a new model of the same spec."""
     names, _ = model._get_torch_save_params()
@@ -167,7 +172,9 @@ def _optimizer_state(name: str, state: ModelState) -> dict[str, Any]:
     return {"state": slots, "param_groups": groups}
 
 
-def tensors_below(prefix: str, arrays: Arrays) -> dict[str, torch.Tensor]:
+def tensors_below(
+    prefix: str, arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> dict[str, torch.Tensor]:
     """Return copies of the arrays whose names begin with a prefix, by the rest of their names."""
     return {
         key.removeprefix(prefix): torch.from_numpy(array.copy())
@@ -180,25 +187,32 @@ def capture_normalisation(statistics: VecNormalize | None) -> Arrays:
     """Copy the running statistics; empty if the environment does not normalise."""
     if statistics is None:
         return {}
+    return arrays_of(moments_of(statistics), NORMALISATION)
+
+
+def arrays_of(moments: Mapping[str, RunningMeanStd], prefix: str) -> Arrays:
+    """Copy moments by name. The names of the arrays begin with a prefix."""
     arrays: Arrays = {}
-    for name, moments in _moments(statistics).items():
-        arrays[f"{NORMALISATION}{name}/mean"] = np.array(moments.mean, np.float64)
-        arrays[f"{NORMALISATION}{name}/var"] = np.array(moments.var, np.float64)
-        arrays[f"{NORMALISATION}{name}/count"] = np.array(moments.count, np.float64)
+    for name, one in moments.items():
+        arrays[f"{prefix}{name}/mean"] = np.array(one.mean, np.float64)
+        arrays[f"{prefix}{name}/var"] = np.array(one.var, np.float64)
+        arrays[f"{prefix}{name}/count"] = np.array(one.count, np.float64)
     return arrays
 
 
-def restore_normalisation(statistics: VecNormalize | None, arrays: Arrays) -> None:
+def restore_normalisation(
+    statistics: VecNormalize | None, arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> None:
     """Write captured statistics into an environment. No effect if it does not normalise."""
     if statistics is None:
         return
-    for name, moments in _moments(statistics).items():
-        moments.mean = _scalar_or_array(arrays[f"{NORMALISATION}{name}/mean"])
-        moments.var = _scalar_or_array(arrays[f"{NORMALISATION}{name}/var"])
+    for name, moments in moments_of(statistics).items():
+        moments.mean = scalar_or_array(arrays[f"{NORMALISATION}{name}/mean"])
+        moments.var = scalar_or_array(arrays[f"{NORMALISATION}{name}/var"])
         moments.count = float(arrays[f"{NORMALISATION}{name}/count"])
 
 
-def _scalar_or_array(array: np.ndarray[Any, Any]) -> Any:
+def scalar_or_array(array: np.ndarray[Any, Any]) -> Any:
     """Return statistics of returns as NumPy scalars, and all others as arrays.
 
     SB3's first update makes the statistics of returns scalars. They must stay scalars, because
@@ -207,7 +221,8 @@ def _scalar_or_array(array: np.ndarray[Any, Any]) -> Any:
     return array.copy() if array.ndim else np.float64(array)
 
 
-def _moments(statistics: VecNormalize) -> dict[str, RunningMeanStd]:
+def moments_of(statistics: VecNormalize) -> dict[str, RunningMeanStd]:
+    """Return the running statistics of observations and returns by name."""
     observed = getattr(statistics, "obs_rms", None)
     named = (
         {f"obs/{key}": moments for key, moments in observed.items()}

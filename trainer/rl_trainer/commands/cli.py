@@ -66,6 +66,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         options.watch_interruption,
         options.quiet,
         options.usd_per_hour,
+        options.collectors,
     )
     try:
         return run_attempt(request, interruption)
@@ -156,6 +157,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--usd-per-hour",
         type=float,
         help="price of this machine in USD per hour, for the progress messages",
+    )
+    parser.add_argument(
+        "--collectors",
+        type=_positive,
+        default=0,
+        help="processes that collect shards beside this one, at most `shards` of the spec minus "
+        "one; they change no byte; default: none",
     )
     parser.add_argument("--quiet", action="store_true", help="print no progress messages on stderr")
 

@@ -1,6 +1,7 @@
 """Make the environments of a segment, with rl_zoo3's wrappers and a separate seed for each."""
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from stable_baselines3.common.vec_env import (
 
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.action_masks import AllowedActions
+from rl_trainer.environments.sharded_env import LENGTHS, RETURNS, ShardedVecEnv
 from rl_trainer.environments.vec_env import LeanVecEnv, close_environment
 from rl_trainer.environments.worker_vec_env import WorkerVecEnv
 from rl_trainer.errors import FOREIGN_ERRORS, BadInputError, OneProcessNeededError
@@ -38,6 +40,7 @@ class EnvironmentFactory:
         #: How many processes step the environments of the next segments.
         self.processes = 1
         self._shared: bool | None = None
+        self._spaces: tuple[Any, Any] | None = None
         self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,18 +70,40 @@ class EnvironmentFactory:
             monitored = wrap(monitored)
         return monitored
 
-    def make(self, trial_seed: int, segment: int) -> VecEnv:
+    def make(self, trial_seed: int, segment: int, ranks: range | None = None) -> VecEnv:
         """Make the environments of a segment.
 
         Each environment has its own seed for its first reset and for its action space.
+
+        :param ranks: which environments; None means all.
         """
         seeds = [
-            environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)
+            environment_seed(trial_seed, segment, rank)
+            for rank in (range(self.settings.n_envs) if ranks is None else ranks)
         ]
-        vectorized = self.make_plain(seeds, self.processes)
+        # The shards of one process are stepped by this process.
+        return self._wrapped(self.make_plain(seeds, self.processes if ranks is None else 1))
+
+    def make_sharded(self) -> VecEnv:
+        """Make what the learner has in place of environments that shards step."""
+        if self._spaces is None:
+            env = self.make_one()
+            self._spaces = (env.observation_space, env.action_space)
+            close_environment(env)
+        # VecNormalize may change the space of a dictionary.
+        observation_space, action_space = copy.deepcopy(self._spaces)
+        return self._wrapped(
+            ShardedVecEnv(self.settings.n_envs, observation_space, action_space), training=False
+        )
+
+    def _wrapped(self, vectorized: VecEnv, *, training: bool = True) -> VecEnv:
+        """Wrap environments as the settings say.
+
+        :param training: whether VecNormalize updates its statistics by itself.
+        """
         normalize, stack = self.settings.normalize, self.settings.frame_stack
         if normalize is not None and normalize.get("norm_obs", True):
-            vectorized = _normalized(vectorized, normalize)
+            vectorized = _normalized(vectorized, {**normalize, "training": training})
         if stack:
             vectorized = VecFrameStack(vectorized, stack)
         if normalize is not None and not normalize.get("norm_obs", True):
@@ -86,7 +111,7 @@ class EnvironmentFactory:
             # are stacked and images are transposed inside of it.
             if _has_channels_last(vectorized.observation_space):
                 vectorized = VecTransposeImage(vectorized)
-            vectorized = _normalized(vectorized, normalize)
+            vectorized = _normalized(vectorized, {**normalize, "training": training})
         return vectorized
 
     def make_plain(self, seeds: Sequence[int], processes: int) -> VecEnv:
@@ -229,8 +254,8 @@ def ended_episodes(env: VecEnv) -> tuple[list[float], list[int]]:
 
     The returns are those of the environments, before any normalisation.
     """
-    returns = [value for part in env.env_method("get_episode_rewards") for value in part]
-    return returns, [value for part in env.env_method("get_episode_lengths") for value in part]
+    returns = [value for part in env.env_method(RETURNS) for value in part]
+    return returns, [value for part in env.env_method(LENGTHS) for value in part]
 
 
 def check_generators(env: VecEnv) -> None:

@@ -61,8 +61,12 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
         """Return the engine that trains the model. The first call builds it."""
         if self._engine is None:
             self._engine = build_update(self, self._update_class)
-            self._actions = np.random.default_rng(int(np.random.randint(2**31)))
+            self.renew_generator()
         return self._engine
+
+    def renew_generator(self) -> None:
+        """Seed the generator of the actions anew, from NumPy's global generator."""
+        self._actions = np.random.default_rng(int(np.random.randint(2**31)))
 
     def record(self, losses: Losses, rollout: Rows, names: dict[str, str]) -> None:
         """Log the means over the minibatches, as SB3 does.

@@ -33,7 +33,7 @@ from rl_trainer.errors import (
     FencedError,
     InterruptedTrainingError,
     TrainerError,
-    find_exhaustion,
+    as_trainer_error,
 )
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
@@ -56,6 +56,7 @@ class TrainRequest:
 
     :param attempt: None means the last attempt's number plus one.
     :param usd_per_hour: price of this machine, for the progress messages.
+    :param collectors: processes that collect shards beside this one. They change no byte.
     """
 
     spec: str
@@ -65,6 +66,7 @@ class TrainRequest:
     watch_interruption: bool = False
     quiet: bool = False
     usd_per_hour: float | None = None
+    collectors: int = 0
 
 
 def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, Any]:
@@ -112,6 +114,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
             reporter,
             Path(folder),
             request.usd_per_hour,
+            request.collectors,
         )
 
 
@@ -125,6 +128,7 @@ def _train(
     reporter: "_Reporter",
     folder: Path,
     usd_per_hour: float | None,
+    collectors: int,
 ) -> dict[str, Any]:
     reporter.beat(TrainerState.STARTING)
     make_importable(spec.requirements, store, folder)
@@ -147,6 +151,7 @@ def _train(
             reporter.progress,
             reporter.waiting,
             usd_per_hour,
+            collectors,
         )
     )
     reporter.step, reporter.segment = result.step, spec.n_segments
@@ -288,14 +293,3 @@ def _reported(reporter: _Reporter, journal: Journal, store: ObjectStore) -> Iter
     with contextlib.suppress(TrainerError, LifecycleError):
         journal.write(store)
     reporter.close(TrainerState.FINISHED)
-
-
-def as_trainer_error(error: BaseException) -> TrainerError:
-    """Return a trainer error as it is. Convert any other error to the matching trainer error."""
-    if isinstance(error, TrainerError):
-        return error
-    if (exhausted := find_exhaustion(error)) is not None:
-        return exhausted
-    if isinstance(error, LifecycleError):
-        return BadInputError(str(error))
-    return TrainerError(f"{type(error).__name__}: {error}".splitlines()[0])

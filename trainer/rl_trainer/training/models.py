@@ -1,7 +1,6 @@
 """Build the model of a segment: SB3's class, or the NumPy path if it covers the spec."""
 
 import copy
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ from stable_baselines3.common.noise import (
 )
 from stable_baselines3.common.vec_env import VecEnv
 
-from rl_lifecycle.experiment.seeds import segment_seed
 from rl_trainer.errors import BadInputError
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
@@ -89,13 +87,26 @@ class ModelBuilder:
         model.buffer_size = buffer_size(self.settings)
         return model
 
+    def build_collector(self, env: VecEnv) -> Any:
+        """Build a model on the environments of a shard. It collects on the CPU and never trains.
+
+        Its minibatch is its whole rollout, which is smaller than the learner's.
+        """
+        self.choose(env)
+        known = self.settings.algorithm.settings
+        n_steps = self.settings.model_kwargs.get("n_steps", known["n_steps"])
+        changes = {"batch_size": n_steps * env.num_envs, "normalize_advantage": False}
+        changes = {key: value for key, value in changes.items() if key in known}
+        return self._construct(self._class, env, device="cpu", **changes)
+
     def _construct(self, kind: Any, env: VecEnv, **changes: Any) -> Any:
         settings = self.settings
-        kwargs = copy.deepcopy(settings.model_kwargs) | changes  # SB3 changes its arguments
+        # SB3 changes its arguments.
+        kwargs = {"device": self.device, **copy.deepcopy(settings.model_kwargs), **changes}
         if settings.noise is not None:
             kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
         try:
-            return kind(settings.policy, env, device=self.device, **kwargs)
+            return kind(settings.policy, env, **kwargs)
         except MemoryError:
             raise
         except Exception as error:  # SB3 and torch raise many types for arguments they refuse
@@ -112,16 +123,6 @@ def release(model: Any) -> None:
     memory beside those of the next models until Python's garbage collector finds the cycle.
     """
     vars(model).clear()
-
-
-def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:
-    """Seed every global generator for a segment.
-
-    :param purpose: separates the seeds for building (initial weights) from those for training.
-    """
-    random.seed(segment_seed(trial_seed, segment, f"python{purpose}"))
-    np.random.seed(segment_seed(trial_seed, segment, f"numpy{purpose}"))
-    torch.manual_seed(segment_seed(trial_seed, segment, f"torch{purpose}"))
 
 
 def _noise(kind: str, std: float, space: spaces.Space[Any]) -> ActionNoise:

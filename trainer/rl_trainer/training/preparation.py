@@ -5,6 +5,7 @@ import functools
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.compute_settings import why_removed
 from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.experiment.settings.shards import check_shards
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_trainer.environments.factory import EnvironmentFactory, check_environment, max_episode_steps
@@ -14,6 +15,7 @@ from rl_trainer.onnx_export.export import check_exportable
 from rl_trainer.settings.algorithm_classes import get_algorithm
 from rl_trainer.settings.model_settings import read_settings
 from rl_trainer.settings.replay_sizes import ReplayTooLargeError, check_replay_fits
+from rl_trainer.shards.collecting import ShardWork
 from rl_trainer.training.models import ModelBuilder, release
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
 from rl_trainer.training.warm_start import check_acts_alike, read_warm_start
@@ -32,11 +34,11 @@ def make_trainer(
     :param fast: use the NumPy path if it covers the spec.
     :raises BadInputError: if the spec cannot be trained.
     """
-    get_algorithm(spec.experiment.algo)
-    settings = read_settings(spec.experiment.algo, spec.hyperparameters)
-    factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
+    factory = _factory(spec)
+    settings = factory.settings
     env = check_environment(factory)
     try:
+        check_shards(spec.shards, spec.experiment.algo, settings.n_envs, "spec")
         check_segment(
             spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env)
         )
@@ -49,6 +51,7 @@ def make_trainer(
         spec.segment_timesteps,
         spec.experiment.total_timesteps,
         spec.n_segments,
+        spec.shards,
     )
     fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
     removed = why_removed(spec.experiment.compute)
@@ -60,6 +63,19 @@ def make_trainer(
         check=fits,
     )
     return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
+
+
+def make_work(spec: Spec, trial: str) -> ShardWork:
+    """Make what a collector needs, beside a trainer that has checked the spec."""
+    factory = _factory(spec)
+    builder = ModelBuilder(factory.settings, fast=not why_removed(spec.experiment.compute))
+    return ShardWork(spec.trial(trial).seed, spec.shards, factory, builder.build_collector)
+
+
+def _factory(spec: Spec) -> EnvironmentFactory:
+    get_algorithm(spec.experiment.algo)
+    settings = read_settings(spec.experiment.algo, spec.hyperparameters)
+    return EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
 
 
 def check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:

@@ -22,8 +22,11 @@ from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerErro
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.onnx_export.visited import visited_observations
 from rl_trainer.reporting.curves import Curves, episode_statistics
+from rl_trainer.shards.collecting import ShardWork
+from rl_trainer.shards.generators import seed_generators
+from rl_trainer.shards.learning import Collectors, LocalCollectors, ShardedRollouts
 from rl_trainer.training.divergence import check_divergence
-from rl_trainer.training.models import ModelBuilder, seed_generators
+from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.stopping import learn_until
 from rl_trainer.training.warm_start import WarmStart, begin_with
 from rl_trainer.training.watch import check_deviation, check_finite
@@ -31,12 +34,16 @@ from rl_trainer.training.watch import check_deviation, check_finite
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """How a training is divided into segments. Lengths are environment steps."""
+    """How a training is divided into segments, and its environments into shards.
+
+    Lengths are environment steps.
+    """
 
     trial_seed: int
     segment_timesteps: int
     total_timesteps: int
     n_segments: int
+    n_shards: int = 1
 
     def end(self, segment: int) -> int:
         """Return the step at which a segment ends. As in SB3, the last rollout may go beyond it."""
@@ -69,6 +76,9 @@ class SegmentTrainer:
     """Trains the segments of one trial.
 
     :param initial: a champion's parameters to begin with; None for new parameters.
+
+    `collectors` collects the shards, if there are more than one. It may be replaced between two
+    segments.
     """
 
     def __init__(
@@ -79,6 +89,8 @@ class SegmentTrainer:
         initial: WarmStart | None = None,
     ) -> None:
         self.plan, self.factory, self.builder, self.initial = plan, factory, builder, initial
+        self.work = ShardWork(plan.trial_seed, plan.n_shards, factory, builder.build_collector)
+        self.collectors: Collectors = LocalCollectors(self.work)
 
     def prepare(self, segment: int, state: ModelState | None) -> Any:
         """Build the model as it is at the beginning of a segment.
@@ -88,7 +100,11 @@ class SegmentTrainer:
         # Making the environments and building the model use seeds of their own, so that they
         # draw no random numbers of the training.
         seed_generators(self.plan.trial_seed, segment, purpose="-env")
-        env = self.factory.make(self.plan.trial_seed, segment)
+        env = (
+            self.factory.make(self.plan.trial_seed, segment)
+            if self.plan.n_shards == 1
+            else self.factory.make_sharded()
+        )
         self.builder.choose(env)
         seed_generators(self.plan.trial_seed, segment, purpose="-build")
         live = state.memory.live if state is not None and state.memory is not None else None
@@ -112,7 +128,7 @@ class SegmentTrainer:
         before = dataclasses.replace(state, arrays={}) if state is not None else None
         del state  # the model has the arrays now; this frees the copy while it trains
         model.set_logger(curves.logger())
-        self._learn(model, self.plan.end(segment), callback)
+        self._learn(model, segment, callback)
         check_generators(model.env)
         curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
 
@@ -127,23 +143,37 @@ class SegmentTrainer:
         check_divergence(model)
         return trained
 
-    def _learn(self, model: Any, step: int, callback: BaseCallback) -> None:
-        """Train to a step.
+    def _learn(self, model: Any, segment: int, callback: BaseCallback) -> None:
+        """Train to the end of a segment.
 
         :raises DivergedError: if an error occurs and the model's parameters are not finite.
         """
+        collect: ShardedRollouts | None = None
         try:
+            if self.plan.n_shards > 1:
+                collect = ShardedRollouts(model, self.collectors)
+                self.collectors.begin(segment)
             learn_until(
-                model, self.builder.settings.algorithm, step, self.plan.total_timesteps, callback
+                model,
+                self.builder.settings.algorithm,
+                self.plan.end(segment),
+                self.plan.total_timesteps,
+                callback,
+                collect,
             )
         except TrainerError as error:
-            if isinstance(error, EnvironmentFailedError):
+            if isinstance(error, EnvironmentFailedError) or type(error) is TrainerError:
                 check_finite(model)
+            if type(error) is TrainerError:  # an unexpected error of a collector
+                check_deviation(model)
             raise
         except Exception:  # raised again; torch raises many types for values that are not finite
             check_finite(model)
             check_deviation(model)
             raise
+        finally:
+            if collect is not None:
+                self.collectors.end()
 
 
 def _state_at_end(model: Any, before: ModelState | None) -> ModelState:

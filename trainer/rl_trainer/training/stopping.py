@@ -5,7 +5,7 @@ the whole training.
 """
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,17 +20,25 @@ class _SegmentEndedError(Exception):
 
 
 def learn_until(
-    model: Any, algorithm: Algorithm, step: int, total_timesteps: int, callback: BaseCallback
+    model: Any,
+    algorithm: Algorithm,
+    step: int,
+    total_timesteps: int,
+    callback: BaseCallback,
+    collect: Callable[..., Any] | None = None,
 ) -> None:
     """Train a model to the end of a segment.
 
     :param step: the end, counted from the beginning of the training.
+    :param collect: collects a rollout in place of the model's own method; None: the model does.
     """
     try:
         if algorithm.family is Family.EPISODES:
             _learn_in_iterations(model, step, total_timesteps, callback)
         else:
-            with _stopping_at(model, step, on_policy=algorithm.family is Family.ON_POLICY):
+            on_policy = algorithm.family is Family.ON_POLICY
+            collect = model.collect_rollouts if collect is None else collect
+            with _stopping_at(model, step, collect, on_policy=on_policy):
                 model.learn(
                     total_timesteps - model.num_timesteps,
                     callback=callback,
@@ -67,9 +75,10 @@ def _learn_in_iterations(
 
 
 @contextmanager
-def _stopping_at(model: Any, step: int, *, on_policy: bool) -> Iterator[None]:
+def _stopping_at(
+    model: Any, step: int, collect: Callable[..., Any], *, on_policy: bool
+) -> Iterator[None]:
     """Make `learn` end between two rollouts once the model has reached a step."""
-    collect = model.collect_rollouts
     stopped = False if on_policy else RolloutReturn(0, 0, continue_training=False)
 
     def collect_or_stop(self: Any, *args: Any, **kwargs: Any) -> Any:

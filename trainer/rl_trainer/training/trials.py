@@ -26,6 +26,7 @@ from rl_trainer.checkpointing.numeric_class import differences, numeric_class
 from rl_trainer.errors import BadInputError, OneProcessNeededError, OtherHardwareError
 from rl_trainer.reporting.curves import curve_files
 from rl_trainer.reporting.journal import Journal
+from rl_trainer.training.collectors import ProcessCollectors
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import release
 from rl_trainer.training.policy_files import PolicyWriter
@@ -48,6 +49,7 @@ class TrialJob:
 
     :param report: called with the progress, the segment and the name of the numeric class.
     :param waiting: called with a sentence while the training waits for the store.
+    :param collectors: processes that collect shards beside this one.
     """
 
     spec: Spec
@@ -59,6 +61,7 @@ class TrialJob:
     report: Callable[[TrainingProgress, int, str], None]
     waiting: Callable[[str], None]
     usd_per_hour: float | None = None
+    collectors: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ def train_trial(job: TrialJob) -> TrialResult:
         or were being committed.
     """
     trainer = make_trainer(job.spec, job.trial, job.store)
+    if job.collectors:
+        trainer.collectors = ProcessCollectors(job.spec, job.trial, trainer.work, job.collectors)
     check_untrained(trainer, begun=job.chain.step > 0)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
@@ -147,6 +152,7 @@ class _TrialRun:
                     resumed_from = position.step
                 newest = newest if position.step == resumed_from else None
         finally:
+            self.trainer.collectors.close()
             self.committer.finish()
         step, digest = position
         seconds = max(time.monotonic() - started, 1e-9)
@@ -315,10 +321,16 @@ class _TrialRun:
         self.job.journal.event(
             "started",
             f"{self.job.chain.trial} {begun} of {total}, attempt {self.job.chain.attempt}, "
-            f"on {builder.path}{why}",
+            f"on {builder.path}{why}{self._in_shards()}",
             numeric_class=self.facts,
             segment=self.segment,
         )
+
+    def _in_shards(self) -> str:
+        """Say how many shards there are, and how many processes collect them."""
+        if self.trainer.plan.n_shards == 1:
+            return ""
+        return f", {self.trainer.plan.n_shards} shards in {self.job.collectors + 1} process(es)"
 
     def _note(self, event: str, progress: TrainingProgress) -> None:
         words = describe_progress(

@@ -1,0 +1,186 @@
+"""The learner and its collectors as a gang: who collects which shards, and their conversation."""
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rl_trainer.checkpointing.model_state import Arrays
+from rl_trainer.errors import as_trainer_error, error_of
+from rl_trainer.shards.collecting import ShardCollector, ShardWork
+from rl_trainer.shards.transport import (
+    LEARNER,
+    Channel,
+    LostPeerError,
+    Order,
+    from_bytes,
+    to_bytes,
+)
+
+#: Seconds between two calls of the watch while the learner waits for rollouts.
+WATCH_EVERY_S = 0.2
+#: The answers of collectors, in the order in which they arrive.
+Answers: TypeAlias = "queue.SimpleQueue[tuple[int, bytes] | LostPeerError]"
+#: Name of the array that tells which rank collects each shard.
+RANKS = "ranks"
+
+
+def share_out(n_shards: int, world: int) -> list[int]:
+    """Return the rank that collects each shard. The learner gets the fewest shards.
+
+    >>> share_out(4, 2), share_out(8, 3)
+    ([1, 1, 0, 0], [2, 2, 2, 1, 1, 1, 0, 0])
+    """
+    return [world - 1 - shard * world // n_shards for shard in range(n_shards)]
+
+
+class GangCollectors:
+    """Collects shards in this process and in the others of a channel, at the same time.
+
+    After an error the channel cannot be used any more.
+    """
+
+    def __init__(self, channel: Channel, work: ShardWork) -> None:
+        self._channel, self._work = channel, work
+        self._ranks = share_out(work.n_shards, channel.world)
+        self._own: ShardCollector | None = None
+
+    def begin(self, segment: int) -> None:
+        """Make the environments of a segment, here and there.
+
+        :raises LostPeerError: if a collector has ended.
+        :raises TrainerError: if a collector reports an error.
+        """
+        ranks = np.array(self._ranks, np.int64)
+        self._channel.give_order(Order.BEGIN, segment, {RANKS: ranks})
+        answers = self._listen()
+        self._own = ShardCollector(self._work, segment, _shards_of(ranks, LEARNER))
+        for _ in range(1, self._channel.world):
+            _next_of(answers, _ignore)
+
+    def collect(
+        self, base: Mapping[str, np.ndarray[Any, Any]], on_step: Callable[[int], None]
+    ) -> list[Arrays]:
+        """Collect one rollout of every shard, in the order of the shards.
+
+        :raises LostPeerError: if a collector has ended.
+        :raises TrainerError: if a collector reports an error.
+        """
+        if self._own is None:
+            raise RuntimeError("the segment has not begun: call begin() first")
+        self._channel.give_order(Order.COLLECT, arrays=base)
+        answers = self._listen()
+        rollouts = self._own.collect(base, on_step)
+        for _ in range(1, self._channel.world):
+            rollouts |= from_bytes(_next_of(answers, on_step))
+        return [rollouts[shard] for shard in range(self._work.n_shards)]
+
+    def end(self) -> None:
+        """Close the environments of the segment."""
+        if self._own is not None:
+            self._channel.give_order(Order.END)
+            self._own.close()
+            self._own = None
+
+    def close(self) -> None:
+        """Tell the collectors to end. Those that have ended already are no problem."""
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+        try:
+            self._channel.give_order(Order.CLOSE)
+        except LostPeerError:
+            return
+
+    def _listen(self) -> "Answers":
+        """Begin to receive the answer of each collector."""
+        answers: Answers = queue.SimpleQueue()
+        for rank in range(1, self._channel.world):
+            threading.Thread(target=self._receive, args=(rank, answers), daemon=True).start()
+        return answers
+
+    def _receive(self, rank: int, answers: "Answers") -> None:
+        """Receive the answer of a collector, in a thread of its own."""
+        try:
+            answers.put(self._channel.next_answer(rank))
+        except LostPeerError as error:
+            answers.put(error)
+
+
+def serve(
+    channel: Channel, rank: int, collector_of: Callable[[int, list[int]], ShardCollector]
+) -> None:
+    """Collect for a learner until it says that this is enough, or has ended.
+
+    :param collector_of: makes the collector of some shards of a segment.
+    """
+    collector: ShardCollector | None = None
+    while True:
+        try:
+            order, segment, arrays = channel.next_order()
+            if order is Order.CLOSE:
+                return
+            if order is not Order.COLLECT and collector is not None:
+                collector.close()
+                collector = None
+            if order is Order.BEGIN:
+                collector, answer = _begun(collector_of, segment, _shards_of(arrays[RANKS], rank))
+                channel.answer(*answer)
+            if order is Order.COLLECT:
+                channel.answer(*_collected(collector, arrays))
+        except LostPeerError:
+            return
+
+
+def _begun(
+    collector_of: Callable[[int, list[int]], ShardCollector], segment: int, shards: list[int]
+) -> tuple[ShardCollector | None, tuple[int, bytes]]:
+    """Make the collector of a segment, and the answer to the learner."""
+    try:
+        return collector_of(segment, shards), (0, b"")
+    except Exception as error:  # the learner raises it again
+        return None, _failure(error)
+
+
+def _collected(collector: ShardCollector | None, base: Arrays) -> tuple[int, bytes]:
+    if collector is None:
+        return _failure(RuntimeError("a rollout was asked for outside of a segment"))
+    try:
+        return 0, to_bytes(collector.collect(base, _ignore))
+    except Exception as error:  # the learner raises it again
+        return _failure(error)
+
+
+def _failure(error: BaseException) -> tuple[int, bytes]:
+    known = as_trainer_error(error)
+    return known.exit_code, str(known).encode()
+
+
+def _next_of(answers: "Answers", on_step: Callable[[int], None]) -> bytes:
+    """Wait for an answer, and let the learner's callback watch meanwhile.
+
+    :raises LostPeerError: if a collector has ended.
+    :raises TrainerError: if a collector reports an error.
+    """
+    while True:
+        try:
+            found = answers.get(timeout=WATCH_EVERY_S)
+        except queue.Empty:
+            on_step(0)
+            continue
+        if isinstance(found, LostPeerError):
+            raise found
+        code, data = found
+        if code:
+            raise error_of(code, data.decode())
+        return data
+
+
+def _shards_of(ranks: np.ndarray[Any, Any], rank: int) -> list[int]:
+    return [int(shard) for shard in np.flatnonzero(ranks == rank)]
+
+
+def _ignore(n_steps: int) -> None:
+    """Watch nothing: the learner watches the trial."""
