@@ -1,6 +1,5 @@
 """Delete old rows once a day: from Airflow's metadata database and from Celery's results."""
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from types import ModuleType
 
 from airflow_image.errors import StartRefusedError
 from airflow_image.services import RESULTS
+from airflow_image.start_checks import connect
 
 KEEP = "AIRFLOW_KEEP_DAYS"
 #: A run may wait a week for an approval, and needs its rows until it is over.
@@ -62,9 +62,9 @@ def _clean_results(address: str, before: datetime) -> bool:
     import psycopg2
 
     try:
-        connection = psycopg2.connect(re.sub(r"^db\+", "", address))
-    except psycopg2.OperationalError as error:
-        sys.stderr.write(f"Celery's results were not cleaned: {error}")
+        connection = connect(address)
+    except StartRefusedError as error:
+        sys.stderr.write(f"Celery's results were not cleaned: {error}\n")
         return False
     try:
         with connection, connection.cursor() as cursor:

@@ -191,7 +191,7 @@ def missing_wheels(environment: Mapping[str, str]) -> Iterator[str]:
     import yaml
 
     folder = _experiments_folder(environment)
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(folder.glob("*.y*ml")):  # .yaml and .yml
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):

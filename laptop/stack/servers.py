@@ -17,7 +17,7 @@ from laptop.stack.programs import Programs
 from laptop.stack.supervisor import Program, Supervisor
 
 #: Postgres refuses to run as root, so root starts it as this user without rights.
-NOBODY = 65534
+USER_WITHOUT_RIGHTS = 65534
 READY_WITHIN_S = 60.0
 
 
@@ -46,7 +46,7 @@ class Servers:
 
     def __init__(self, programs: Programs, state: Path, log: Path, supervisor: Supervisor) -> None:
         self.data, self.log, self.supervisor = data_folder(state), log, supervisor
-        self.user = None if os.geteuid() else NOBODY
+        self.user = None if os.geteuid() else USER_WITHOUT_RIGHTS
         self.data.mkdir(mode=0o711, parents=True, exist_ok=True)
         if self.data.stat().st_uid != os.geteuid():
             raise StepFailedError("Postgres", f"{self.data} belongs to another user", "remove it")

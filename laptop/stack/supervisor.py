@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from laptop.airflow import wait_for
@@ -50,7 +50,6 @@ class _Running:
     pause_s: float = FIRST_PAUSE_S
     held: bool = False
     starts: int = 0
-    exits: list[int] = field(default_factory=list)
 
 
 class Supervisor:
@@ -119,11 +118,14 @@ class Supervisor:
         """Wait until another thread closes this; restarts go on meanwhile."""
         self._thread.join()
 
-    def close(self) -> None:
-        """End everything in the reverse order: what was started last needs what was first."""
+    def close(self, last: Iterable[str] = ()) -> None:
+        """End everything.
+
+        :param last: the names of what all others need, which end after them.
+        """
         self._over.set()
         self._thread.join()
-        servers = [name for name, one in self._known.items() if one.program.user is not None]
+        servers = [name for name in last if name in self._known]
         self.stop(name for name in reversed(self._known) if name not in servers)
         self.stop(servers)
         self._pids.unlink(missing_ok=True)
@@ -137,7 +139,6 @@ class Supervisor:
     def _look_at(self, running: _Running) -> None:
         process, now = running.process, time.monotonic()
         if process is not None and process.poll() is not None:
-            running.exits.append(process.returncode)
             running.process = None
             _signal(process, signal.SIGKILL, group=True)  # a container's processes end together
             if now - running.began > STARTED_AFTER_S:

@@ -32,10 +32,9 @@ DEPLOY = (
 LOG_BUCKET_OF = (WORKER_ROLE, LOG_READER_ROLE, LOG_BUCKET)
 #: In compose, which service has which keys: the variable that its access key comes from.
 ROLES = {"AWS_ACCESS_KEY_ID": WORKER_ROLE, "LOGS_AWS_ACCESS_KEY_ID": LOG_READER_ROLE}
-#: Not run here: it only shows the metrics to Prometheus.
-LEFT_OUT = ("statsd",)
+#: What all services need, so it ends after them.
+SERVERS = ("postgres", "redis")
 HEALTHY_WITHIN_S = 300.0
-STATE = "NIGHTSHIFT_STATE"
 
 
 class TeamStack:
@@ -84,7 +83,7 @@ class TeamStack:
 
     def close(self) -> None:
         """Stop everything. Databases, logs and secrets stay for the next start."""
-        self.supervisor.close()
+        self.supervisor.close(last=SERVERS)
         self._lock.close()
 
     @property
@@ -137,7 +136,7 @@ class TeamStack:
         self.say("airflow-init: migrating the database")
         self.run_once("airflow-init")
         for service in self.services.values():
-            if service.is_airflow and not service.profiles and service.name not in LEFT_OUT:
+            if service.is_airflow and not service.profiles:
                 for name in self.names_of(service.name):
                     if name not in self.hold:
                         self.start(service.name, name)

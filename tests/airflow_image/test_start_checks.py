@@ -124,12 +124,12 @@ def test_a_worker_without_an_experiments_wheel_says_so(tmp_path: Path) -> None:
     (folder / "wheels/broken-1.0-py3-none-any.whl").write_text("no zip")
     (folder / "good.yaml").write_text("requirements: [wheels/good-1.0-py3-none-any.whl]")
     (folder / "broken.yaml").write_text("requirements: [wheels/broken-1.0-py3-none-any.whl]")
-    (folder / "gone.yaml").write_text("requirements: [wheels/gone-1.0-py3-none-any.whl]")
+    (folder / "gone.yml").write_text("requirements: [wheels/gone-1.0-py3-none-any.whl]")
     (folder / "wrong.yaml").write_text("requirements: [")
     found = list(
         start_checks.missing_wheels({"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags")})
     )
-    assert [line.split()[0] for line in found] == ["broken.yaml", "gone.yaml"]
+    assert [line.split()[0] for line in found] == ["broken.yaml", "gone.yml"]
     assert "the experiment's night will fail" in found[0]
 
 

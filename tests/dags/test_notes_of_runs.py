@@ -167,7 +167,7 @@ def test_who_ends_one_trial_is_kept_for_this_trial_only(training: ScheduledRun) 
 def test_another_act_of_a_person_ends_no_run(
     training: ScheduledRun, event: str, state: str, age: timedelta
 ) -> None:
-    """A run that fails by itself was ended by nobody, whatever a person did before."""
+    """A run that fails by itself was not ended by a person, whatever one did before."""
     act(training, event, state, datetime.now(UTC) - age)
     mark_run(training)
     assert left(training, "freeze_spec", RUN_ENDED_BY_KEY) is None

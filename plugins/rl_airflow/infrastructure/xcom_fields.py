@@ -1,7 +1,7 @@
 """Template fields that Airflow does not store again with each task.
 
 Airflow stores the rendered template fields of each task. A plan or a verdict is the result of an
-earlier task, so XCom has it already, and its copies in each later task would be a third of what a
+earlier task, so XCom has it already, and its copies in each later task would be a fifth of what a
 night stores.
 
 Source: `_serialize_template_field` in `airflow.sdk.execution_time.task_runner`, which writes a

@@ -215,7 +215,7 @@ def test_if_the_name_is_unknown_the_report_says_when_a_trial_was_cancelled() -> 
 
 
 def test_the_person_who_ended_the_run_is_named() -> None:
-    """Nobody is told."""
+    """No notice is sent."""
     states = dict.fromkeys(("select", "judge", "approve", "promote"), "skipped")
     states |= {"await_0": "failed", "await_1": "failed"}
     xcoms: dict[Any, Any] = {("freeze_spec", "run_ended_by"): ADA, ("await", "trial_end"): None}
