@@ -16,6 +16,8 @@ from rl_lifecycle.records.record import Record
 GRAPHS_REMOVED_IN = "0.2.0"
 #: The most processes that may step the environments of a trial.
 MOST_WORKERS = 1024
+#: The most machines of a trial. Its learner receives every rollout.
+MOST_MACHINES = 32
 
 
 def _instance_types(
@@ -35,6 +37,14 @@ def _workers(value: object) -> object:
     if number != "auto" and not (is_number and 1 <= number <= MOST_WORKERS):  # type: ignore[operator]
         raise ValueError(f"must be `auto` or a whole number from 1 to {MOST_WORKERS}")
     return number
+
+
+class Collectors(Record):
+    """The machines of a trial that only collect."""
+
+    instance_types: Annotated[
+        Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)
+    ] = Field("auto", description="auto: those of the learner, without GPUs")
 
 
 class Compute(Record):
@@ -74,6 +84,19 @@ class Compute(Record):
         description="processes of a machine that step the environments of a trial; auto: more than "
         "one if the trainer measures that it pays. The number changes no byte of the result",
         exclude_if=lambda value: value == "auto",
+    )
+    machines: int = Field(
+        1,
+        ge=1,
+        le=MOST_MACHINES,
+        description="machines of a trial: one learns, and all of them collect shards. The number "
+        "changes no byte of the result, except that `shards: auto` follows from it",
+        exclude_if=lambda value: value == 1,
+    )
+    collectors: Collectors | None = Field(
+        None,
+        description="the machines of a trial that only collect; null: as the learner's",
+        exclude_if=lambda value: value is None,
     )
     gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
         "sb3",

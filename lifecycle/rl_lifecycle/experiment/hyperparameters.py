@@ -139,20 +139,25 @@ def count_environments(
     return _count(hyperparameters, "n_envs", 1, source)
 
 
-def why_too_many_workers(workers: Literal["auto"] | int, n_envs: int) -> str:
+def why_too_many_workers(workers: Literal["auto"] | int, n_envs: int, shards: int = 1) -> str:
     """Explain why `compute.workers` is too large. The answer is empty if it is not.
+
+    :param shards: with more than one, each process collects at least one of them.
 
     >>> why_too_many_workers(8, 4)
     'is 8, but a trial has only 4 environments (n_envs); set it to at most 4, or to auto'
+    >>> why_too_many_workers(8, 8, shards=4)
+    'is 8, but a trial has only 4 shards; set it to at most 4, or to auto'
     >>> why_too_many_workers("auto", 4)
     ''
     """
-    if workers == "auto" or workers <= n_envs:
+    most = shards if shards > 1 else n_envs
+    if workers == "auto" or workers <= most:
         return ""
-    environments = f"{n_envs} environment{'s' * (n_envs > 1)} (n_envs)"
-    return (
-        f"is {workers}, but a trial has only {environments}; set it to at most {n_envs}, or to auto"
+    parts = (
+        f"{shards} shards" if shards > 1 else f"{n_envs} environment{'s' * (n_envs > 1)} (n_envs)"
     )
+    return f"is {workers}, but a trial has only {parts}; set it to at most {most}, or to auto"
 
 
 def segment_timesteps(checkpoint_every: int, rollout: int) -> int:

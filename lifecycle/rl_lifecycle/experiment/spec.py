@@ -17,7 +17,6 @@ from rl_lifecycle.experiment.hyperparameters import (
     resolve_hyperparameters,
     rollout_timesteps,
     segment_timesteps,
-    why_too_many_workers,
 )
 from rl_lifecycle.experiment.seeds import (
     Purpose,
@@ -26,6 +25,7 @@ from rl_lifecycle.experiment.seeds import (
     first_seed,
 )
 from rl_lifecycle.experiment.settings.hyperparameter_checks import freeze_hyperparameters
+from rl_lifecycle.experiment.settings.machine_counts import check_machines
 from rl_lifecycle.experiment.settings.shards import freeze_shards
 from rl_lifecycle.experiment.trial_plans import TrialPlan, plan_trials
 from rl_lifecycle.records.names import slug
@@ -233,8 +233,11 @@ def freeze_spec(
     )
     rollout = rollout_timesteps(experiment.algo, hyperparameters, source)
     n_envs = count_environments(experiment.algo, hyperparameters, source)
-    if problem := why_too_many_workers(experiment.compute.workers, n_envs):
-        raise InvalidExperimentError(source, "compute.workers", problem)
+    compute = experiment.compute
+    shards = freeze_shards(
+        experiment.shards, experiment.algo, hyperparameters, source, compute.machines
+    )
+    check_machines(compute, experiment.algo, shards, n_envs, source)
     run = slug(run_id)
     return Spec(
         run=run,
@@ -254,7 +257,7 @@ def freeze_spec(
         champion=champion,
         evaluator=evaluator,
         instance_profile_arn=instance_profile_arn,
-        shards=freeze_shards(experiment.shards, experiment.algo, hyperparameters, source),
+        shards=shards,
     )
 
 

@@ -7,7 +7,7 @@ every heartbeat. A key has no leading slash. A prefix ends with a slash.
 """
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 ARTIFACTS = "artifacts/"
 SPECS = "specs/"
@@ -21,6 +21,7 @@ METRICS = "metrics/"
 EVALUATIONS = "evaluations/"
 VERDICTS = "verdicts/"
 LEDGER = "ledger/"
+GANGS = "gangs/"
 REGISTRY = "registry/"
 
 #: Names of files below their folders.
@@ -62,6 +63,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     POLICIES: ("trainer",),
     LOGS: ("trainer",),
     METRICS: ("trainer",),
+    GANGS: ("trainer",),
     # The function "evaluator" is the dispatcher: it signs each address to which a shard is written.
     EVALUATIONS: ("evaluator",),
     VERDICTS: ("judge",),
@@ -70,15 +72,45 @@ WRITERS: dict[str, tuple[str, ...]] = {
 }
 
 
+#: The seat of the machine that learns. Machines with higher seats only collect.
+LEARNER_SEAT = 0
+
+
 class TrialId(NamedTuple):
-    """The place of a trial. Each part is a slug (see :mod:`rl_lifecycle.records.names`)."""
+    """The place of a trial, and the seat of one of its machines.
+
+    Each part is a slug (see :mod:`rl_lifecycle.records.names`). A slug has no dot, so the name of a
+    seat is not the name of another trial. The attempts, heartbeats and logs of a seat are its own.
+    All other keys are those of the trial, whatever the seat.
+    """
 
     experiment: str
     run: str
     trial: str
+    seat: int = LEARNER_SEAT
 
     def __str__(self) -> str:
-        return f"{self.experiment}/{self.run}/{self.trial}"
+        return f"{self.experiment}/{self.run}/{self.seat_name}"
+
+    @property
+    def seat_name(self) -> str:
+        """The trial's name; for a machine that only collects, with a dot and the seat.
+
+        >>> TrialId("cartpole", "r1", "seed-0").seat_name
+        'seed-0'
+        >>> TrialId("cartpole", "r1", "seed-0", 2).seat_name
+        'seed-0.2'
+        """
+        return self.trial if self.seat == LEARNER_SEAT else f"{self.trial}.{self.seat}"
+
+    def at_seat(self, seat: int) -> Self:
+        """The same trial at another seat."""
+        return self._replace(seat=seat)
+
+    @property
+    def whole(self) -> Self:
+        """The trial itself, which is the learner's seat."""
+        return self.at_seat(LEARNER_SEAT)
 
 
 def artifact_key(sha256: str, file_name: str) -> str:
@@ -117,7 +149,7 @@ def import_key(experiment: str, run: str) -> str:
 
 
 def attempt_prefix(trial: TrialId) -> str:
-    """The prefix of all attempts of a trial."""
+    """The prefix of all attempts of a trial's seat."""
     return f"{ATTEMPTS}{trial}/"
 
 
@@ -132,13 +164,13 @@ def heartbeat_prefix(experiment: str, run: str) -> str:
 
 
 def heartbeat_key(trial: TrialId) -> str:
-    """The key of the newest heartbeat of a trial."""
+    """The key of the newest heartbeat of a trial's seat."""
     return f"{HEARTBEATS}{trial}.json"
 
 
 def checkpoint_prefix(trial: TrialId) -> str:
     """The prefix of all checkpoints of a trial and of its head."""
-    return f"{CHECKPOINTS}{trial}/"
+    return f"{CHECKPOINTS}{trial.whole}/"
 
 
 def head_key(trial: TrialId) -> str:
@@ -173,12 +205,12 @@ def step_and_attempt_of(key: str) -> tuple[int, int] | None:
 
 def buffer_key(trial: TrialId, sha256: str) -> str:
     """The key of a chunk of a replay buffer, named by its content. Chunks are never changed."""
-    return f"{BUFFERS}{trial}/{sha256}"
+    return f"{BUFFERS}{trial.whole}/{sha256}"
 
 
 def policy_prefix(trial: TrialId) -> str:
     """The prefix of all policies of a trial."""
-    return f"{POLICIES}{trial}/"
+    return f"{POLICIES}{trial.whole}/"
 
 
 def policy_key(trial: TrialId, step: int, suffix: str) -> str:
@@ -202,12 +234,32 @@ def trainer_log_key(trial: TrialId, attempt: int) -> str:
 
 def metrics_prefix(trial: TrialId) -> str:
     """The prefix of a trial's metrics: JSON lines and TensorBoard events."""
-    return f"{METRICS}{trial}/"
+    return f"{METRICS}{trial.whole}/"
 
 
 def curve_key(trial: TrialId, step: int) -> str:
     """The key of what SB3 recorded in the segment that ended at a step: JSON lines."""
     return f"{metrics_prefix(trial)}{step:012d}.jsonl"
+
+
+def gang_prefix(trial: TrialId) -> str:
+    """The prefix of all generations of a trial's gang."""
+    return f"{GANGS}{trial.whole}/"
+
+
+def gang_key(trial: TrialId, attempt: int, generation: int) -> str:
+    """The key of a generation of a trial's gang. Both numbers start at 1, and a LIST sorts them."""
+    return f"{gang_prefix(trial)}{attempt:04d}-{generation:06d}.json"
+
+
+def attempt_and_generation_of(key: str) -> tuple[int, int]:
+    """Read the learner's attempt and the generation from the key of a generation.
+
+    >>> attempt_and_generation_of("gangs/cartpole/r1/seed-0/0002-000013.json")
+    (2, 13)
+    """
+    attempt, _, generation = key.rpartition("/")[2].removesuffix(".json").partition("-")
+    return int(attempt), int(generation)
 
 
 def evaluations_prefix(experiment: str, run: str) -> str:
@@ -324,7 +376,10 @@ def trial_of_key(key: str, prefix: str) -> TrialId:
     :param prefix: the class of the key, for example :data:`POLICIES`.
 
     >>> trial_of_key("policies/cartpole/r1/seed-0/000000040960.json", POLICIES)
-    TrialId(experiment='cartpole', run='r1', trial='seed-0')
+    TrialId(experiment='cartpole', run='r1', trial='seed-0', seat=0)
+    >>> trial_of_key("heartbeats/cartpole/r1/seed-0.2.json", HEARTBEATS)
+    TrialId(experiment='cartpole', run='r1', trial='seed-0', seat=2)
     """
     experiment, run, rest = key.removeprefix(prefix).split("/", 2)
-    return TrialId(experiment, run, rest.split("/")[0].removesuffix(".json"))
+    trial, _, seat = rest.split("/")[0].removesuffix(".json").partition(".")
+    return TrialId(experiment, run, trial, int(seat or LEARNER_SEAT))

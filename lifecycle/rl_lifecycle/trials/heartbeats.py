@@ -7,7 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
 from rl_lifecycle.records.record import Record
+from rl_lifecycle.trials.gangs import Announcement, GangReport
 
 
 class TrainerState(StrEnum):
@@ -15,7 +18,7 @@ class TrainerState(StrEnum):
 
     STARTING = "starting"
     TRAINING = "training"
-    WAITING = "waiting"  # for the store
+    WAITING = "waiting"  # for the store, or for other machines of the gang
     FINISHED = "finished"  # all steps done, final checkpoint and policy committed
     INTERRUPTED = "interrupted"  # after a notice or SIGTERM: the state is stored
     FENCED = "fenced"  # a later attempt took over the head
@@ -56,3 +59,11 @@ class Heartbeat(Record):
     message: str = ""
     numeric_class: str = ""
     rebalance_at: datetime | None = None
+    announcement: Announcement | None = Field(
+        None,
+        description="of a machine that only collects; its `step` counts environment steps",
+        exclude_if=lambda value: value is None,
+    )
+    gang: GangReport | None = Field(
+        None, description="of a learner with a gang", exclude_if=lambda value: value is None
+    )
