@@ -14,8 +14,8 @@ from typing import Any
 import boto3
 
 from benchmarks.training.cost_cases import CASES, write_store
+from rl_trainer.attempts.attempts import TrainRequest, run_attempt
 from rl_trainer.errors import InterruptedTrainingError
-from rl_trainer.training.attempts import TrainRequest, run_attempt
 from rl_trainer.training.interruptions import Interruption
 
 

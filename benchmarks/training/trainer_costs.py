@@ -110,12 +110,12 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
     """
     from benchmarks.training.cost_cases import TRIAL, full_state
     from rl_lifecycle.storage.directory_store import DirectoryStore
+    from rl_trainer.attempts.policy_files import PolicyWriter
     from rl_trainer.checkpointing.chain import CheckpointChain, Contents
     from rl_trainer.checkpointing.digests import digest_arrays
     from rl_trainer.checkpointing.model_state import capture, final_parameters, first_not_finite
     from rl_trainer.checkpointing.replay_memory import grow
     from rl_trainer.training.interruptions import Interruption
-    from rl_trainer.training.policy_files import PolicyWriter
     from rl_trainer.training.preparation import make_trainer
     from rl_trainer.training.watch import TrainingWatch
 

@@ -20,10 +20,6 @@ from rl_trainer.checkpointing.numeric_class import pin_threads
 def serve() -> None:
     """Answer requests until stdin ends."""
     pin_threads()
-    import rl_trainer.commands.replay
-    import rl_trainer.onnx_export.export
-    import rl_trainer.onnx_export.foreign
-    import rl_trainer.training.trials  # noqa: F401  loads torch, SB3, onnx
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -8,6 +8,7 @@ TrainerError                        70
 ├── DiskFullError                   73   the store's directory or the machine's disk is full
 ├── StoreLostError                  74   the store did not answer for longer than the trainer waits
 ├── InterruptedTrainingError        75   SIGTERM or a spot notice; finished segments are committed
+│   └── LostMemberError                 another machine of the trial is gone; never leaves a trial
 ├── FencedError                     76   a later attempt has taken over the trial
 ├── OtherHardwareError              77   the checkpoint's numeric class differs; the spec says: wait
 └── DivergedError                   78   a number in the model is not finite, or is far too large
@@ -79,6 +80,10 @@ class InterruptedTrainingError(TrainerError):
     exit_code = 75
     state = TrainerState.INTERRUPTED
     cause = None
+
+
+class LostMemberError(InterruptedTrainingError):
+    """Another machine of the trial is gone, so the segment must be collected again."""
 
 
 class FencedError(TrainerError):

@@ -24,7 +24,6 @@ class Announcement(Record):
     leaving: bool = Field(
         False, description="whether it ends soon, so the next generation is to be without it"
     )
-
     left: str = Field(
         "", description="the generation that it has left last, as `<attempt>-<generation>`"
     )
@@ -67,7 +66,7 @@ class Generation(Record):
     collectors_class: str = Field(description="name of the numeric class of all that collect")
     segment: int = Field(ge=0, description="the first segment that it collects")
     manifest: str = Field("", description="key of the checkpoint before it; empty at the beginning")
-    digest: str = Field("", description="digest of the parameters of that checkpoint")
+    manifest_sha256: str = Field("", description="SHA-256 of that manifest")
     members: tuple[Member, ...]
     shards: tuple[int, ...]
 

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 
 PROGRAM = """
 import json, sys
-from rl_trainer.training.attempts import TrainRequest, run_attempt
+from rl_trainer.attempts.attempts import TrainRequest, run_attempt
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.lean_torch import leave_compiler_out
 result = run_attempt(TrainRequest(sys.argv[1], sys.argv[2], quiet=True), Interruption())

@@ -19,11 +19,11 @@ from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Exporter, 
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import TrialId, policy_key
 from rl_lifecycle.storage.object_store import get
+from rl_trainer.attempts.attempts import TrainRequest, run_attempt
 from rl_trainer.errors import InterruptedTrainingError
 from rl_trainer.onnx_export.families import WRITERS, exporter_of
 from rl_trainer.onnx_export.foreign import ExportRequest, detect_algorithm, export_file
 from rl_trainer.settings.algorithm_classes import load_class
-from rl_trainer.training.attempts import TrainRequest, run_attempt
 from rl_trainer.training.interruptions import Interruption
 from tests.trainer.toy_envs import ToyEnv
 

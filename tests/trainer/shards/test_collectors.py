@@ -15,9 +15,9 @@ import pytest
 
 from rl_lifecycle.experiment.spec import Spec
 from rl_trainer.errors import EnvironmentFailedError, InterruptedTrainingError
-from rl_trainer.shards.gangs import share_out
-from rl_trainer.shards.transport import Channel, LostPeerError, Order, Rendezvous, bind
-from rl_trainer.training.collectors import LOOPBACK, ProcessCollectors
+from rl_trainer.gangs.conversation import share_out
+from rl_trainer.gangs.gang import LOOPBACK, Gang, GangJob
+from rl_trainer.gangs.transport import Channel, LostPeerError, Order, Rendezvous, bind
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.preparation import make_trainer
 from rl_trainer.training.segments import SegmentTrainer, TrainedSegment
@@ -40,7 +40,8 @@ def train(spec: Spec, n_processes: int) -> tuple[str, list[dict[str, Any]]]:
     """
     trainer = make_trainer(spec, "seed-0", None)
     if n_processes:
-        trainer.collectors = ProcessCollectors(spec, "seed-0", trainer.work, n_processes)
+        trainer.collectors = gang = Gang(GangJob(spec, "seed-0", trainer.work))
+        gang.processes = n_processes + 1
     state, curves = None, []
     try:
         for segment in range(trainer.plan.n_segments):
@@ -78,18 +79,18 @@ def test_shards_are_shared_out_so_that_each_has_one_collector() -> None:
     """Every process gets some, and the learner, which also updates, never the most."""
     for n_shards in range(1, 9):
         for world in range(1, n_shards + 1):
-            ranks = share_out(n_shards, world)
+            ranks = share_out(n_shards, range(world))
             counts = [ranks.count(rank) for rank in range(world)]
             assert sum(counts) == n_shards
             assert max(counts) - min(counts) <= 1
             assert counts[0] == min(counts)
 
 
-def _trainer_with(spec: Spec, n_processes: int) -> tuple[SegmentTrainer, ProcessCollectors]:
+def _trainer_with(spec: Spec, n_processes: int) -> tuple[SegmentTrainer, Gang]:
     trainer = make_trainer(spec, "seed-0", None)
-    collectors = ProcessCollectors(spec, "seed-0", trainer.work, n_processes)
-    trainer.collectors = collectors
-    return trainer, collectors
+    trainer.collectors = gang = Gang(GangJob(spec, "seed-0", trainer.work))
+    gang.processes = n_processes + 1
+    return trainer, gang
 
 
 def test_an_error_of_an_environment_in_a_collector_is_the_trials_error() -> None:
@@ -183,7 +184,7 @@ def test_arrays_arrive_as_they_were(channels: tuple[Channel, Channel]) -> None:
 
 def test_a_learner_without_collectors_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not wait for ever, and says what is missing."""
-    monkeypatch.setattr("rl_trainer.shards.transport.CONNECT_S", 1.0)
+    monkeypatch.setattr("rl_trainer.gangs.transport.CONNECT_S", 1.0)
     with (
         bind(LOOPBACK) as listening,
         pytest.raises(LostPeerError, match="collector 1 did not connect within 1 s"),
@@ -233,7 +234,7 @@ def test_kills_and_another_number_of_processes_change_no_byte(
     store = tmp_path / "killed"
     arguments = ("train", "--spec", str(spec), "--store", str(store), "--json")
 
-    first = start_trainer(*arguments, "--collectors", str(2 + seed % 3))
+    first = start_trainer(*arguments, "--workers", str(3 + seed % 3))
     _wait_until(lambda: _step(store) >= 2_000, first)
     orphans = _collectors_of(first.pid)
     first.send_signal(signal.SIGKILL)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from rl_trainer.attempts.processes import Processes, choose_again, choose_processes, usable_cores
 from rl_trainer.errors import BadInputError
-from rl_trainer.training.processes import Processes, choose_again, choose_processes, usable_cores
 from tests.trainer.chains import TOY
 from tests.trainer.environments.odd_envs import ODD
 from tests.trainer.environments.processes import make_factory

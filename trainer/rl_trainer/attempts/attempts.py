@@ -1,7 +1,7 @@
 """One attempt at a trial: the whole process behind `python -m rl_trainer train`.
 
 This module opens the store, takes over the head, starts heartbeats, and reports how the attempt
-ended. The training between these steps is in :mod:`rl_trainer.training.trials`. torch is imported
+ended. The training between these steps is in :mod:`rl_trainer.attempts.trials`. torch is imported
 after the first heartbeat, because its import takes seconds.
 """
 
@@ -22,6 +22,7 @@ from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import TrialId, head_key
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.checkpoints import Head
+from rl_lifecycle.trials.gangs import GangReport
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from rl_trainer.checkpointing.chain import CheckpointChain
 from rl_trainer.checkpointing.numeric_class import pin_threads
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from rl_trainer.training.progress import TrainingProgress
 
 
+LOOPBACK = "127.0.0.1"
 #: When the trainer's code started, in seconds since the epoch. The interpreter started earlier.
 BEGAN = time.time()
 
@@ -56,7 +58,7 @@ class TrainRequest:
 
     :param attempt: None means the last attempt's number plus one.
     :param usd_per_hour: price of this machine, for the progress messages.
-    :param collectors: processes that collect shards beside this one. They change no byte.
+    :param address: this machine's own address, for the other machines of the trial.
     """
 
     spec: str
@@ -66,7 +68,7 @@ class TrainRequest:
     watch_interruption: bool = False
     quiet: bool = False
     usd_per_hour: float | None = None
-    collectors: int = 0
+    address: str = LOOPBACK
 
 
 def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     near = open_store(request.store)
     store = PatientStore(near, on_wait=_Waiting(near.uri), check=interruption.check)
     spec = load_spec(request.spec, store)
-    trial = spec.trial_id(_trial_name(spec, request.trial))
+    trial = spec.trial_id(trial_name(spec, request.trial))
     attempt = request.attempt or next_attempt(store, trial)
     journal = Journal(trial, attempt, quiet=request.quiet)
     chain = CheckpointChain(
@@ -114,7 +116,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
             reporter,
             Path(folder),
             request.usd_per_hour,
-            request.collectors,
+            request.address,
         )
 
 
@@ -128,14 +130,14 @@ def _train(
     reporter: "_Reporter",
     folder: Path,
     usd_per_hour: float | None,
-    collectors: int,
+    address: str,
 ) -> dict[str, Any]:
     reporter.beat(TrainerState.STARTING)
     make_importable(spec.requirements, store, folder)
     importing = time.time()
     block_tensorboard()  # before anything imports SB3's logger
+    from rl_trainer.attempts.trials import TrialJob, train_trial
     from rl_trainer.training.lean_torch import leave_compiler_out
-    from rl_trainer.training.trials import TrialJob, train_trial
 
     leave_compiler_out()
     facts = startup_facts(os.environ, began=BEGAN, importing=importing, imported=time.time())
@@ -151,7 +153,7 @@ def _train(
             reporter.progress,
             reporter.waiting,
             usd_per_hour,
-            collectors,
+            address,
         )
     )
     reporter.step, reporter.segment = result.step, spec.n_segments
@@ -193,7 +195,7 @@ def next_attempt(store: ObjectStore, trial: TrialId) -> int:
     return Head.from_json(found.data, head_key(trial)).attempt + 1 if found else 1
 
 
-def _trial_name(spec: Spec, name: str | None) -> str:
+def trial_name(spec: Spec, name: str | None) -> str:
     """Return the trial with this name, or the run's first trial for None."""
     if name is None:
         return spec.trials[0].name
@@ -222,9 +224,16 @@ class _Reporter:
         )
         self.step, self.segment, self.steps_per_s = step, 0, 0.0
         self.class_name = ""
+        self.gang: GangReport | None = None
         self.return_mean: float | None = None
 
-    def progress(self, progress: "TrainingProgress", segment: int, class_name: str) -> None:
+    def progress(
+        self,
+        progress: "TrainingProgress",
+        segment: int,
+        class_name: str,
+        gang: GangReport | None = None,
+    ) -> None:
         """Report the progress of the training loop.
 
         :raises FencedError: if the stored heartbeat belongs to a later attempt.
@@ -232,6 +241,7 @@ class _Reporter:
         if self.beats.fenced.is_set():
             raise FencedError(f"a later attempt than {self.attempt} has taken over the trial")
         self.step, self.segment, self.class_name = progress.step, segment, class_name
+        self.gang = gang
         self.steps_per_s, self.return_mean = progress.steps_per_s, progress.episode_return_mean
         self.beat(TrainerState.TRAINING)
 
@@ -272,6 +282,7 @@ class _Reporter:
             message=message,
             numeric_class=self.class_name,
             rebalance_at=self.interruption.rebalance_at,
+            gang=self.gang,
         )
 
 

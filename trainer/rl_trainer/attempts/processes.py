@@ -1,5 +1,8 @@
 """Choose how many processes step the environments of a trial."""
 
+import dataclasses
+import functools
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,12 +22,17 @@ class Processes:
     """The number of processes that step the environments, why, and what a step takes.
 
     :param step_s: seconds of one environment step; None if it was not measured.
+    :param parts: what can be divided among processes: the environments, or the shards of this
+        machine.
+    :param envs_per_part: the environments of each part.
     """
 
     number: int
     reason: str
     cores: int
     step_s: float | None = None
+    parts: int = 1
+    envs_per_part: int = 1
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -42,7 +50,13 @@ class Processes:
 
 
 def choose_processes(
-    asked: Asked, factory: EnvironmentFactory, trial_seed: int, cores: int | None = None
+    asked: Asked,
+    factory: EnvironmentFactory,
+    trial_seed: int,
+    cores: int | None = None,
+    *,
+    shards: int = 1,
+    machines: int = 1,
 ) -> Processes:
     """Choose before the first segment. This plays some steps of the environments.
 
@@ -50,29 +64,40 @@ def choose_processes(
 
     :param asked: `compute.workers`.
     :param cores: None means those that this process may use.
-    :raises BadInputError: if more workers than environments were asked for, or if an environment
-        cannot be stepped in a worker.
+    :param shards: with more than one, each process collects whole shards.
+    :param machines: the machines that share the shards.
+    :raises BadInputError: if more workers than environments or shards were asked for, if an
+        environment cannot be stepped in a worker, or if it needs one process and the trial has
+        several machines.
     """
     n_envs, cores = factory.settings.n_envs, cores or usable_cores()
-    if problem := why_too_many_workers(asked, n_envs):
+    if problem := why_too_many_workers(asked, n_envs, shards):
         raise BadInputError(f"compute.workers: {problem}")
-    if asked == 1:
-        return Processes(1, "compute.workers is 1", cores)
-    if n_envs == 1 or (asked == "auto" and cores == 1):
-        return Processes(1, choose_workers(n_envs, cores, StepCosts(0.0)).reason, cores)
+    parts = n_envs if shards == 1 else math.ceil(shards / machines)
+    choose = functools.partial(Processes, cores=cores, parts=parts, envs_per_part=n_envs // shards)
+    if machines == 1:
+        if asked == 1:
+            return choose(1, "compute.workers is 1")
+        if parts == 1 or (asked == "auto" and cores == 1):
+            return choose(1, choose_workers(parts, cores, StepCosts(0.0)).reason)
     if asked != "auto":
         start_fork_server()  # imports torch while the environments are played here
     try:
         played = play_together(factory, trial_seed)
     except EnvironmentFailedError as error:  # the training may avoid it, or reports it
-        return Processes(1, f"{factory.env_id} fails with random actions: {error}", cores)
+        return choose(1, f"{factory.env_id} fails with random actions: {error}")
     if asked == "auto":
-        choice = choose_workers(n_envs, cores, StepCosts(played.step_s))
+        costs = StepCosts(played.step_s * (n_envs // shards))
+        choice = choose_workers(parts, cores, costs)
     else:
-        choice = WorkerChoice(asked, f"compute.workers is {asked}")
-    if choice.workers > 1 and (reason := _why_one(asked, factory, trial_seed, played)):
+        choice = WorkerChoice(min(asked, parts), f"compute.workers is {asked}")
+    if max(choice.workers, machines) > 1 and (
+        reason := _why_one(asked, factory, trial_seed, played)
+    ):
+        if machines > 1:
+            raise BadInputError(f"compute.machines: {reason}; set it to 1")
         choice = WorkerChoice(1, reason)
-    return Processes(choice.workers, choice.reason, cores, played.step_s)
+    return choose(choice.workers, choice.reason, step_s=played.step_s)
 
 
 def _why_one(asked: Asked, factory: EnvironmentFactory, trial_seed: int, played: Played) -> str:
@@ -89,7 +114,7 @@ def _why_one(asked: Asked, factory: EnvironmentFactory, trial_seed: int, played:
         raise BadInputError(f"compute.workers: {problem}; set compute.workers: 1") from error
 
 
-def choose_again(processes: Processes, n_envs: int, steps_per_s: float) -> Processes:
+def choose_again(processes: Processes, steps_per_s: float) -> Processes:
     """Choose for `auto` after a segment, when the time of the updates is known, too.
 
     :param processes: the choice that the segment was trained with.
@@ -97,9 +122,12 @@ def choose_again(processes: Processes, n_envs: int, steps_per_s: float) -> Proce
     """
     if processes.number == 1 or processes.step_s is None or steps_per_s <= 0:
         return processes
-    costs = StepCosts.of_training(processes.step_s, n_envs, processes.number, steps_per_s)
-    choice = choose_workers(n_envs, processes.cores, costs)
-    return Processes(choice.workers, choice.reason, processes.cores, processes.step_s)
+    parts, envs = processes.parts, processes.envs_per_part
+    costs = StepCosts.of_training(
+        processes.step_s * envs, parts, processes.number, steps_per_s / envs
+    )
+    choice = choose_workers(parts, processes.cores, costs)
+    return dataclasses.replace(processes, number=choice.workers, reason=choice.reason)
 
 
 def usable_cores() -> int:

@@ -1,6 +1,6 @@
 """Train the segments of a trial in order. Commit each segment while the next one trains.
 
-:mod:`rl_trainer.training.attempts` calls this module once per process.
+:mod:`rl_trainer.attempts.attempts` calls this module once per process.
 """
 
 import dataclasses
@@ -15,23 +15,37 @@ from pydantic import JsonValue
 
 from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.registry.replays import why_path_removed
 from rl_lifecycle.storage.object_store import ObjectStore
+from rl_lifecycle.trials.gangs import GangReport
+from rl_trainer.attempts.policy_files import PolicyWriter
+from rl_trainer.attempts.processes import Processes, choose_again, choose_processes
+from rl_trainer.attempts.trial_gangs import make_gang
 from rl_trainer.checkpointing.chain import Checkpoint, CheckpointChain, Contents
 from rl_trainer.checkpointing.committer import Committer
 from rl_trainer.checkpointing.digests import digest_arrays
 from rl_trainer.checkpointing.model_state import ModelState, final_parameters
-from rl_trainer.checkpointing.numeric_class import differences, numeric_class
-from rl_trainer.errors import BadInputError, OneProcessNeededError, OtherHardwareError
+from rl_trainer.checkpointing.numeric_class import (
+    COLLECTORS,
+    MIXED,
+    class_name,
+    differences,
+    numeric_class,
+)
+from rl_trainer.errors import (
+    BadInputError,
+    LostMemberError,
+    OneProcessNeededError,
+    OtherHardwareError,
+    TrainerError,
+)
+from rl_trainer.gangs.gang import LOOPBACK, Gang
+from rl_trainer.gangs.roster import Start
 from rl_trainer.reporting.curves import curve_files
 from rl_trainer.reporting.journal import Journal
-from rl_trainer.training.collectors import ProcessCollectors
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import release
-from rl_trainer.training.policy_files import PolicyWriter
 from rl_trainer.training.preparation import check_untrained, make_trainer
-from rl_trainer.training.processes import Processes, choose_again, choose_processes
 from rl_trainer.training.progress import TrainingProgress, describe_progress
 from rl_trainer.training.segments import SegmentTrainer, TrainedSegment
 from rl_trainer.training.warm_start import learning_state
@@ -39,6 +53,8 @@ from rl_trainer.training.watch import Room, TrainingWatch
 
 #: Seconds between two progress lines in the log.
 LOG_EVERY_S = 30.0
+#: After this many generations without a new checkpoint another one would not help, either.
+MOST_LOSSES = 8
 #: Seconds between two reports that the training waits for the store.
 REPORT_WAITING_EVERY_S = 1.0
 
@@ -47,9 +63,10 @@ REPORT_WAITING_EVERY_S = 1.0
 class TrialJob:
     """One trial that this process trains, and the objects that it needs.
 
-    :param report: called with the progress, the segment and the name of the numeric class.
+    :param report: called with the progress, the segment, the name of the numeric class, and the
+        gang of a trial with several machines.
     :param waiting: called with a sentence while the training waits for the store.
-    :param collectors: processes that collect shards beside this one.
+    :param address: this machine's own address, for the other machines of the trial.
     """
 
     spec: Spec
@@ -58,10 +75,10 @@ class TrialJob:
     chain: CheckpointChain
     journal: Journal
     interruption: Interruption
-    report: Callable[[TrainingProgress, int, str], None]
+    report: Callable[[TrainingProgress, int, str, GangReport | None], None]
     waiting: Callable[[str], None]
     usd_per_hour: float | None = None
-    collectors: int = 0
+    address: str = LOOPBACK
 
 
 @dataclass(frozen=True)
@@ -83,15 +100,19 @@ def train_trial(job: TrialJob) -> TrialResult:
         or were being committed.
     """
     trainer = make_trainer(job.spec, job.trial, job.store)
-    if job.collectors:
-        trainer.collectors = ProcessCollectors(job.spec, job.trial, trainer.work, job.collectors)
     check_untrained(trainer, begun=job.chain.step > 0)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
     if newest is not None:
         facts = _checked_class(job, newest, facts)
-    asked = job.spec.experiment.compute.workers
-    processes = choose_processes(asked, trainer.factory, trainer.plan.trial_seed)
+    compute = job.spec.experiment.compute
+    processes = choose_processes(
+        compute.workers,
+        trainer.factory,
+        trainer.plan.trial_seed,
+        shards=trainer.plan.n_shards,
+        machines=compute.machines,
+    )
     run = _TrialRun(job, trainer, facts, processes)
     return run.to_the_end(newest)
 
@@ -115,7 +136,21 @@ class _TrialRun:
     ) -> None:
         self.job, self.trainer, self.facts = job, trainer, facts
         self.processes = processes
-        self.class_name = hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
+        self.class_name = class_name(facts)
+        self.gang: Gang | None = None
+        if trainer.plan.n_shards > 1:
+            trainer.collectors = self.gang = make_gang(
+                job.spec,
+                job.chain.trial,
+                job.chain.attempt,
+                job.store,
+                trainer,
+                job.address,
+                facts,
+                self._while_gathering,
+                self._start_of,
+            )
+        self.losses = 0
         self.policies = PolicyWriter(
             job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers
         )
@@ -141,6 +176,10 @@ class _TrialRun:
                     position = self._train_one()
                 except OneProcessNeededError as error:
                     newest = self._go_back_to_one_process(error)
+                    position = self._continue_from(newest)
+                    continue
+                except LostMemberError as error:
+                    newest = self._go_back(error)
                     position = self._continue_from(newest)
                     continue
                 except (CorruptArtifactError, MissingObjectError) as error:
@@ -191,6 +230,7 @@ class _TrialRun:
         watch = TrainingWatch(self.job.interruption, self._report, self.room)
         trained = self.trainer.train(self.segment, self._take_state(), watch)
 
+        self.losses = 0
         self.segment += 1
         self.latest = watch.progress(time.monotonic())
         self._report(self.latest)
@@ -207,17 +247,20 @@ class _TrialRun:
     def _use(self, processes: Processes) -> None:
         """Step the environments of the next segments in so many processes, and log the reason."""
         self.processes, factory = processes, self.trainer.factory
-        factory.processes = processes.number
+        if self.gang is None:
+            factory.processes = processes.number
+        else:
+            self.gang.processes = processes.number
         words = processes.describe(factory.settings.n_envs)
         self.job.journal.event("workers", f"{self.job.trial}: {words}", **processes.facts)
 
     def _reconsider_processes(self) -> None:
         """Choose again after this process's first segment, when the updates' time is known."""
-        if self.reconsidered or self.job.spec.experiment.compute.workers != "auto":
+        compute = self.job.spec.experiment.compute
+        if self.reconsidered or compute.workers != "auto" or compute.machines > 1:
             return
         self.reconsidered = True
-        n_envs, speed = self.trainer.factory.settings.n_envs, self.latest.steps_per_s
-        chosen = choose_again(self.processes, n_envs, speed)
+        chosen = choose_again(self.processes, self.latest.steps_per_s)
         if chosen.number != self.processes.number:
             self._use(chosen)
 
@@ -232,20 +275,49 @@ class _TrialRun:
         self.room = None
         return self.job.chain.read_newest()
 
+    def _go_back(self, error: LostMemberError) -> Checkpoint | None:
+        """Discard the running segment, and collect it again with those that are still there.
+
+        :return: the newest checkpoint; None if there is none.
+        :raises TrainerError: if that has happened too often without a new checkpoint.
+        """
+        self.losses += 1
+        if self.losses >= MOST_LOSSES:
+            raise TrainerError(
+                f"{self.losses} generations in a row ended without a checkpoint; the last: {error}"
+            ) from error
+        self.job.journal.event("member_lost", f"{self.job.trial}: {error}", segment=self.segment)
+        self.committer.wait()
+        return self.job.chain.read_newest()
+
+    def _start_of(self, segment: int) -> Start:
+        """Tell what a generation begins with: the newest checkpoint that is committed."""
+        return Start(segment, *self.job.chain.newest)
+
+    def _while_gathering(self, problem: str, waited_s: float) -> None:
+        """Report that the training waits for other processes.
+
+        :raises InterruptedTrainingError: after a notice.
+        """
+        self.job.interruption.check()
+        self._report_waiting(problem, waited_s)
+
     def _while_waiting(self, waited_s: float) -> None:
-        """Report each second, and each half minute in the log, that the training waits.
+        """Report that the training waits for the store.
 
         :raises InterruptedTrainingError: if too much time has passed since an interruption notice.
         """
         self.job.interruption.check_grace()
+        problem = f"step {self.latest.step:,} is being stored, and training waits for it"
+        self._report_waiting(problem, waited_s)
+
+    def _report_waiting(self, problem: str, waited_s: float) -> None:
+        """Report each second, and each half minute in the log, what the training waits for."""
         now = time.monotonic()
         if waited_s < REPORT_WAITING_EVERY_S or now < self.next_waiting_report_at:
             return
         self.next_waiting_report_at = now + REPORT_WAITING_EVERY_S
-        problem = (
-            f"step {self.latest.step:,} is being stored, and training waits for it "
-            f"({waited_s:.0f} s)"
-        )
+        problem = f"{problem} ({waited_s:.0f} s)"
         self.job.waiting(problem)
         if now - self.logged_at > LOG_EVERY_S:
             self.job.journal.event("waiting", f"{self.job.trial}: {problem}")
@@ -287,10 +359,16 @@ class _TrialRun:
             segment=segment,
             digest=digest_arrays(final_parameters(trained.state)),
             files=files,
-            numeric_class=self.facts,
+            numeric_class=self._facts_now(),
             buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
             new_chunks={chunk.sha256: chunk.pieces for chunk in chunks if chunk.pieces},
         )
+
+    def _facts_now(self) -> dict[str, JsonValue]:
+        """The numeric class of the segment: the learner's, and the collectors' if it is another."""
+        if self.gang is None or not self.trainer.builder.device.startswith("cuda"):
+            return self.facts
+        return {**self.facts, COLLECTORS: self.gang.collectors_class}
 
     def _complete_policy(self, newest: Checkpoint, state: ModelState) -> None:
         """Write the policy of the newest checkpoint if the machine disappeared before."""
@@ -327,10 +405,12 @@ class _TrialRun:
         )
 
     def _in_shards(self) -> str:
-        """Say how many shards there are, and how many processes collect them."""
+        """Say how many shards there are, and how many machines collect them."""
         if self.trainer.plan.n_shards == 1:
             return ""
-        return f", {self.trainer.plan.n_shards} shards in {self.job.collectors + 1} process(es)"
+        machines = self.job.spec.experiment.compute.machines
+        on = f" on {machines} machines" if machines > 1 else ""
+        return f", {self.trainer.plan.n_shards} shards{on}"
 
     def _note(self, event: str, progress: TrainingProgress) -> None:
         words = describe_progress(
@@ -353,7 +433,8 @@ class _TrialRun:
         self.latest = progress
         if time.monotonic() - self.logged_at > LOG_EVERY_S:
             self._note("progress", progress)
-        self.job.report(progress, self.segment, self.class_name)
+        gang = self.gang.report if self.gang is not None else None
+        self.job.report(progress, self.segment, self.class_name, gang)
 
 
 def _checked_class(
@@ -382,8 +463,10 @@ def _checked_class(
             "be comparable"
             + (f"; {removed}" if (removed := why_path_removed(manifest.numeric_class)) else "")
         )
-    mixed = bool(other) or bool(manifest.numeric_class.get("mixed"))
-    return {**facts, "mixed": True} if mixed else facts
+    if collectors := manifest.numeric_class.get(COLLECTORS):
+        facts = {**facts, COLLECTORS: collectors}
+    mixed = bool(other) or bool(manifest.numeric_class.get(MIXED))
+    return {**facts, MIXED: True} if mixed else facts
 
 
 def _sb3_files(model: Any) -> dict[str, bytes]:

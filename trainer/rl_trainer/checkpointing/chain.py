@@ -94,6 +94,16 @@ class CheckpointChain:
         return head_key(self.trial)
 
     @property
+    def newest(self) -> tuple[str, str]:
+        """The key and the SHA-256 of the newest committed manifest; empty without one."""
+        head = self._head
+        return (
+            ((head.manifest_key or ""), (head.manifest_sha256 or ""))
+            if head is not None
+            else ("", "")
+        )
+
+    @property
     def step(self) -> int:
         """The step of the newest checkpoint. It is 0 without one, or before the takeover."""
         return self._head.step if self._head is not None else 0

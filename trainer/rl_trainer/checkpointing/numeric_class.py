@@ -5,12 +5,15 @@ machines of one numeric class train to identical parameters. Machines of differe
 numbers in a different order.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
 
 from pydantic import JsonValue
+
+from rl_lifecycle.records.record import canonical_json
 
 #: BLAS and OpenMP read these variables when they are loaded, so they must be set before numpy is
 #: imported.
@@ -20,6 +23,11 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+#: Key of a checkpoint's class: several classes have trained, so its digest cannot be compared.
+MIXED = "mixed"
+#: Key of a checkpoint's class: the name of the class of the machines that only collected. Only a
+#: learner with a GPU writes it, because all other learners are of that class themselves.
+COLLECTORS = "collectors"
 PACKAGES = ("gymnasium", "numpy", "sb3-contrib", "stable-baselines3", "torch")
 
 
@@ -65,6 +73,11 @@ def numeric_class(device: str, path: str) -> dict[str, JsonValue]:
     return facts
 
 
+def class_name(facts: dict[str, JsonValue]) -> str:
+    """Return a short name of a numeric class, for heartbeats."""
+    return hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
+
+
 def device_name(device: str) -> str:
     """Return `cpu`, or the product name of the GPU."""
     if not device.startswith("cuda"):
@@ -94,7 +107,7 @@ def differences(before: dict[str, JsonValue], now: dict[str, JsonValue]) -> list
     >>> differences({"cpu": "A", "threads": 1}, {"cpu": "B", "threads": 1})
     ['cpu: A → B']
     """
-    ignored = {"mixed"}
+    ignored = {MIXED, COLLECTORS}
     return [
         f"{key}: {before.get(key)} → {now.get(key)}"
         for key in sorted({*before, *now} - ignored)

@@ -1,10 +1,11 @@
-"""The command line: `train`, `digest`, `replay` and `export`.
+"""The command line: `train`, `collect`, `digest`, `replay` and `export`.
 
 Importing this module loads neither torch nor boto3. Exit code 0 means done. Exit code 2 means bad
 input, explained in one line on stderr. The other codes are listed in :mod:`rl_trainer.errors`.
 """
 
 import argparse
+import ipaddress
 import json
 import os
 import sys
@@ -53,7 +54,7 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _train(options: argparse.Namespace) -> dict[str, Any]:
-    from rl_trainer.training.attempts import TrainRequest, run_attempt
+    from rl_trainer.attempts.attempts import TrainRequest, run_attempt
     from rl_trainer.training.interruptions import Interruption
 
     interruption = Interruption()
@@ -66,10 +67,32 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         options.watch_interruption,
         options.quiet,
         options.usd_per_hour,
-        options.collectors,
+        options.address,
     )
     try:
         return run_attempt(request, interruption)
+    finally:
+        interruption.close()
+
+
+def _collect(options: argparse.Namespace) -> dict[str, Any]:
+    from rl_trainer.attempts.collecting import CollectRequest, run_collector
+    from rl_trainer.training.interruptions import Interruption
+
+    interruption = Interruption()
+    interruption.listen_to_signals()
+    request = CollectRequest(
+        options.spec,
+        options.store,
+        options.seat,
+        options.trial,
+        options.attempt,
+        options.watch_interruption,
+        options.quiet,
+        options.address,
+    )
+    try:
+        return run_collector(request, interruption)
     finally:
         interruption.close()
 
@@ -102,7 +125,13 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-COMMANDS = {"train": _train, "digest": _digest, "replay": _replay, "export": _export}
+COMMANDS = {
+    "train": _train,
+    "collect": _collect,
+    "digest": _digest,
+    "replay": _replay,
+    "export": _export,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,6 +146,13 @@ def _parser() -> argparse.ArgumentParser:
             "train", help="train a trial to its end, from its newest checkpoint", epilog=EPILOG
         )
     )
+    _add_collect(
+        commands.add_parser(
+            "collect",
+            help="collect for a trial that another machine trains",
+            epilog=EPILOG,
+        )
+    )
     _add_digest(
         commands.add_parser("digest", help="print the digest of a trial's newest checkpoint")
     )
@@ -129,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_train(parser: argparse.ArgumentParser) -> None:
+def _add_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spec",
         required=True,
@@ -148,6 +184,28 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="stop when EC2's metadata service announces a spot interruption",
     )
     parser.add_argument(
+        "--address",
+        type=_address,
+        default="127.0.0.1",
+        help="this machine's own IP address, on which the machines of a trial reach it; "
+        "default: 127.0.0.1",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print no progress messages on stderr")
+
+
+def _add_collect(parser: argparse.ArgumentParser) -> None:
+    _add_trial(parser)
+    parser.add_argument(
+        "--seat",
+        type=_positive,
+        required=True,
+        help="number of this machine in its trial, from 1 to compute.machines minus one",
+    )
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_trial(parser)
+    parser.add_argument(
         "--video",
         action="store_true",
         help="ignored: the trainer no longer makes videos. Machines and launch templates of an "
@@ -158,14 +216,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="price of this machine in USD per hour, for the progress messages",
     )
-    parser.add_argument(
-        "--collectors",
-        type=_positive,
-        default=0,
-        help="processes that collect shards beside this one, at most `shards` of the spec minus "
-        "one; they change no byte; default: none",
-    )
-    parser.add_argument("--quiet", action="store_true", help="print no progress messages on stderr")
 
 
 def _add_digest(parser: argparse.ArgumentParser) -> None:
@@ -224,6 +274,15 @@ def _mapping(text: str) -> dict[str, Any]:
             f"must be a JSON object, such as '{{\"gravity\": -9}}', not {text!r:.80}"
         )
     return value
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be an IP address such as 10.64.0.7, not {text!r:.80}"
+        ) from None
 
 
 def _positive(text: str) -> int:

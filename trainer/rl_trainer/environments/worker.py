@@ -56,7 +56,7 @@ class Block:
 
 def serve(pipe: Connection, memory: Any, layout: StepLayout, block: Block) -> None:
     """Make the environments of a block, and answer messages until the trainer closes the pipe."""
-    _end_with_trainer()
+    end_with_parent()
     _leave_signals_to_trainer()
     torch.set_num_threads(1)  # as in the trainer
     drawn = GeneratorWatch()
@@ -167,7 +167,7 @@ def _pickled(error: BaseException) -> bytes:
     return pickle.dumps(EnvironmentFailedError(f"{type(error).__name__}: {error}"))
 
 
-def _end_with_trainer() -> None:
+def end_with_parent() -> None:
     """Let the kernel end this process as soon as the trainer has ended.
 
     The trainer holds the only writing end of the pipe behind `sentinel`. When that end is closed,

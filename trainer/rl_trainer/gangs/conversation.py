@@ -1,16 +1,16 @@
-"""The learner and its collectors as a gang: who collects which shards, and their conversation."""
+"""The conversation of a learner with its collectors: orders, answers, and who collects what."""
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from rl_trainer.checkpointing.model_state import Arrays
 from rl_trainer.errors import as_trainer_error, error_of
-from rl_trainer.shards.collecting import ShardCollector, ShardWork
-from rl_trainer.shards.transport import (
+from rl_trainer.gangs.transport import (
     LEARNER,
     Channel,
     LostPeerError,
@@ -18,34 +18,45 @@ from rl_trainer.shards.transport import (
     from_bytes,
     to_bytes,
 )
+from rl_trainer.shards.collecting import ShardCollector, ShardWork
 
 #: Seconds between two calls of the watch while the learner waits for rollouts.
 WATCH_EVERY_S = 0.2
 #: The answers of collectors, in the order in which they arrive.
-Answers: TypeAlias = "queue.SimpleQueue[tuple[int, bytes] | LostPeerError]"
+Answers: TypeAlias = "queue.SimpleQueue[tuple[int, int, bytes] | LostPeerError]"
 #: Name of the array that tells which rank collects each shard.
 RANKS = "ranks"
 
 
-def share_out(n_shards: int, world: int) -> list[int]:
-    """Return the rank that collects each shard. The learner gets the fewest shards.
+def share_out(n_shards: int, ranks: Sequence[int]) -> list[int]:
+    """Return the rank that collects each shard. The first of the ranks gets the fewest.
 
-    >>> share_out(4, 2), share_out(8, 3)
-    ([1, 1, 0, 0], [2, 2, 2, 1, 1, 1, 0, 0])
+    >>> share_out(4, [0, 1]), share_out(8, [0, 1, 2]), share_out(2, [1, 2, 3])
+    ([1, 1, 0, 0], [2, 2, 2, 1, 1, 1, 0, 0], [3, 2])
     """
-    return [world - 1 - shard * world // n_shards for shard in range(n_shards)]
+    world = min(len(ranks), n_shards)
+    used = ranks[len(ranks) - world :]
+    return [used[world - 1 - shard * world // n_shards] for shard in range(n_shards)]
 
 
-class GangCollectors:
-    """Collects shards in this process and in the others of a channel, at the same time.
+class Conversation:
+    """The learner's side: gives orders to all collectors, and collects its own shards meanwhile.
 
-    After an error the channel cannot be used any more.
+    After an error it cannot be used any more.
+
+    :param ranks: the rank that collects each shard.
+    :param watch: called several times a second while the learner waits. An error that it raises
+        ends the wait.
     """
 
-    def __init__(self, channel: Channel, work: ShardWork) -> None:
-        self._channel, self._work = channel, work
-        self._ranks = share_out(work.n_shards, channel.world)
+    def __init__(
+        self, channel: Channel, work: ShardWork, ranks: Sequence[int], watch: Callable[[], None]
+    ) -> None:
+        self._channel, self._work, self._watch = channel, work, watch
+        self._ranks = np.array(ranks, np.int64)
         self._own: ShardCollector | None = None
+        #: Seconds that the learner has waited for each rank, after its own shards were collected.
+        self.waited_s = dict.fromkeys(range(1, channel.world), 0.0)
 
     def begin(self, segment: int) -> None:
         """Make the environments of a segment, here and there.
@@ -53,12 +64,11 @@ class GangCollectors:
         :raises LostPeerError: if a collector has ended.
         :raises TrainerError: if a collector reports an error.
         """
-        ranks = np.array(self._ranks, np.int64)
-        self._channel.give_order(Order.BEGIN, segment, {RANKS: ranks})
+        self._channel.give_order(Order.BEGIN, segment, {RANKS: self._ranks})
         answers = self._listen()
-        self._own = ShardCollector(self._work, segment, _shards_of(ranks, LEARNER))
+        self._own = ShardCollector(self._work, segment, _shards_of(self._ranks, LEARNER))
         for _ in range(1, self._channel.world):
-            _next_of(answers, _ignore)
+            self._next_of(answers, _ignore)
 
     def collect(
         self, base: Mapping[str, np.ndarray[Any, Any]], on_step: Callable[[int], None]
@@ -73,8 +83,11 @@ class GangCollectors:
         self._channel.give_order(Order.COLLECT, arrays=base)
         answers = self._listen()
         rollouts = self._own.collect(base, on_step)
+        began = time.monotonic()
         for _ in range(1, self._channel.world):
-            rollouts |= from_bytes(_next_of(answers, on_step))
+            rank, data = self._next_of(answers, on_step)
+            self.waited_s[rank] += time.monotonic() - began
+            rollouts |= from_bytes(data)
         return [rollouts[shard] for shard in range(self._work.n_shards)]
 
     def end(self) -> None:
@@ -104,17 +117,42 @@ class GangCollectors:
     def _receive(self, rank: int, answers: "Answers") -> None:
         """Receive the answer of a collector, in a thread of its own."""
         try:
-            answers.put(self._channel.next_answer(rank))
+            answers.put((rank, *self._channel.next_answer(rank)))
         except LostPeerError as error:
             answers.put(error)
 
+    def _next_of(self, answers: "Answers", on_step: Callable[[int], None]) -> tuple[int, bytes]:
+        """Wait for an answer, and let the learner's callback watch meanwhile.
+
+        :return: the rank and its answer.
+        :raises LostPeerError: if a collector has ended.
+        :raises TrainerError: if a collector reports an error.
+        """
+        while True:
+            try:
+                found = answers.get(timeout=WATCH_EVERY_S)
+            except queue.Empty:
+                on_step(0)
+                self._watch()
+                continue
+            if isinstance(found, LostPeerError):
+                raise found
+            rank, code, data = found
+            if code:
+                raise error_of(code, data.decode())
+            return rank, data
+
 
 def serve(
-    channel: Channel, rank: int, collector_of: Callable[[int, list[int]], ShardCollector]
+    channel: Channel,
+    rank: int,
+    collector_of: Callable[[int, list[int]], ShardCollector],
+    on_step: Callable[[int], None],
 ) -> None:
     """Collect for a learner until it says that this is enough, or has ended.
 
     :param collector_of: makes the collector of some shards of a segment.
+    :param on_step: called after each vector step with its number of environment steps.
     """
     collector: ShardCollector | None = None
     while True:
@@ -129,7 +167,7 @@ def serve(
                 collector, answer = _begun(collector_of, segment, _shards_of(arrays[RANKS], rank))
                 channel.answer(*answer)
             if order is Order.COLLECT:
-                channel.answer(*_collected(collector, arrays))
+                channel.answer(*_collected(collector, arrays, on_step))
         except LostPeerError:
             return
 
@@ -144,11 +182,13 @@ def _begun(
         return None, _failure(error)
 
 
-def _collected(collector: ShardCollector | None, base: Arrays) -> tuple[int, bytes]:
+def _collected(
+    collector: ShardCollector | None, base: Arrays, on_step: Callable[[int], None]
+) -> tuple[int, bytes]:
     if collector is None:
         return _failure(RuntimeError("a rollout was asked for outside of a segment"))
     try:
-        return 0, to_bytes(collector.collect(base, _ignore))
+        return 0, to_bytes(collector.collect(base, on_step))
     except Exception as error:  # the learner raises it again
         return _failure(error)
 
@@ -158,29 +198,9 @@ def _failure(error: BaseException) -> tuple[int, bytes]:
     return known.exit_code, str(known).encode()
 
 
-def _next_of(answers: "Answers", on_step: Callable[[int], None]) -> bytes:
-    """Wait for an answer, and let the learner's callback watch meanwhile.
-
-    :raises LostPeerError: if a collector has ended.
-    :raises TrainerError: if a collector reports an error.
-    """
-    while True:
-        try:
-            found = answers.get(timeout=WATCH_EVERY_S)
-        except queue.Empty:
-            on_step(0)
-            continue
-        if isinstance(found, LostPeerError):
-            raise found
-        code, data = found
-        if code:
-            raise error_of(code, data.decode())
-        return data
-
-
 def _shards_of(ranks: np.ndarray[Any, Any], rank: int) -> list[int]:
     return [int(shard) for shard in np.flatnonzero(ranks == rank)]
 
 
 def _ignore(n_steps: int) -> None:
-    """Watch nothing: the learner watches the trial."""
+    """Count no steps while environments are made."""

@@ -1,123 +1,80 @@
-"""Collector processes on the trainer's machine, beside the process that learns.
+"""Collector processes of one machine.
 
-They start by forkserver, so they have none of the trainer's threads and connections. They end with
-the trainer.
+They start by forkserver, so they have none of their starter's threads and connections. The kernel
+ends them with their starter, however that ends.
 """
 
-import multiprocessing
-import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
-import numpy as np
+import torch
 
 from rl_lifecycle.experiment.spec import Spec
-from rl_trainer.checkpointing.model_state import Arrays
 from rl_trainer.checkpointing.numeric_class import pin_threads
-from rl_trainer.errors import (
-    BadInputError,
-    InterruptedTrainingError,
-    TrainerError,
-)
-from rl_trainer.shards.collecting import ShardCollector, ShardWork
-from rl_trainer.shards.gangs import GangCollectors, serve
-from rl_trainer.shards.transport import LEARNER, Channel, LostPeerError, Rendezvous, bind
+from rl_trainer.environments.worker import end_with_parent
+from rl_trainer.environments.worker_vec_env import start_fork_server
+from rl_trainer.errors import InterruptedTrainingError, TrainerError
+from rl_trainer.gangs.conversation import serve
+from rl_trainer.gangs.transport import Channel, LostPeerError, Rendezvous
+from rl_trainer.shards.collecting import ShardCollector
 from rl_trainer.training.lean_torch import leave_compiler_out
 from rl_trainer.training.preparation import make_work
 
-#: All processes are on this machine.
-LOOPBACK = "127.0.0.1"
 #: Seconds that a process may take to end before it is killed.
 END_S = 5.0
 
 
-class ProcessCollectors:
-    """Collects shards in this process and in others of this machine.
+class CollectorProcesses:
+    """The collectors of one machine in one generation.
 
-    The processes start with the first segment.
-
-    :param n_processes: processes beside this one.
-    :raises BadInputError: if there are not enough shards for so many processes.
+    :param spec: the frozen spec.
+    :param own_address: the address of this machine, on which they listen.
     """
 
-    def __init__(self, spec: Spec, trial: str, work: ShardWork, n_processes: int) -> None:
-        if n_processes >= work.n_shards:
-            raise BadInputError(
-                f"--collectors {n_processes}: a training of {work.n_shards} shard(s) has work for "
-                f"at most {work.n_shards - 1} beside the trainer; set shards of the experiment, or "
-                "ask for fewer"
-            )
-        self._spec, self._trial, self._work, self._n = spec, trial, work, n_processes
+    def __init__(self, spec: Spec, trial: str, own_address: str) -> None:
+        self._spec, self._trial, self._own_address = spec.to_json(), trial, own_address
         self._processes: list[BaseProcess] = []
-        self._gang: GangCollectors | None = None
+        self._steps: Sequence[int] = ()
 
     @property
     def pids(self) -> list[int]:
-        """The ids of the processes beside this one; empty before the first segment."""
+        """The ids of the processes."""
         return [process.pid for process in self._processes if process.pid is not None]
 
-    def begin(self, segment: int) -> None:
-        """Start the processes if none run, and make the environments of a segment."""
-        with _EndingOnErrors(self):
-            if self._gang is None:
-                self._gang = self._start()
-            self._gang.begin(segment)
+    @property
+    def steps(self) -> int:
+        """How many environment steps the processes have made together."""
+        return sum(self._steps)
 
-    def collect(
-        self, base: Mapping[str, np.ndarray[Any, Any]], on_step: Callable[[int], None]
-    ) -> list[Arrays]:
-        """Collect one rollout of every shard.
+    def start(self, meeting: Rendezvous, ranks: Sequence[int]) -> None:
+        """Start one process for each rank."""
+        start_fork_server()
+        context = get_context("forkserver")
+        self._steps = counts = context.RawArray("q", max(1, len(ranks)))
+        for index, rank in enumerate(ranks):
+            process = context.Process(
+                target=collect_beside,
+                args=(
+                    meeting,
+                    rank,
+                    self._own_address,
+                    (self._spec, self._trial),
+                    sys.path,
+                    (counts, index),
+                ),
+                name=f"collector {rank}",
+                daemon=True,
+            )
+            process.start()
+            self._processes.append(process)
 
-        :raises InterruptedTrainingError: if a signal has ended a process.
-        :raises TrainerError: if a process reports an error, or has ended by itself.
-        """
-        with _EndingOnErrors(self):
-            if self._gang is None:
-                raise RuntimeError("the segment has not begun: call begin() first")
-            return self._gang.collect(base, on_step)
-
-    def end(self) -> None:
-        """Close the environments of the segment."""
-        with _EndingOnErrors(self):
-            if self._gang is not None:
-                self._gang.end()
-
-    def close(self) -> None:
-        """End the processes."""
-        if self._gang is not None:
-            self._gang.close()
-            self._gang = None
-        deadline = time.monotonic() + END_S
-        for process in self._processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            self._kill(process)
-        self._processes = []
-
-    def _start(self) -> GangCollectors:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        with bind(LOOPBACK) as listening:
-            meeting = Rendezvous(LOOPBACK, listening.getsockname()[1], self._n + 1)
-            for rank in range(1, meeting.world):
-                process = context.Process(
-                    target=collect_beside,
-                    args=(meeting, rank, self._spec.to_json(), self._trial, sys.path),
-                    name=f"collector {rank}",
-                    daemon=True,
-                )
-                process.start()
-                self._processes.append(process)
-            channel = Channel(meeting, LEARNER, LOOPBACK, listening, self._check_alive)
-        return GangCollectors(channel, self._work)
-
-    def _check_alive(self) -> None:
-        """Notice a process that has ended before it could connect.
+    def check_alive(self) -> None:
+        """Notice a process that has ended.
 
         :raises LostPeerError: naming it.
         """
@@ -125,22 +82,15 @@ class ProcessCollectors:
             if process.exitcode is not None:
                 raise LostPeerError(f"{process.name} has ended")
 
-    def end_after(self, error: BaseException) -> BaseException:
-        """End all processes after an error, and return the error that explains it best."""
-        explained = error
-        if isinstance(error, LostPeerError):
-            explained = self._lost() or TrainerError(f"a collector does not answer: {error}")
-        for process in self._processes:
-            process.kill()
-        self.close()
-        return explained
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end of a process. :return: whether one has ended."""
+        return bool(wait([process.sentinel for process in self._processes], timeout_s))
 
-    def _lost(self) -> TrainerError | None:
-        """Explain the end of the first process that has ended."""
-        wait([process.sentinel for process in self._processes], timeout=END_S)
+    def why_ended(self) -> TrainerError | None:
+        """Explain the end of the first process that did not end by itself and well."""
         for process in self._processes:
             code = process.exitcode
-            if code is None:
+            if not code:
                 continue
             who = f"{process.name} (process {process.pid})"
             if code in (-signal.SIGKILL, -signal.SIGTERM):
@@ -150,58 +100,56 @@ class ProcessCollectors:
             return TrainerError(f"{who} ended with code {code}")
         return None
 
-    @staticmethod
-    def _kill(process: BaseProcess) -> None:
-        if process.is_alive():
+    def kill(self) -> None:
+        """End all processes at once."""
+        for process in self._processes:
             process.kill()
-            process.join()
+        self.join(0.0)
 
-
-class _EndingOnErrors:
-    """Ends the processes if an error occurs, because they may be in the middle of an answer."""
-
-    def __init__(self, collectors: ProcessCollectors) -> None:
-        self._collectors = collectors
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise the error that explains it best."""
-        if error is None:
-            return
-        explained = self._collectors.end_after(error)
-        if explained is not error:
-            raise explained from error
+    def join(self, patience_s: float = END_S) -> None:
+        """Wait until all have ended, and kill those that take too long."""
+        deadline = time.monotonic() + patience_s
+        for process in self._processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._processes = []
 
 
 def collect_beside(
-    meeting: Rendezvous, rank: int, spec: bytes, trial: str, search_path: list[str]
+    meeting: Rendezvous,
+    rank: int,
+    own_address: str,
+    what: tuple[bytes, str],
+    search_path: list[str],
+    counter: tuple[list[int], int],
 ) -> None:
-    """Run a collector until the trainer ends. This is the whole process.
+    """Run a collector until the learner ends the generation. This is the whole process.
 
-    :param spec: the bytes of the frozen spec.
+    :param what: the bytes of the frozen spec, and the trial's name.
     :param search_path: where the trainer finds packages, also those of the environment's wheels.
+    :param counter: a shared array, and the index in it where environment steps are counted.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the trainer, too
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):  # for the main process, which may finish first
+        signal.signal(number, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     pin_threads()
     sys.path[:] = search_path
+    torch.set_num_threads(1)  # as in the trainer
     leave_compiler_out()
-    try:
-        channel = Channel(meeting, rank, meeting.address)
-    except LostPeerError:
-        return
+    spec, trial = what
+    counts, index = counter
+
+    def count(n_steps: int) -> None:
+        counts[index] += n_steps
 
     def collector_of(segment: int, shards: list[int]) -> ShardCollector:
         return ShardCollector(make_work(Spec.from_json(spec), trial), segment, shards)
 
-    serve(channel, rank, collector_of)
-
-
-def _end_with_parent() -> None:
-    """End this process when the trainer has ended, however that happened."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-    os._exit(0)
+    try:
+        channel = Channel(meeting, rank, own_address)
+    except LostPeerError:
+        return
+    serve(channel, rank, collector_of, count)

@@ -10,7 +10,7 @@ Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.TCPSt
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -26,6 +26,8 @@ from rl_trainer.checkpointing.model_state import Arrays
 LEARNER = 0
 #: Seconds that a process may take to start and to connect.
 CONNECT_S = 300.0
+#: Seconds that the learner may need to send something to processes that wait for it.
+SEND_S = 120.0
 #: Seconds between two looks at who has connected.
 LOOK_EVERY_S = 0.05
 #: Prefix of the keys that say who has connected.
@@ -60,7 +62,14 @@ class Rendezvous(NamedTuple):
 
 
 class LostPeerError(Exception):
-    """Another process of this trial has ended, or does not answer."""
+    """Another process of this trial has ended, or does not answer.
+
+    :param ranks: the ranks of those processes, as far as they are known.
+    """
+
+    def __init__(self, message: str, ranks: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.ranks = tuple(ranks)
 
 
 def bind(address: str) -> socket.socket:
@@ -76,6 +85,7 @@ class Channel:
     :param own_address: the address on which this process listens.
     :param listening: the learner's socket from :func:`bind`; None in a collector.
     :param watch: called while the learner waits for the others; an error that it raises ends that.
+    :param connect_s: seconds that the others may take to connect.
     :raises LostPeerError: if the others do not connect in time.
     """
 
@@ -86,47 +96,53 @@ class Channel:
         own_address: str,
         listening: socket.socket | None = None,
         watch: Callable[[], None] | None = None,
+        connect_s: float = CONNECT_S,
     ) -> None:
+        self.world, self._rank = meeting.world, rank
         options = ProcessGroupGloo._Options()
         options._devices = [ProcessGroupGloo.create_device(hostname=own_address)]
-        options._timeout, options._threads = timedelta(seconds=CONNECT_S), 2
+        options._timeout, options._threads = timedelta(seconds=connect_s), 2
         master: dict[str, Any] = {}
         if listening is not None:
             master = {"is_master": True, "master_listen_fd": listening.detach()}
         try:
-            self._store = TCPStore(
+            self.store = TCPStore(
                 meeting.address,
                 meeting.port,
                 meeting.world,
-                timeout=timedelta(seconds=CONNECT_S),
+                timeout=timedelta(seconds=connect_s),
                 wait_for_workers=False,
                 **master,
             )
-            self._store.set(f"{READY}{rank}", "1")
+            self.store.set(f"{READY}{rank}", "1")
             if rank == LEARNER:
-                self._await_others(meeting.world, watch)
-            self._group = ProcessGroupGloo(self._store, rank, meeting.world, options)
+                self._await_others(watch, connect_s)
+            self._group = ProcessGroupGloo(self.store, rank, meeting.world, options)
         except RuntimeError as error:  # torch's own errors are RuntimeErrors, too
             raise LostPeerError(_first_line(error)) from error
-        self.world = meeting.world
 
-    def _await_others(self, world: int, watch: Callable[[], None] | None) -> None:
+    def _await_others(self, watch: Callable[[], None] | None, connect_s: float) -> None:
         """Wait until all have connected, so that nothing begins before.
 
         :raises LostPeerError: naming those who have not connected in time.
         """
-        deadline = time.monotonic() + CONNECT_S
+        deadline = time.monotonic() + connect_s
         while missing := [
-            rank for rank in range(1, world) if not self._store.check([f"{READY}{rank}"])
+            rank for rank in range(1, self.world) if not self.store.check([f"{READY}{rank}"])
         ]:
             if watch is not None:
                 watch()
             if time.monotonic() > deadline:
                 raise LostPeerError(
                     f"{', '.join(f'collector {rank}' for rank in missing)} did not connect within "
-                    f"{CONNECT_S:g} s"
+                    f"{connect_s:g} s",
+                    missing,
                 )
             time.sleep(LOOK_EVERY_S)
+
+    def abort(self) -> None:
+        """Break the connections, so that no thread of this process waits for them any more."""
+        self._group.abort()
 
     def give_order(
         self,
@@ -182,8 +198,10 @@ class Channel:
         return code, body.numpy().tobytes()
 
     def _broadcast(self, tensor: torch.Tensor) -> None:
+        # A collector waits for the next order as long as the learner's update takes.
+        patience = timedelta(seconds=SEND_S if self._rank == LEARNER else TRANSFER_S)
         try:
-            self._group.broadcast(tensor, LEARNER, timedelta(seconds=TRANSFER_S)).wait()
+            self._group.broadcast(tensor, LEARNER, patience).wait(patience)
         except RuntimeError as error:
             raise LostPeerError(_first_line(error)) from error
 
@@ -197,7 +215,7 @@ class Channel:
         try:
             self._group.recv([tensor], rank, 0).wait(timedelta(seconds=TRANSFER_S))
         except RuntimeError as error:
-            raise LostPeerError(_first_line(error)) from error
+            raise LostPeerError(_first_line(error), [rank]) from error
 
 
 def to_bytes(rollouts: Mapping[int, Arrays]) -> bytes:

@@ -51,15 +51,18 @@ class HeartbeatThread:
         self._newest: Heartbeat | None = None
         self._etag: str | None = None
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._urgent = False
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
         self._thread.start()
 
-    def report(self, beat: Heartbeat) -> None:
-        """Replace the heartbeat that is written next."""
+    def report(self, beat: Heartbeat, *, at_once: bool = False) -> None:
+        """Replace the heartbeat that is written next.
+
+        :param at_once: write it without the usual pause, because somebody waits for it.
+        """
         with self._changed:
-            self._newest = beat
+            self._newest, self._urgent = beat, self._urgent or at_once
             self._changed.notify()
 
     def close(self, last: Heartbeat | None = None, timeout_s: float = 20.0) -> None:
@@ -79,7 +82,7 @@ class HeartbeatThread:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest is not None or self._closing)
-                beat, self._newest = self._newest, None
+                beat, self._newest, self._urgent = self._newest, None, False
                 closing = self._closing
             if beat is not None and not self.fenced.is_set():
                 self._write(beat, attempts=5 if closing else 3)
@@ -90,7 +93,8 @@ class HeartbeatThread:
     def _pause(self) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closing, timeout=interval_s(time.monotonic() - self._began)
+                lambda: self._closing or self._urgent,
+                timeout=interval_s(time.monotonic() - self._began),
             )
 
     def _write(self, beat: Heartbeat, attempts: int) -> None:

@@ -1,1 +1,1 @@
-"""Collect the rollouts of on-policy algorithms in shards, in any number of processes."""
+"""Collect the rollouts of on-policy algorithms in shards."""

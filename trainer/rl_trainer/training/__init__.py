@@ -1,1 +1,1 @@
-"""Training of a trial: one attempt trains its segments in order and commits each of them."""
+"""Train one segment: build its model, watch it, and stop it at the segment's end."""

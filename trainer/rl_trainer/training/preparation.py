@@ -22,7 +22,12 @@ from rl_trainer.training.warm_start import check_acts_alike, read_warm_start
 
 
 def make_trainer(
-    spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True
+    spec: Spec,
+    trial: str,
+    store: ObjectStore | None,
+    *,
+    fast: bool = True,
+    device: str | None = None,
 ) -> SegmentTrainer:
     """Check a spec against its algorithm and environment, and make the trainer of its segments.
 
@@ -32,6 +37,7 @@ def make_trainer(
     :param store: the store with the champion's parameters. If it is None, a spec that needs them
         is refused.
     :param fast: use the NumPy path if it covers the spec.
+    :param device: `cpu` for a machine that only collects; None: the best device for the policy.
     :raises BadInputError: if the spec cannot be trained.
     """
     factory = _factory(spec)
@@ -57,7 +63,7 @@ def make_trainer(
     removed = why_removed(spec.experiment.compute)
     builder = ModelBuilder(
         settings,
-        _device(settings.policy, asked=bool(removed)),
+        device or _device(settings.policy, asked=bool(removed)),
         fast=fast and not removed,
         why_not_fast=removed or "switched off",
         check=fits,
