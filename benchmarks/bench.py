@@ -30,6 +30,9 @@ MEASUREMENTS = {
     "training.workers_speed": (
         "environments in several processes, SubprocVecEnv and AsyncVectorEnv, in turns"
     ),
+    "training.gang_speed": (
+        "shards collected by one, two and four collectors, and how fast a gang forms again"
+    ),
     "training.trainer_quality": (
         "final returns of PPO against stock SB3, with and without resets, ten "
         "seeds a side: half an hour on two idle cores"

@@ -38,7 +38,7 @@ from benchmarks.training.trainer_speed import spread
 from laptop.figures.records import earlier_runs, taken, todays_cases, write_record
 from rl_trainer.attempts.processes import choose_processes
 from rl_trainer.environments.factory import EnvironmentFactory
-from rl_trainer.environments.worker_vec_env import start_fork_server
+from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.settings.model_settings import read_settings
 
 COSTLY = f"{costly_envs.__name__}:Costly-v0"

@@ -20,6 +20,7 @@ from rl_trainer.checkpointing.numeric_class import pin_threads
 def serve() -> None:
     """Answer requests until stdin ends."""
     pin_threads()
+    import rl_trainer.attempts.trials  # noqa: F401  before the first fork
 
     for line in sys.stdin:
         request = json.loads(line)

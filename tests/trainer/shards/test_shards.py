@@ -232,16 +232,20 @@ def test_a_spec_with_impossible_shards_is_refused(shards: int, algo: str, messag
 def test_wrong_numbers_end_the_command_with_one_line(
     trainer: Trainer, tmp_path: Any, write_spec: Any
 ) -> None:
-    """Exit code 2 and one line, for shards as for collectors."""
-    spec = write_spec(merged(TINY_PPO, shards=2))
-    asked = trainer(
-        "train", "--spec", str(spec), "--store", str(tmp_path / "a"), "--collectors", "2"
-    )
-    assert asked.returncode == 2
-    assert asked.stderr.splitlines()[-1] == (
-        "rl_trainer train: --collectors 2: a training of 2 shard(s) has work for at most 1 beside "
-        "the trainer; set shards of the experiment, or ask for fewer"
-    )
+    """Exit code 2 and one line, for a spec that was changed by hand."""
+    spec = write_spec(merged(TINY_PPO, shards=2, compute={"machines": 2}))
+    whole = spec.read_bytes()
+    for before, after, words in (
+        (b'"machines":2', b'"machines":3', "compute.machines: is 3, but there are only 2 shards"),
+        (b'"machines":2', b'"workers":3', "compute.workers: is 3, but a trial has only 2 shards"),
+    ):
+        assert before in whole
+        spec.write_bytes(whole.replace(before, after))
+        asked = trainer("train", "--spec", str(spec), "--store", str(tmp_path / "a"), "--quiet")
+        assert asked.returncode == 2
+        assert asked.stderr.startswith(f"rl_trainer train: spec: {words}")
+        assert asked.stderr.count("\n") == 1
+    spec.write_bytes(whole.replace(b'"machines":2', b'"machines":1'))
     spec.write_bytes(spec.read_bytes().replace(b'"shards":2', b'"shards":3'))
     wrong = trainer("train", "--spec", str(spec), "--store", str(tmp_path / "b"), "--quiet")
     assert wrong.returncode == 2

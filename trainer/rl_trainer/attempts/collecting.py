@@ -23,6 +23,7 @@ from rl_trainer.attempts.attempts import LOOPBACK, trial_name
 from rl_trainer.attempts.seat_reports import SeatReporter
 from rl_trainer.checkpointing.numeric_class import class_name, numeric_class, pin_threads
 from rl_trainer.checkpointing.stores import PatientStore, open_store
+from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.wheels import make_importable
 from rl_trainer.errors import BadInputError, TrainerError, as_trainer_error
 from rl_trainer.reporting.heartbeat import HeartbeatThread
@@ -84,6 +85,7 @@ def run_collector(request: CollectRequest, interruption: Interruption) -> dict[s
     ):
         reporter.beat(TrainerState.STARTING)
         make_importable(spec.requirements, store, Path(folder))
+        start_fork_server()  # imports torch while this process does the same
         seat = _prepared(request, spec, place, store, journal, reporter, interruption)
         seat.run()
     return {

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from rl_lifecycle.experiment.hyperparameters import why_too_many_workers
 from rl_lifecycle.machines.worker_counts import StepCosts, WorkerChoice, choose_workers
 from rl_trainer.environments.factory import EnvironmentFactory
+from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.rehearsal import Played, play_together, why_not_apart
-from rl_trainer.environments.worker_vec_env import start_fork_server
 from rl_trainer.errors import BadInputError, EnvironmentFailedError
 
 Asked = Literal["auto"] | int

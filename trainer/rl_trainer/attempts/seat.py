@@ -109,12 +109,14 @@ class Seat:
         meeting = Rendezvous(generation.address, generation.port, generation.world)
         processes = CollectorProcesses(self._spec, self._place.trial, self._announcement.address)
         before = self._reporter.steps
+        pulse = SeatPulse(generation.address, generation.port, self._place.seat)
         try:
             processes.start(meeting, member.ranks)
-            why = self._watch(generation, processes, before)
+            why = self._watch(generation, processes, pulse, before)
         except LostPeerError as error:
             why = str(error)
         finally:
+            pulse.close()
             problem = processes.why_ended()
             processes.kill()
         why = str(problem) if problem is not None else why
@@ -122,15 +124,20 @@ class Seat:
         self._reporter.announcement = self._announcement.after(generation.name)
         self._reporter.beat(TrainerState.WAITING, f"waits for the learner: {why}", at_once=True)
 
-    def _watch(self, generation: Generation, processes: CollectorProcesses, before: int) -> str:
-        """Beat each second until the generation is over. :return: why it is.
+    def _watch(
+        self,
+        generation: Generation,
+        processes: CollectorProcesses,
+        pulse: SeatPulse,
+        before: int,
+    ) -> str:
+        """Watch until the generation is over. :return: why it is.
 
         :raises LostPeerError: if the learner does not answer.
         """
-        pulse = SeatPulse(generation.address, generation.port, self._place.seat)
         look_at, told_at = time.monotonic() + BUSY_S, None
         while not processes.wait(BEAT_S):
-            pulse.beat()
+            pulse.check()
             self._reporter.steps = before + processes.steps
             self._reporter.beat(TrainerState.TRAINING)
             if self._reporter.beats.fenced.is_set():

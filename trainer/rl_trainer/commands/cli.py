@@ -278,11 +278,14 @@ def _mapping(text: str) -> dict[str, Any]:
 
 def _address(text: str) -> str:
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"must be an IP address such as 10.64.0.7, not {text!r:.80}"
         ) from None
+    if address.is_unspecified or address.is_multicast:
+        raise argparse.ArgumentTypeError(f"must be one machine's own address, not {text!r:.80}")
+    return str(address)
 
 
 def _positive(text: str) -> int:

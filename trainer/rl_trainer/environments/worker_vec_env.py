@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context, resource_tracker, util
+from multiprocessing import get_context, util
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,34 +21,18 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs
 
+from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.step_memory import StepLayout, StepMemory
 from rl_trainer.environments.vec_env import LeanVecEnv
 from rl_trainer.environments.worker import CALL, ERROR, STEP, TRUNCATED, Block, Maker, serve
 from rl_trainer.errors import EnvironmentFailedError, OutOfMemoryError, TrainerError
 
-#: The module that the fork server imports before it makes the first worker.
-PRELOADED = "rl_trainer.environments.preloaded"
 #: Seconds that each environment of a worker may take for a step, a reset or any other answer.
 LIMIT_S = 120.0
 #: Seconds that a worker has to begin: the fork server's imports, and making its environments.
 START_S = 600.0
 #: Seconds that a worker has to close its environments.
 CLOSE_S = 10.0
-
-
-def start_fork_server() -> None:
-    """Start the process that makes workers, if it does not run. It imports torch and SB3 once.
-
-    Workers cannot be forked from the trainer itself, because it has threads. SIGTERM and SIGINT are
-    blocked in that process, because a signal to the whole group of processes is for the trainer.
-    """
-    get_context("forkserver").set_forkserver_preload([PRELOADED])
-    resource_tracker.ensure_running()  # would unblock the signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def divide(n_envs: int, processes: int) -> list[tuple[int, int]]:

@@ -37,8 +37,9 @@ JOIN_S = 30.0
 RETURN_S = 10.0
 #: Seconds that a learner waits for all machines of its trial before its first generation.
 GATHER_S = 60.0
-#: Seconds between two looks for machines that could join.
-LOOK_S = 10.0
+#: Shortest and longest time between two looks for machines that could join, seconds. It is
+#: LOOK_SHARE of the generation's age, because a machine mostly comes soon, or after hours.
+LOOK_S, MOST_LOOK_S, LOOK_SHARE = 1.0, 15.0, 0.05
 #: Seconds between two looks while the learner waits.
 WAIT_LOOK_S = 0.5
 LOOPBACK = "127.0.0.1"
@@ -77,9 +78,14 @@ class _Generation:
     waited_s: Mapping[int, float] = field(default_factory=dict)
 
     @property
+    def nonces(self) -> dict[int, str]:
+        """The seats of the other machines, with their nonces."""
+        return {one.seat: one.nonce for one in self.members if one.seat != LEARNER}
+
+    @property
     def seats(self) -> list[int]:
         """The seats of the other machines."""
-        return [member.seat for member in self.members if member.seat != LEARNER]
+        return list(self.nonces)
 
     def seats_of(self, ranks: Sequence[int]) -> list[int]:
         """The seats to which ranks belong."""
@@ -100,10 +106,11 @@ class Gang:
         self._now: _Generation | None = None
         self._made_with = 1
         self._gathered = roster is None
-        self._look_at = 0.0
+        self._look_at = self._formed_at = 0.0
         self._newcomers = False
-        #: The other machines of the newest generation, and those of them that should come back.
-        self._called: set[int] = set()
+        #: The other machines of the newest generation with their nonces, and those of them that
+        #: should come back.
+        self._called: dict[int, str] = {}
         self._expected: set[int] = set(roster.seats) if roster is not None else set()
         self._joined: set[tuple[int, str]] = set()
         self._lost = 0
@@ -199,10 +206,11 @@ class Gang:
         now = time.monotonic()
         if self._roster is None or self._now is None or now < self._look_at:
             return
-        self._look_at = now + LOOK_S
-        seats = self._now.seats
-        if len(seats) < len(self._roster.seats):
-            self._newcomers = any(one.seat not in seats for one in self._roster.find(seats))
+        age_s = now - self._formed_at
+        self._look_at = now + min(MOST_LOOK_S, max(LOOK_S, LOOK_SHARE * age_s))
+        called = self._now.nonces
+        if len(called) < len(self._roster.seats):
+            self._newcomers = any(one.seat not in called for one in self._roster.find(called))
 
     def _form(self, segment: int) -> None:
         """Form a generation of this machine's processes and of all machines that can be called."""
@@ -216,7 +224,8 @@ class Gang:
             else:
                 self._now = self._call(segment, candidates)
         self._made_with, self._newcomers = self.processes, False
-        self._look_at = time.monotonic() + LOOK_S
+        self._formed_at = time.monotonic()
+        self._look_at = self._formed_at + LOOK_S
 
     def _candidates(self) -> list[Candidate]:
         """Wait a while for the machines that should be there, and return those that are."""
@@ -232,8 +241,9 @@ class Gang:
             seats = ", ".join(map(str, sorted(missing)))
             self._job.waiting(f"waits for the machine of seat {seats}")
             time.sleep(WAIT_LOOK_S)
-        roster.set_aside(self._called - {one.seat for one in found})
-        self._gathered, self._expected, self._called = True, set(), set()
+        missing = self._called.keys() - {one.seat for one in found}
+        roster.set_aside({seat: self._called[seat] for seat in missing})
+        self._gathered, self._expected, self._called = True, set(), {}
         return found
 
     def _call(self, segment: int, candidates: Sequence[Candidate]) -> "_Generation | None":
@@ -298,9 +308,9 @@ class Gang:
         late = [one for one in candidates if one.seat in seats]
         if not late or self._roster is None:
             raise TrainerError(f"a collector did not start: {error}") from error
-        self._roster.set_aside([one.seat for one in late])
-        self._called = set(made.seats)
-        self._expected = self._called - {one.seat for one in late}
+        self._roster.set_aside({one.seat: one.announcement.nonce for one in late})
+        self._called = made.nonces
+        self._expected = self._called.keys() - {one.seat for one in late}
 
     def _check(self, made: _Generation) -> None:
         """Notice machines that are silent, and processes of this machine that have ended.
@@ -318,7 +328,9 @@ class Gang:
         made, self._now = self._now, None
         if made is None:
             return
-        self._called = self._expected = set(made.seats)
+        self._called = made.nonces
+        leaving = made.watch.leaving_seats() if made.watch is not None else []
+        self._expected = self._called.keys() - set(leaving)
         made.collectors.close()
         if made.processes is not None:
             made.processes.join()
@@ -341,8 +353,8 @@ class Gang:
         if not made.seats:
             return TrainerError(f"a collector does not answer: {error}")
         lost = [seat for seat in made.seats_of(error.ranks) if seat != LEARNER]
-        self._called = set(made.seats)
-        self._expected = self._called - set(lost)
+        self._called = made.nonces
+        self._expected = self._called.keys() - set(lost)
         self._lost += max(1, len(lost))
         names = ", ".join(map(str, lost)) or "one of " + ", ".join(map(str, made.seats))
         return LostMemberError(f"the machine of seat {names} was lost: {error}")
@@ -352,7 +364,8 @@ class Gang:
         made, self._now = self._now, None
         if made is None:
             return
-        self._called = self._expected = set(made.seats)
+        self._called = made.nonces
+        self._expected = set(self._called)
         if made.processes is not None:
             made.processes.kill()
         if made.channel is not None:

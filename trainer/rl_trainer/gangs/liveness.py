@@ -6,6 +6,7 @@ noticed at once. A machine that has vanished closes no connection, and is notice
 Each side uses its own monotonic clock, so the clocks of two machines are never compared.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -23,40 +24,58 @@ BEAT, LEAVING = "beat/", "leaving/"
 
 
 class SeatPulse:
-    """The beats of one machine.
+    """The beats of one machine, in a thread of their own.
+
+    A call of the store waits as long as the learner's machine keeps the connection open, also if
+    that machine has vanished. So this thread calls it, and the others look how long ago it was
+    answered.
 
     :param address: the address of the learner's store.
-    :raises LostPeerError: if the learner's store does not answer.
     """
 
-    def __init__(self, address: str, port: int, seat: int) -> None:
-        self._seat = seat
-        try:
-            self._store = TCPStore(
-                address, port, timeout=timedelta(seconds=SILENCE_S), wait_for_workers=False
-            )
-        except RuntimeError as error:
-            raise _no_answer(error) from error
+    def __init__(
+        self, address: str, port: int, seat: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._address, self._port, self._seat, self._clock = address, port, seat, clock
+        self._answered_at = clock()
+        self._problem = ""
+        self._leaving, self._closed = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, name="pulse", daemon=True).start()
 
-    def beat(self) -> None:
-        """Count one beat. The learner's process answers, so this also shows that it is alive.
+    def check(self) -> None:
+        """Notice that the learner does not answer.
 
-        :raises LostPeerError: if it does not answer.
+        :raises LostPeerError: if it does not.
         """
-        try:
-            self._store.add(f"{BEAT}{self._seat}", 1)
-        except RuntimeError as error:
-            raise _no_answer(error) from error
+        if self._problem:
+            raise LostPeerError(f"the learner does not answer: {self._problem}")
+        if self._clock() - self._answered_at > SILENCE_S:
+            raise LostPeerError(f"the learner has not answered for {SILENCE_S:g} s")
 
     def leave(self) -> None:
-        """Ask to be left out of the next generation.
+        """Ask to be left out of the next generation."""
+        self._leaving.set()
 
-        :raises LostPeerError: if the learner does not answer.
-        """
+    def close(self) -> None:
+        """Beat no more."""
+        self._closed.set()
+
+    def _run(self) -> None:
         try:
-            self._store.add(f"{LEAVING}{self._seat}", 1)
-        except RuntimeError as error:
-            raise _no_answer(error) from error
+            store = TCPStore(
+                self._address,
+                self._port,
+                timeout=timedelta(seconds=SILENCE_S),
+                wait_for_workers=False,
+            )
+            while not self._closed.is_set():
+                store.add(f"{BEAT}{self._seat}", 1)
+                if self._leaving.is_set():
+                    store.set(f"{LEAVING}{self._seat}", "1")
+                self._answered_at = self._clock()
+                self._closed.wait(BEAT_S)
+        except RuntimeError as error:  # torch's own errors are RuntimeErrors, too
+            self._problem = str(error).splitlines()[0]
 
 
 class SeatWatch:
@@ -90,8 +109,4 @@ class SeatWatch:
 
     def leaving_seats(self) -> list[int]:
         """Return the machines that asked to be left out."""
-        return [seat for seat in self._seen if self._store.add(f"{LEAVING}{seat}", 0) > 0]
-
-
-def _no_answer(error: RuntimeError) -> LostPeerError:
-    return LostPeerError(f"the learner does not answer: {str(error).splitlines()[0]}")
+        return [seat for seat in self._seen if self._store.check([f"{LEAVING}{seat}"])]

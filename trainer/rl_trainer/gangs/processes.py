@@ -16,8 +16,8 @@ import torch
 
 from rl_lifecycle.experiment.spec import Spec
 from rl_trainer.checkpointing.numeric_class import pin_threads
+from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.worker import end_with_parent
-from rl_trainer.environments.worker_vec_env import start_fork_server
 from rl_trainer.errors import InterruptedTrainingError, TrainerError
 from rl_trainer.gangs.conversation import serve
 from rl_trainer.gangs.transport import Channel, LostPeerError, Rendezvous

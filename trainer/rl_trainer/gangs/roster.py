@@ -1,9 +1,10 @@
 """The learner's view of the other machines of its trial, through the bucket."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rl_lifecycle.errors import InvalidRecordError
@@ -15,6 +16,7 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from rl_trainer.errors import FencedError
 from rl_trainer.gangs.transport import Rendezvous
 
+NOBODY: Mapping[int, str] = MappingProxyType({})
 #: What a machine reports while it may be called.
 CALLABLE = (TrainerState.WAITING, TrainerState.TRAINING)
 
@@ -79,14 +81,14 @@ class Roster:
         """The name of the newest generation, as members that have left it announce it."""
         return f"{self._attempt}-{self.generation}"
 
-    def find(self, called: Collection[int] = ()) -> list[Candidate]:
+    def find(self, called: Mapping[int, str] = NOBODY) -> list[Candidate]:
         """Read the heartbeats of all seats, and return those that may be called now.
 
         A heartbeat may be that of a machine that is gone. So it counts only if it has changed since
         this learner has first seen it.
 
-        :param called: seats of the newest generation. They may be called again after they have
-            left it.
+        :param called: seats of the newest generation and their nonces. Such a machine may be called
+            again after it has left.
         """
         found = []
         for seat in self.seats:
@@ -97,7 +99,7 @@ class Roster:
             left = announcement.left == self.name
             if self._absent.get(seat) == announcement.mark or not (left or seen.changed):
                 continue
-            if seat in called and not left:
+            if called.get(seat) == announcement.nonce and not left:
                 continue
             if self.collectors_class is None:
                 self.collectors_class = announcement.numeric_class
@@ -121,10 +123,14 @@ class Roster:
         self._seen[seat] = seen = _Seen(found.etag, beat.announcement, changed)
         return seen
 
-    def set_aside(self, seats: Iterable[int]) -> None:
-        """Do not call machines again before they announce themselves anew."""
-        for seat in seats:
-            if (seen := self._seen.get(seat)) is not None:
+    def set_aside(self, nonces: Mapping[int, str]) -> None:
+        """Do not call machines again before they announce themselves anew.
+
+        :param nonces: seat → nonce. Another machine at such a seat may be called.
+        """
+        for seat, nonce in nonces.items():
+            seen = self._seen.get(seat)
+            if seen is not None and seen.announcement.nonce == nonce:
                 self._absent[seat] = seen.announcement.mark
 
     def call(

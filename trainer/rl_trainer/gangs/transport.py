@@ -8,6 +8,7 @@ reachable for the processes of this trial alone.
 Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.TCPStore
 """
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,8 @@ CONNECT_S = 300.0
 SEND_S = 120.0
 #: Seconds between two looks at who has connected.
 LOOK_EVERY_S = 0.05
+#: A tag of gloo with which nothing is sent.
+NEVER_SENT = 7
 #: Prefix of the keys that say who has connected.
 READY = "ready/"
 #: Seconds that one transfer may take, including the slowest rollout before it.
@@ -141,8 +144,15 @@ class Channel:
             time.sleep(LOOK_EVERY_S)
 
     def abort(self) -> None:
-        """Break the connections, so that no thread of this process waits for them any more."""
-        self._group.abort()
+        """Break the connections, so that no thread of this process waits for them any more.
+
+        gloo's own `abort` leaves them waiting. But it closes all connections as soon as one wait
+        has taken too long.
+        """
+        for rank in set(range(self.world)) - {self._rank}:
+            with contextlib.suppress(RuntimeError):
+                never = self._group.recv([torch.zeros(1)], rank, NEVER_SENT)
+                never.wait(timedelta(milliseconds=1))
 
     def give_order(
         self,

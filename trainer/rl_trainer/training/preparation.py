@@ -5,6 +5,7 @@ import functools
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.compute_settings import why_removed
 from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.experiment.settings.machine_counts import check_machines
 from rl_lifecycle.experiment.settings.shards import check_shards
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.object_store import ObjectStore
@@ -44,7 +45,9 @@ def make_trainer(
     settings = factory.settings
     env = check_environment(factory)
     try:
-        check_shards(spec.shards, spec.experiment.algo, settings.n_envs, "spec")
+        algo, compute = spec.experiment.algo, spec.experiment.compute
+        check_shards(spec.shards, algo, settings.n_envs, "spec")
+        check_machines(compute, algo, spec.shards, settings.n_envs, "spec")
         check_segment(
             spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env)
         )

@@ -1,0 +1,243 @@
+"""Any number of machines, which join, leave and are killed: the same bytes and curves."""
+
+import json
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kill_rounds import seeds
+from tests.trainer.conftest import Trainer, TrainerProcess, Zygote, frozen, json_of
+from tests.trainer.gangs.machines import Machines, kill_at_random, listening_addresses, wake
+from tests.trainer.shards.cases import sharded_spec
+
+Start = Callable[..., TrainerProcess]
+#: Values of SB3's logger that follow from the clock.
+CLOCK = ("time/fps", "time/time_elapsed")
+PACED: dict[str, Any] = {
+    "env_id": "tests.trainer.gangs.paced_env:Paced-v0",
+    "env_kwargs": {},
+    "checkpoint_every": 1_000,
+    "total_timesteps": 40_000,
+}
+
+
+def document(
+    algo: str = "ppo", environment: str = "CartPole", *, normalize: bool = True, **changes: Any
+) -> dict[str, Any]:
+    """Return an experiment of five shards of two environments."""
+    experiment = sharded_spec(algo, environment, normalize=normalize).experiment
+    return {**experiment.model_dump(mode="json", exclude={"name"}), "trials": 1, **changes}
+
+
+class Stage:
+    """Writes specs, trains on one machine for comparison, and makes sets of machines."""
+
+    def __init__(self, folder: Path, start: Start) -> None:
+        self.folder, self._start = folder, start
+        self._made = 0
+
+    def write(self, experiment: dict[str, Any], machines: int) -> Path:
+        """Freeze an experiment for a number of machines."""
+        self._made += 1
+        path = self.folder / f"spec-{self._made}.json"
+        compute = {"machines": machines, "workers": 1}
+        path.write_bytes(frozen({**experiment, "compute": compute}).to_json())
+        return path
+
+    def alone(self, experiment: dict[str, Any]) -> tuple[str, list[Any]]:
+        """Train on one machine. :return: the digest and the curves."""
+        spec, store = self.write(experiment, 1), self.folder / f"alone-{self._made}"
+        process = self._start("train", "--spec", str(spec), "--store", str(store), "--json")
+        return json_of(process.finish())["digest"], curves(store)
+
+    def machines(self, experiment: dict[str, Any], number: int) -> Machines:
+        """Make the machines of a trial. None is started yet."""
+        spec = self.write(experiment, number)
+        return Machines(
+            self._start, spec, self.folder / f"gang-{self._made}", f"127.9.{self._made}"
+        )
+
+
+@pytest.fixture
+def stage(tmp_path: Path, start_trainer: Start) -> Stage:
+    """An empty stage."""
+    return Stage(tmp_path, start_trainer)
+
+
+@pytest.fixture(scope="module")
+def alone(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Any]]:
+    """The digest and the curves of the paced training on one machine."""
+    folder = tmp_path_factory.mktemp("alone")
+    stage = Stage(folder, lambda *arguments: zygote.start(list(arguments), folder))
+    return stage.alone(document(**PACED))
+
+
+def curves(store: Path) -> list[Any]:
+    """Return all curves of a store, without what follows from the clock."""
+    lines = [
+        json.loads(line)
+        for path in sorted(store.glob("metrics/**/*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    return [{key: value for key, value in one.items() if key not in CLOCK} for one in lines]
+
+
+@pytest.mark.parametrize(
+    ("algo", "environment", "normalize"),
+    [
+        ("ppo", "CartPole", True),
+        ("a2c", "LunarLander", False),
+        ("ppo", "Dict", True),
+    ],
+)
+def test_one_two_and_four_machines_give_the_same_bytes_and_curves(
+    stage: Stage, algo: str, environment: str, normalize: bool
+) -> None:
+    """And one generation is enough, if nothing happens to them."""
+    experiment = document(algo, environment, normalize=normalize)
+    wanted = stage.alone(experiment)
+    for number in (2, 4):
+        machines = stage.machines(experiment, number)
+        machines.boot(range(number))
+        assert (machines.to_the_end()["digest"], curves(machines.store)) == wanted
+        [generation] = machines.generations
+        assert {member["seat"] for member in generation["members"]} == set(range(number))
+
+
+@pytest.mark.kills
+@pytest.mark.parametrize("seed", seeds(2))
+def test_kills_of_any_member_change_no_byte(
+    stage: Stage, alone: tuple[str, list[Any]], seed: int
+) -> None:
+    """Learners and collectors are killed, interrupted, and vanish: five times in a training."""
+    machines = stage.machines(document(**PACED), 3)
+    machines.boot(range(3))
+    kill_at_random(machines, random.Random(seed), kills=5)
+    done = machines.to_the_end()
+    assert (done["digest"], curves(machines.store)) == alone
+
+
+def test_machines_join_and_leave_at_the_ends_of_segments(
+    stage: Stage, alone: tuple[str, list[Any]]
+) -> None:
+    """A machine that joins, and one that leaves after a notice, cost no segment."""
+    machines = stage.machines(document(**PACED), 3)
+    machines.boot([0, 1])
+    machines.until(lambda: machines.seats_now() == {0, 1})
+    machines.join(2)
+    assert machines.seats_now() == {0, 1, 2}
+    machines.kill(1, signal.SIGTERM)
+    machines.until(lambda: (1, 75) in machines.ends)
+    machines.join(1)
+    assert (machines.gang["lost"], machines.gang["joined"]) == (0, 3)
+    assert machines.to_the_end()["digest"] == alone[0]
+
+
+def test_a_machine_that_vanishes_is_left_out_and_comes_back(
+    stage: Stage, alone: tuple[str, list[Any]]
+) -> None:
+    """Its connections stay open, so only its silence tells. The others keep their machines."""
+    machines = stage.machines(document(**PACED), 3)
+    machines.boot(range(3))
+    machines.until(lambda: machines.seats_now() == {0, 1, 2} and machines.step > 0)
+    pids = [machines.processes[seat].pid for seat in (0, 1)]
+    step = machines.step
+    machines.vanish(2)
+    machines.until(lambda: machines.gang["lost"] == 1 and machines.step > step)
+    assert machines.seats_now() == {0, 1}
+    machines.wake(2)
+    machines.join(2)
+    assert [machines.processes[seat].pid for seat in (0, 1)] == pids
+    assert machines.to_the_end()["digest"] == alone[0]
+
+
+def test_a_learner_is_killed_while_a_machine_joins(
+    stage: Stage, alone: tuple[str, list[Any]]
+) -> None:
+    """The next learner has a higher attempt, and everybody joins that one."""
+    machines = stage.machines(document(**PACED), 3)
+    machines.boot([0, 1])
+    machines.until(lambda: machines.seats_now() == {0, 1} and machines.step > 0)
+    before = len(machines.generations)
+    machines.boot([2])
+    machines.until(lambda: len(machines.generations) > before)
+    machines.kill(0)
+    machines.until(lambda: machines.generations[-1]["attempt"] == 2)
+    machines.until(lambda: machines.seats_now() == {0, 1, 2})
+    assert machines.to_the_end()["digest"] == alone[0]
+
+
+def test_two_gangs_train_at_once_and_listen_only_on_their_own_addresses(
+    stage: Stage, alone: tuple[str, list[Any]]
+) -> None:
+    """Each machine listens on its own address alone, and the gangs do not mix."""
+    gangs = [stage.machines(document(**PACED), 2) for _ in range(2)]
+    for machines in gangs:
+        machines.boot(range(2))
+    for machines in gangs:
+        machines.until(lambda machines=machines: machines.seats_now() == {0, 1})  # type: ignore[misc]
+        for seat, process in machines.processes.items():
+            assert listening_addresses(process.pid) == {machines.address(seat)}
+    assert [machines.to_the_end()["digest"] for machines in gangs] == [alone[0]] * 2
+
+
+def test_a_zombie_learner_neither_collects_nor_commits(
+    stage: Stage, alone: tuple[str, list[Any]]
+) -> None:
+    """A learner that was stopped wakes up when its successor has taken over."""
+    machines = stage.machines(document(**PACED), 2)
+    machines.boot(range(2))
+    machines.until(lambda: machines.seats_now() == {0, 1} and machines.step > 0)
+    machines.vanish(0)
+    zombie = machines.processes[0]
+    machines.boot([0])
+    machines.until(lambda: machines.generations[-1]["attempt"] == 2)
+    wake(zombie.pid)
+    assert zombie.finish().returncode == 76
+    assert machines.to_the_end()["digest"] == alone[0]
+
+
+def test_an_error_of_an_environment_in_a_collector_is_the_trials_error(stage: Stage) -> None:
+    """The learner ends with the message and exit status 72, and the collector ends, too."""
+    machines = stage.machines(document(**PACED), 2)
+    machines.boot(range(2))
+    machines.until(lambda: machines.seats_now() == {0, 1})
+    machines.pace(-1)
+    learner = machines.processes[0].finish()
+    assert learner.returncode == 72, learner.stderr
+    assert "the simulator has exploded" in learner.stderr
+    assert machines.processes[1].finish(60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("collect", "--seat", "2"),
+            "rl_trainer collect: --seat 2: the trial has 2 machines, so its seats are 0 to 1; "
+            "set compute.machines of the experiment",
+        ),
+        (
+            ("collect", "--seat", "1", "--address", "here"),
+            "python -m rl_trainer collect: argument --address: must be an IP address such as "
+            "10.64.0.7, not 'here'; see python -m rl_trainer collect --help",
+        ),
+        (
+            ("train", "--address", "0.0.0.0"),
+            "python -m rl_trainer train: argument --address: must be one machine's own address, "
+            "not '0.0.0.0'; see python -m rl_trainer train --help",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(
+    stage: Stage, trainer: Trainer, arguments: tuple[str, ...], words: str
+) -> None:
+    """The exit status is 2."""
+    spec = stage.write(document(), 2)
+    done = trainer(*arguments, "--spec", str(spec), "--store", str(stage.folder / "store"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == words
