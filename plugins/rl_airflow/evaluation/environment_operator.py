@@ -124,6 +124,8 @@ def describe_workers(spec: Spec, steps_per_s: float | None) -> str:
     :param steps_per_s: of one environment, as the function measured it.
     """
     experiment = spec.experiment
+    if spec.shards > 1:
+        return f"compute.workers is not for shards: the environments are in {spec.shards} shards"
     if experiment.compute.workers != "auto":
         return f"compute.workers: {experiment.compute.workers}"
     if not steps_per_s:

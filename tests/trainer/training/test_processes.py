@@ -73,6 +73,18 @@ def test_without_a_choice_nothing_is_played(
     assert (chosen.number, chosen.reason, chosen.step_s) == (1, reason, None)
 
 
+@pytest.mark.parametrize("asked", ["auto", 4])
+def test_shards_have_no_workers(asked: str | int) -> None:
+    """Nothing is played, and the log says which environments one process steps."""
+    factory = make_factory(ODD, {"odd": "hang"}, 4)
+    chosen = choose_processes(asked, factory, 1, cores=8, n_shards=2)  # type: ignore[arg-type]
+    assert (chosen.number, chosen.step_s) == (1, None)
+    assert chosen.describe(2) == (
+        "1 process steps 2 environments on 8 cores: they are a shard's, and compute.workers is not "
+        "for shards"
+    )
+
+
 def test_slow_updates_take_the_workers_back() -> None:
     """After a segment the time of the updates is known. A gain below 1.3 is too small."""
     first = Processes(4, "a step takes 1.00 ms", cores=4, step_s=0.001)

@@ -42,7 +42,11 @@ class Processes:
 
 
 def choose_processes(
-    asked: Asked, factory: EnvironmentFactory, trial_seed: int, cores: int | None = None
+    asked: Asked,
+    factory: EnvironmentFactory,
+    trial_seed: int,
+    cores: int | None = None,
+    n_shards: int = 1,
 ) -> Processes:
     """Choose before the first segment. This plays some steps of the environments.
 
@@ -50,12 +54,15 @@ def choose_processes(
 
     :param asked: `compute.workers`.
     :param cores: None means those that this process may use.
+    :param n_shards: the process that collects a shard also steps its environments.
     :raises BadInputError: if more workers than environments were asked for, or if an environment
         cannot be stepped in a worker.
     """
     n_envs, cores = factory.settings.n_envs, cores or usable_cores()
     if problem := why_too_many_workers(asked, n_envs):
         raise BadInputError(f"compute.workers: {problem}")
+    if n_shards > 1:
+        return Processes(1, "they are a shard's, and compute.workers is not for shards", cores)
     if asked == 1:
         return Processes(1, "compute.workers is 1", cores)
     if n_envs == 1 or (asked == "auto" and cores == 1):

@@ -91,7 +91,8 @@ def train_trial(job: TrialJob) -> TrialResult:
     if newest is not None:
         facts = _checked_class(job, newest, facts)
     asked = job.spec.experiment.compute.workers
-    processes = choose_processes(asked, trainer.factory, trainer.plan.trial_seed)
+    plan = trainer.plan
+    processes = choose_processes(asked, trainer.factory, plan.trial_seed, n_shards=plan.n_shards)
     run = _TrialRun(job, trainer, facts, processes)
     return run.to_the_end(newest)
 
@@ -206,9 +207,8 @@ class _TrialRun:
 
     def _use(self, processes: Processes) -> None:
         """Step the environments of the next segments in so many processes, and log the reason."""
-        self.processes, factory = processes, self.trainer.factory
-        factory.processes = processes.number
-        words = processes.describe(factory.settings.n_envs)
+        self.processes, self.trainer.factory.processes = processes, processes.number
+        words = processes.describe(self.trainer.work.envs_per_shard)
         self.job.journal.event("workers", f"{self.job.trial}: {words}", **processes.facts)
 
     def _reconsider_processes(self) -> None:
