@@ -333,10 +333,15 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     value = found.get("input")
     shown = (
         f", not {value!r}"
-        if isinstance(value, str | int | float | bool) and repr(value) not in message
+        if isinstance(value, str | int | float | bool) and not _shows(message, value)
         else ""
     )
     return key, message[0].lower() + message[1:] + shown
+
+
+def _shows(message: str, value: object) -> bool:
+    """Tell whether a message quotes a value: the 0 of `1024` does not."""
+    return bool(re.search(rf"(?<![\w.]){re.escape(repr(value))}(?!\w|\.\d)", message))
 
 
 _MEANING = {

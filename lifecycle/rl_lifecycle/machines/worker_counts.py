@@ -21,6 +21,27 @@ class WorkerChoice(NamedTuple):
     reason: str
 
 
+class Parts(NamedTuple):
+    """What the processes of one machine can share: environments, or whole shards.
+
+    :param envs: environments of each part.
+    """
+
+    number: int
+    envs: int
+
+    @classmethod
+    def of(cls, n_envs: int, shards: int, machines: int) -> "Parts":
+        """Divide a trial's environments.
+
+        >>> Parts.of(16, 1, 1), Parts.of(16, 8, 1), Parts.of(16, 8, 3)
+        (Parts(number=16, envs=1), Parts(number=8, envs=2), Parts(number=3, envs=2))
+        """
+        if shards == 1:
+            return cls(n_envs, 1)
+        return cls(math.ceil(shards / machines), n_envs // shards)
+
+
 class StepCosts(NamedTuple):
     """Seconds of one environment step, measured.
 

@@ -23,7 +23,7 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.experiment.wrappers import check_wrappers
 from rl_lifecycle.machines.launch_requests import instance_types_of
 from rl_lifecycle.machines.quotas import vcpus_of
-from rl_lifecycle.machines.worker_counts import StepCosts, choose_workers
+from rl_lifecycle.machines.worker_counts import Parts, StepCosts, choose_workers
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,9 @@ def describe_workers(spec: Spec, steps_per_s: float | None) -> str:
         return "compute.workers: auto"
     n_envs = count_environments(experiment.algo, spec.hyperparameters)
     sizes = sorted({vcpus_of(name) for name in instance_types_of(experiment.compute)})
-    choices = {size: choose_workers(n_envs, size, StepCosts(1 / steps_per_s)) for size in sizes}
+    parts = Parts.of(n_envs, spec.shards, experiment.compute.machines)
+    costs = StepCosts(parts.envs / steps_per_s)
+    choices = {size: choose_workers(parts.number, size, costs) for size in sizes}
     likely = "; ".join(
         f"{choice.workers} on {size} vCPUs ({choice.reason})" for size, choice in choices.items()
     )

@@ -10,7 +10,7 @@ from rl_lifecycle.experiment.spec import Spec, freeze_spec
 from tests.lifecycle.conftest import NIGHT
 
 
-def spec_of(**compute: Any) -> Spec:
+def spec_of(shards: int = 1, **compute: Any) -> Spec:
     """Freeze an experiment with eight environments."""
     document = {
         "env_id": "CartPole-v1",
@@ -18,6 +18,7 @@ def spec_of(**compute: Any) -> Spec:
         "total_timesteps": 100_000,
         "evaluation": {"return_range": [0, 500], "crash_below": 100},
         "compute": compute,
+        "shards": shards,
     }
     return freeze_spec(read_experiment(document, "x"), run_id="r", created_at=NIGHT)
 
@@ -46,3 +47,9 @@ def test_the_likely_number_is_described(
 ) -> None:
     """For each number of vCPUs among the allowed instance types."""
     assert describe_workers(spec_of(**compute), steps_per_s) == words
+
+
+def test_a_process_takes_whole_shards() -> None:
+    """So there are at most as many processes as shards."""
+    words = describe_workers(spec_of(2, instance_types=["c7i.xlarge"]), 1000.0)
+    assert words.startswith("compute.workers: auto, which is likely to be 2 on 4 vCPUs (")

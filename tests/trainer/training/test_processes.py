@@ -73,15 +73,34 @@ def test_without_a_choice_nothing_is_played(
     assert (chosen.number, chosen.reason, chosen.step_s) == (1, reason, None)
 
 
+def test_each_process_collects_whole_shards() -> None:
+    """A shard is not divided, and several machines share the shards."""
+    factory = make_factory(ODD, {"step_s": 0.01}, 8)
+    chosen = choose_processes("auto", factory, 1, cores=8, shards=4)
+    assert (chosen.number, chosen.parts, chosen.envs_per_part) == (4, 4, 2)
+    halved = choose_processes("auto", factory, 1, cores=8, shards=4, machines=2)
+    assert (halved.number, halved.parts) == (2, 2)
+    with pytest.raises(BadInputError, match="is 5, but a trial has only 4 shards; set it to"):
+        choose_processes(5, factory, 1, shards=4)
+
+
+def test_an_environment_that_needs_one_process_cannot_be_on_several_machines() -> None:
+    """Nothing is trained, because it would end with other bytes."""
+    factory = make_factory(ODD, {"odd": "draw_numpy"}, 4)
+    with pytest.raises(BadInputError, match=r"^compute.machines: .*numpy.random.*; set it to 1$"):
+        choose_processes(1, factory, 1, shards=4, machines=2)
+    assert choose_processes(2, factory, 1, shards=4).number == 1
+
+
 def test_slow_updates_take_the_workers_back() -> None:
     """After a segment the time of the updates is known. A gain below 1.3 is too small."""
-    first = Processes(4, "a step takes 1.00 ms", cores=4, step_s=0.001)
-    assert choose_again(first, 16, steps_per_s=3000.0).number == 4
-    again = choose_again(first, 16, steps_per_s=100.0)
+    first = Processes(4, "a step takes 1.00 ms", cores=4, step_s=0.001, parts=16)
+    assert choose_again(first, steps_per_s=3000.0).number == 4
+    again = choose_again(first, steps_per_s=100.0)
     assert again.number == 1
     assert "so 4 processes would be only 1.1 times as fast" in again.reason
-    one = Processes(1, "a step takes only 0.01 ms", cores=4, step_s=0.00001)
-    assert choose_again(one, 16, steps_per_s=100.0) is one
+    one = Processes(1, "a step takes only 0.01 ms", cores=4, step_s=0.00001, parts=16)
+    assert choose_again(one, steps_per_s=100.0) is one
 
 
 def test_the_cores_are_those_that_this_process_may_use() -> None:

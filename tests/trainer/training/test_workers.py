@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from rl_trainer.checkpointing.digests import digest_arrays
 from rl_trainer.checkpointing.model_state import ModelState
 from rl_trainer.errors import OneProcessNeededError
@@ -181,7 +182,7 @@ def test_a_killed_worker_ends_the_trainer_with_one_line(
     spec = write(tmp_path, 2, step_s=0.01)
     store = str(tmp_path / "store")
     process = start_trainer("train", "--spec", spec, "--store", store, "--quiet")
-    workers = _workers_in_training(process.pid)
+    workers = _workers_in_training(process.pid, tmp_path / "store")
     everyone = children_of(process.pid)
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
@@ -198,9 +199,9 @@ def test_a_killed_trainer_leaves_no_worker(
     tmp_path: Path, start_trainer: Callable[..., Any]
 ) -> None:
     """Not even one that hangs in a step and ignores signals."""
-    spec = write(tmp_path, 2, odd="hang_apart", after=400)
+    spec = write(tmp_path, 2, odd="hang_apart", after=400, step_s=0.01)
     process = start_trainer("train", "--spec", spec, "--store", str(tmp_path / "store"), "--quiet")
-    (worker,) = _workers_in_training(process.pid)
+    (worker,) = _workers_in_training(process.pid, tmp_path / "store")
     wait_until(lambda: _sleeps_for_long(worker))
     everyone = children_of(process.pid)
     assert worker in everyone
@@ -214,7 +215,7 @@ def test_sigterm_to_the_whole_group_is_a_notice(
     """As `systemctl stop` sends it: the trainer is interrupted, and no worker fails before."""
     spec = write(tmp_path, 2, step_s=0.01)
     process = start_trainer("train", "--spec", spec, "--store", str(tmp_path / "store"), "--quiet")
-    _workers_in_training(process.pid)
+    _workers_in_training(process.pid, tmp_path / "store")
     everyone = children_of(process.pid)
     os.killpg(process.pid, signal.SIGTERM)
     done = process.finish()
@@ -236,8 +237,17 @@ def test_more_workers_than_environments_are_bad_input(tmp_path: Path, trainer: T
     )
 
 
-def _workers_in_training(trainer: int) -> set[int]:
-    """Wait until a trainer's workers have lived for a while, so that they are a segment's."""
+def _trains(store: Path) -> bool:
+    """Tell whether the trial's heartbeat comes from a training: the rehearsal is over."""
+    path = store / "heartbeats/tiny/test/seed-0.json"
+    if not path.exists():
+        return False
+    return Heartbeat.from_json(path.read_bytes(), str(path)).state is TrainerState.TRAINING
+
+
+def _workers_in_training(trainer: int, store: Path) -> set[int]:
+    """Wait until a trainer trains, and its workers have lived for a while in one segment."""
+    wait_until(lambda: _trains(store), 200)
     found: set[int] = set()
 
     def stay() -> bool:

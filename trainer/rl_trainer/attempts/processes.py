@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-import math
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rl_lifecycle.experiment.hyperparameters import why_too_many_workers
-from rl_lifecycle.machines.worker_counts import StepCosts, WorkerChoice, choose_workers
+from rl_lifecycle.machines.worker_counts import Parts, StepCosts, WorkerChoice, choose_workers
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.rehearsal import Played, play_together, why_not_apart
@@ -73,8 +72,8 @@ def choose_processes(
     n_envs, cores = factory.settings.n_envs, cores or usable_cores()
     if problem := why_too_many_workers(asked, n_envs, shards):
         raise BadInputError(f"compute.workers: {problem}")
-    parts = n_envs if shards == 1 else math.ceil(shards / machines)
-    choose = functools.partial(Processes, cores=cores, parts=parts, envs_per_part=n_envs // shards)
+    parts, envs = Parts.of(n_envs, shards, machines)
+    choose = functools.partial(Processes, cores=cores, parts=parts, envs_per_part=envs)
     if machines == 1:
         if asked == 1:
             return choose(1, "compute.workers is 1")
@@ -87,7 +86,7 @@ def choose_processes(
     except EnvironmentFailedError as error:  # the training may avoid it, or reports it
         return choose(1, f"{factory.env_id} fails with random actions: {error}")
     if asked == "auto":
-        costs = StepCosts(played.step_s * (n_envs // shards))
+        costs = StepCosts(played.step_s * envs)
         choice = choose_workers(parts, cores, costs)
     else:
         choice = WorkerChoice(min(asked, parts), f"compute.workers is {asked}")

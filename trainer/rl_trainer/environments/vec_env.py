@@ -53,7 +53,7 @@ class LeanVecEnv(DummyVecEnv):
 
     def write_into(self, observations: Mapping[Any, Array], rewards: Array, ends: Array) -> None:
         """Write the results of steps into these arrays, one row for each environment."""
-        self.buf_obs = OrderedDict(observations)  # type: ignore[arg-type]
+        self.buf_obs = OrderedDict(observations)
         self.buf_rews, self.buf_dones = rewards, ends
         self._use_buffers()
 

@@ -115,7 +115,7 @@ class WorkerVecEnv(VecEnv):
     @property
     def largest_reward(self) -> float:
         """The largest absolute reward so far."""
-        answers = self._ask(self._workers, "largest_reward")
+        answers: list[float] = self._ask(self._workers, "largest_reward")
         return max(self._mine.largest_reward, *answers)
 
     @property
@@ -308,7 +308,7 @@ def _value(answer: bytes, *, raises: bool) -> Any:
 
     :param raises: whether to raise the error that the answer may hold.
     """
-    value = pickle.loads(answer[1:]) if answer else None  # noqa: S301  from our own worker
+    value: Any = pickle.loads(answer[1:]) if answer else None  # noqa: S301  from our own worker
     if answer[:1] == ERROR and raises:
         raise value
     return value

@@ -10,11 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 
-from torch.distributed import TCPStore
+import torch.distributed
 
 from rl_trainer.gangs.transport import LostPeerError
 
+#: torch's module, whose published types leave out its store.
+_distributed: Any = torch.distributed
 #: Seconds between two beats.
 BEAT_S = 1.0
 #: After this many seconds without a beat a machine is lost.
@@ -62,7 +65,7 @@ class SeatPulse:
 
     def _run(self) -> None:
         try:
-            store = TCPStore(
+            store = _distributed.TCPStore(
                 self._address,
                 self._port,
                 timeout=timedelta(seconds=SILENCE_S),
@@ -86,7 +89,7 @@ class SeatWatch:
     """
 
     def __init__(
-        self, store: TCPStore, seats: Iterable[int], clock: Callable[[], float] = time.monotonic
+        self, store: Any, seats: Iterable[int], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store, self._clock = store, clock
         now = clock()

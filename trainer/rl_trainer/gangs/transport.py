@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors.numpy import load, save
-from torch.distributed import ProcessGroupGloo, TCPStore
 
 from rl_trainer.checkpointing.model_state import Arrays
 
+#: torch's module. Its published types leave out most methods of its process groups.
+_distributed: Any = torch.distributed
 #: The learner's rank. Collectors have the ranks from 1.
 LEARNER = 0
 #: Seconds that a process may take to start and to connect.
@@ -102,14 +103,14 @@ class Channel:
         connect_s: float = CONNECT_S,
     ) -> None:
         self.world, self._rank = meeting.world, rank
-        options = ProcessGroupGloo._Options()
-        options._devices = [ProcessGroupGloo.create_device(hostname=own_address)]
+        options = _distributed.ProcessGroupGloo._Options()
+        options._devices = [_distributed.ProcessGroupGloo.create_device(hostname=own_address)]
         options._timeout, options._threads = timedelta(seconds=connect_s), 2
         master: dict[str, Any] = {}
         if listening is not None:
             master = {"is_master": True, "master_listen_fd": listening.detach()}
         try:
-            self.store = TCPStore(
+            self.store = _distributed.TCPStore(
                 meeting.address,
                 meeting.port,
                 meeting.world,
@@ -120,7 +121,7 @@ class Channel:
             self.store.set(f"{READY}{rank}", "1")
             if rank == LEARNER:
                 self._await_others(watch, connect_s)
-            self._group = ProcessGroupGloo(self.store, rank, meeting.world, options)
+            self._group = _distributed.ProcessGroupGloo(self.store, rank, meeting.world, options)
         except RuntimeError as error:  # torch's own errors are RuntimeErrors, too
             raise LostPeerError(_first_line(error)) from error
 
