@@ -44,9 +44,7 @@ def layout_pin() -> dict[str, Any]:
         for name, value in vars(layout).items()
         if inspect.isfunction(value) and value.__module__ == layout.__name__
     }
-    keys = {
-        name: function(**_arguments(name, function)) for name, function in functions.items()
-    }
+    keys = {name: function(**_arguments(name, function)) for name, function in functions.items()}
     return {"writers": layout.WRITERS, "keys": keys}
 
 
