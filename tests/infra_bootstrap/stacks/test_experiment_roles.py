@@ -30,6 +30,7 @@ from rl_lifecycle.storage.layout import (
     buffer_key,
     checkpoint_key,
     curve_key,
+    gang_key,
     head_key,
     heartbeat_key,
     policy_key,
@@ -59,6 +60,8 @@ def keys_of(trial: TrialId) -> dict[str, str]:
         "policy's record": policy_key(trial, 2048, "json"),
         "log": trainer_log_key(trial, 1),
         "curve": curve_key(trial, 2048),
+        "generation": gang_key(trial, 1, 1),
+        "seat's heartbeat": heartbeat_key(trial.at_seat(1)),
     }
 
 

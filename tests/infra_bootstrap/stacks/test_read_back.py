@@ -105,14 +105,14 @@ def unstated(stage: Resolver, logical_id: str) -> list[str]:
     kind = stage.resources[logical_id]["Type"]
     wanted = with_stack_tags(stage.properties(logical_id), "every")
     if kind == "AWS::EC2::SecurityGroup":  # some rules are resources of their own
-        beside = [
-            {key: value for key, value in stage.properties(name).items() if key != "GroupId"}
-            for name, other in resources_made(stage.concern, stage.values).items()
-            if other["Type"] == "AWS::EC2::SecurityGroupIngress"
-            and other["Properties"]["GroupId"] == {"Ref": logical_id}
-        ]
-        rules = [*wanted.get("SecurityGroupIngress", ()), *beside]
-        wanted = {**wanted, "SecurityGroupIngress": rules}
+        for direction in ("SecurityGroupIngress", "SecurityGroupEgress"):
+            beside = [
+                {key: value for key, value in stage.properties(name).items() if key != "GroupId"}
+                for name, other in resources_made(stage.concern, stage.values).items()
+                if other["Type"] == f"AWS::EC2::{direction}"
+                and other["Properties"]["GroupId"] == {"Ref": logical_id}
+            ]
+            wanted = {**wanted, direction: [*wanted.get(direction, ()), *beside]}
     return list(additions(kind, wanted, READERS[kind](stage, stage.physical[logical_id], wanted)))
 
 
