@@ -35,6 +35,7 @@ WITHIN_S = 240.0
 EXPERIMENT = {
     "env_id": "CartPole-v1",
     "algo": "ppo",
+    "env_kwargs": {"max_episode_steps": 20},
     "hyperparameters": {"n_envs": 4, "n_steps": 64, "batch_size": 64, "n_epochs": 1},
     "total_timesteps": 50_000_000,
     "checkpoint_every": 1024,

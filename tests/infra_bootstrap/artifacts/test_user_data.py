@@ -298,7 +298,7 @@ def test_wheels_for_another_python_are_refused_by_name(dev: Deployment) -> None:
 
 def test_a_seat_that_cannot_start_reports_under_its_own_keys(dev: Deployment) -> None:
     """Heartbeat and log of a collector are those of its seat. The learner's stay as they are."""
-    spec, _ = boot(dev, "seated", WheelSet(python="3.99", wheels={}), seat=2)
+    spec, _ = boot(dev, "seated", WheelSet(python="3.98", wheels={}), seat=2)
     trial = spec.trial_id("seed-0")
     beat = Heartbeat.from_json(read(dev, heartbeat_key(trial.at_seat(2))))
     assert (beat.state, beat.attempt) == (TrainerState.FAILED, 1)
