@@ -40,9 +40,7 @@ def tree(
     return show
 
 
-def _identity(
-    instance: Instance, address: str, account_id: str, region: str
-) -> dict[str, Leaf]:
+def _identity(instance: Instance, address: str, account_id: str, region: str) -> dict[str, Leaf]:
     """Return the entries about the instance itself and its place."""
     record, zone = instance.record, instance.record["Placement"]["AvailabilityZone"]
     document = {
