@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import DescribeStackResourceDriftsInputTypeDef
 
 DETECT_WITHIN_S = 300.0
+NOT_IN_STACK = "it is not in the stack: deploy this version of the project"
 
 
 class Drift(Record):
@@ -118,6 +119,9 @@ def _compared(stage: Stage) -> Iterator[Drift]:
     for logical_id, resource in resources_made(stage.concern, stage.values).items():
         reader = READERS.get(resource["Type"])
         if reader is None:
+            continue
+        if logical_id not in stage.physical:
+            yield Drift(stack_name=stage.stack.name, resource=logical_id, what=NOT_IN_STACK)
             continue
         try:
             problems = list(reader(stage, logical_id))
@@ -276,12 +280,21 @@ def _rules_beside(stage: Stage, group: str, kind: str) -> Iterator[Mapping[str, 
             yield stage.properties(logical_id)
 
 
+#: The properties of a rule that can name its other end.
+PEERS = (
+    "CidrIp",
+    "DestinationPrefixListId",
+    "SourceSecurityGroupId",
+    "DestinationSecurityGroupId",
+)
+
+
 def _target(rule: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(rule["IpProtocol"]),
         str(rule.get("FromPort", "all")),
         str(rule.get("ToPort", "all")),
-        str(rule.get("CidrIp") or rule.get("DestinationPrefixListId") or "?"),
+        next((str(rule[name]) for name in PEERS if rule.get(name)), "?"),
     )
 
 
@@ -312,7 +325,7 @@ def _endpoint(stage: Stage, logical_id: str) -> Iterator[str]:
 
 def _launch_template(stage: Stage, logical_id: str) -> Iterator[str]:
     """Compare the deployed version with the template, and report any newer version."""
-    deployed = stage.stack.outputs["LaunchTemplateVersion"]
+    deployed = stage.stack.outputs[f"{logical_id}Version"]
     found = stage.clients.ec2.describe_launch_templates(
         LaunchTemplateIds=[stage.physical[logical_id]]
     )["LaunchTemplates"][0]

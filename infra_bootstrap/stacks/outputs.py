@@ -22,6 +22,8 @@ class Outputs:
 
     :param subnet_ids: zone → subnet id.
     :param launch_template_version: the number to pin in a spec.
+    :param gang_launch_template_id: the template of trials with several machines. It and its version
+        are None if the stack was deployed by an older version.
     :param trainer_wheels: the trainer's wheel set, to put into a spec.
     :param trainer_python: the machine image's Python, such as `3.12`.
     :param evaluator_memory_mib: the memory of the player and of the dispatcher, which waits for it,
@@ -53,6 +55,8 @@ class Outputs:
     lambda_runtime: str
     evaluator_memory_mib: float | None = None
     evaluator_version: EvaluatorVersion | None = None
+    gang_launch_template_id: str | None = None
+    gang_launch_template_version: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outputs as values that JSON can hold."""
@@ -100,6 +104,8 @@ def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) 
         lambda_runtime=evaluation["LambdaRuntime"],
         evaluator_memory_mib=_memory(evaluation),
         evaluator_version=_version(evaluation),
+        gang_launch_template_id=training.get("GangLaunchTemplateId"),
+        gang_launch_template_version=training.get("GangLaunchTemplateVersion"),
     )
 
 

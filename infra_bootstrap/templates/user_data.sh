@@ -1,4 +1,5 @@
-# Runs a training machine from boot to shutdown. The launch template sets `region` and `bucket` before the first line.
+# Runs a training machine from boot to shutdown. The launch template sets `region` and `bucket` before the first line. The
+# template of trials with several machines also sets `gang`. Such a machine reads its address and its seat in the trial.
 # It works as root on the deep-learning AMI, and as any user on a machine with Python, torch, boto3 and shutdown.
 set -uo pipefail
 umask 077
@@ -62,7 +63,7 @@ imds, names = sys.argv[1] + "/latest/", sys.argv[2:]
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def ask(path, method="GET", tries=6, **headers):
+def ask(path, method="GET", tries=6, missing=None, **headers):
     """Read a path of the metadata. Try again after throttling or a failure, but not if the path does not exist."""
     for n in range(tries):
         try:
@@ -70,6 +71,8 @@ def ask(path, method="GET", tries=6, **headers):
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
             why = error.code
+            if why == 404 and missing is not None:
+                return missing
             if why < 500 and why != 429:
                 break
         except OSError as error:
@@ -82,12 +85,19 @@ def ask(path, method="GET", tries=6, **headers):
 token = {"X-aws-ec2-metadata-token": ask("api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "21600"})}
 print("instance=" + shlex.quote(ask("meta-data/instance-id", **token)))
 for name in names:
+    if name == "gang":
+        print("address=" + shlex.quote(ask("meta-data/local-ipv4", **token)))
+        seat = ask("meta-data/tags/instance/nightshift:seat", missing="", **token)
+        print("export NIGHTSHIFT_SEAT=" + shlex.quote(seat or "0"))
+        continue
     print(f"export NIGHTSHIFT_{name.upper()}=" + shlex.quote(ask("meta-data/tags/instance/nightshift:" + name, **token)))
 PY
 "$python" identity.py "$imds" environment experiment run trial attempt spec deadline > identity || exit 3
+if [ -n "${gang:-}" ]; then "$python" identity.py "$imds" gang >> identity || exit 3; fi
 . ./identity
+seat="${NIGHTSHIFT_SEAT:-0}"
 export NIGHTSHIFT_BUCKET="$bucket" NIGHTSHIFT_WORK="$work"
-say "instance $instance: $NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/$NIGHTSHIFT_TRIAL, attempt $NIGHTSHIFT_ATTEMPT"
+say "instance $instance: $NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/$NIGHTSHIFT_TRIAL, attempt $NIGHTSHIFT_ATTEMPT${gang:+, seat $seat, $address}"
 left="$("$python" -c 'import datetime as d, sys; print(int((d.datetime.fromisoformat(sys.argv[1].replace("Z", "+00:00")) - d.datetime.now(d.timezone.utc)).total_seconds()))' "$NIGHTSHIFT_DEADLINE")" &&
   arm "$((left > 60 ? left : 60))"
 
@@ -112,6 +122,8 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 env = os.environ
 work, bucket = Path(env["NIGHTSHIFT_WORK"]), env["NIGHTSHIFT_BUCKET"]
 trial = "/".join(env["NIGHTSHIFT_" + name] for name in ("EXPERIMENT", "RUN", "TRIAL"))
+if env.get("NIGHTSHIFT_SEAT", "0") != "0":
+    trial += "." + env["NIGHTSHIFT_SEAT"]  # heartbeat and log are those of the seat
 attempt = int(env["NIGHTSHIFT_ATTEMPT"])
 spec_key = f"specs/{env['NIGHTSHIFT_EXPERIMENT']}/{env['NIGHTSHIFT_RUN']}/spec.json"
 heartbeat_key = f"heartbeats/{trial}.json"
@@ -212,7 +224,8 @@ def report(status):
         there = {}
     if there.get("attempt", 0) > attempt or (there.get("attempt") == attempt and there.get("state") in FINAL):
         return
-    said = [line for line in (work / "boot.log").read_text(errors="replace").splitlines() if "rl_trainer train: " in line]
+    lines = (work / "boot.log").read_text(errors="replace").splitlines()
+    said = [line for line in lines if "rl_trainer train: " in line or "rl_trainer collect: " in line]
     why = json.loads((work / "why").read_text()) if (work / "why").exists() else {
         "cause": {2: "spec", 137: "out_of_memory"}.get(status, "code"),
         "message": said[-1][:900] if said else f"the trainer ended with exit status {status}"}
@@ -237,10 +250,16 @@ export NIGHTSHIFT_INSTALL_AT="$(moment)"
 export NIGHTSHIFT_READY_AT="$(moment)"
 say "ready after $SECONDS s"
 
-# 6. Train. The trainer reports its results itself: in its heartbeat, its checkpoints and its policies.
+# 6. Train, or collect for the machine that trains. The trainer reports its results itself: in its heartbeat, its checkpoints
+# and its policies.
 export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
-"$python" -m rl_trainer train --spec "s3://$bucket/specs/$NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/spec.json" --store "s3://$bucket" \
-  --trial "$NIGHTSHIFT_TRIAL" --attempt "$NIGHTSHIFT_ATTEMPT" --watch-interruption &
+if [ "$seat" = 0 ]; then
+  "$python" -m rl_trainer train --spec "s3://$bucket/specs/$NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/spec.json" --store "s3://$bucket" \
+    --trial "$NIGHTSHIFT_TRIAL" --attempt "$NIGHTSHIFT_ATTEMPT" --watch-interruption ${gang:+--address "$address"} &
+else
+  "$python" -m rl_trainer collect --spec "s3://$bucket/specs/$NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/spec.json" --store "s3://$bucket" \
+    --trial "$NIGHTSHIFT_TRIAL" --attempt "$NIGHTSHIFT_ATTEMPT" --watch-interruption --seat "$seat" --address "$address" &
+fi
 trainer=$!
 wait "$trainer"
 code=$?

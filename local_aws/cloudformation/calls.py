@@ -239,7 +239,10 @@ TABLE: dict[str, Rights] = {
     ),
     "AWS::EC2::SecurityGroupEgress": Rights(
         _ec2("security-group"),
-        _r("ec2:AuthorizeSecurityGroupEgress on security-group GroupId"),
+        _r(
+            "ec2:AuthorizeSecurityGroupEgress on security-group GroupId",
+            "ec2:RevokeSecurityGroupEgress on security-group GroupId",
+        ),
         _r("ec2:AuthorizeSecurityGroupEgress on security-group GroupId"),
         _r("ec2:RevokeSecurityGroupEgress on security-group GroupId"),
     ),

@@ -24,6 +24,14 @@ WITHOUT_NITRO = ("p2", "p3", "g3", "t2", "m4", "c4", "r4")
 """The families of before the Nitro hypervisor, as far as the catalogue may have them:
 https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html"""
 
+ENCRYPTING = (
+    *("c6a", "c6i", "c7a", "c7g", "c7i", "m6a", "m6i", "m7a", "m7i", "r6a", "r6i", "r7a", "r7i"),
+    *("g4dn", "g5", "g6", "p4d", "p5"),
+)
+"""The families whose instances encrypt what they send each other, in the Nitro cards; among those
+that are not here are t3, c5, m5 and p3:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/data-protection.html#encryption-transit"""
+
 
 @dataclass(frozen=True)
 class OfferedGpu:
@@ -61,6 +69,11 @@ class OfferedType:
     def has_nitro(self) -> bool:
         """Whether it runs on the Nitro hypervisor."""
         return self.family not in WITHOUT_NITRO
+
+    @property
+    def encrypts_in_transit(self) -> bool:
+        """Whether it encrypts the traffic to other instances that do so, too."""
+        return self.family in ENCRYPTING
 
     def spot_usd(self, zone: str) -> float:
         """Return the spot price for one hour.
@@ -104,6 +117,7 @@ class OfferedType:
             "MemoryInfo": {"SizeInMiB": self.memory_mib},
             "InstanceStorageSupported": False,
             "EbsInfo": {"EbsOptimizedSupport": "default", "EncryptionSupport": "supported"},
+            "NetworkInfo": {"EncryptionInTransitSupported": self.encrypts_in_transit},
             "HibernationSupported": False,
             "BurstablePerformanceSupported": self.burstable,
             "DedicatedHostsSupported": not self.burstable,

@@ -112,6 +112,9 @@ TYPE: dict[str, Reader] = {
     "supported-usage-class": path("SupportedUsageClasses"),
     "burstable-performance-supported": path("BurstablePerformanceSupported"),
     "bare-metal": path("BareMetal"),
+    "network-info.encryption-in-transit-supported": path(
+        "NetworkInfo", "EncryptionInTransitSupported"
+    ),
 }
 OFFERING: dict[str, Reader] = {"instance-type": path("InstanceType"), "location": path("Location")}
 SPOT_PRICE: dict[str, Reader] = {

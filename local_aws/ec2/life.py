@@ -16,6 +16,7 @@ from local_aws.ec2.launch_spec import LaunchSpec
 from local_aws.ec2.store import Instance, Store, new_id, now, strip_after_end
 from local_aws.iam.sessions import Issuer
 from local_aws.machines.imds import Metadata
+from local_aws.machines.loopback import loopback_address
 from local_aws.machines.machine import Host, MachineProcess
 from local_aws.pace import Lag, Lags, Pace
 
@@ -145,8 +146,10 @@ class Life:
             credentials = self._issuer.holder(
                 instance.role_name, instance.id, "ec2.amazonaws.com", keys
             )
+        network = f"{self._host.folder} {instance.record['VpcId']}"
+        address = loopback_address(instance.record["PrivateIpAddress"], network)
         shown = Metadata(
-            metadata.tree(instance, self._account_id, self._host.region, credentials),
+            metadata.tree(instance, address, self._account_id, self._host.region, credentials),
             lambda: instance.record["MetadataOptions"],
         )
         user_data = base64.b64decode(instance.user_data)

@@ -15,14 +15,22 @@ CREDENTIALS = "meta-data/iam/security-credentials/"
 
 
 def tree(
-    instance: Instance, account_id: str, region: str, credentials: Renewing | None
+    instance: Instance,
+    address: str,
+    account_id: str,
+    region: str,
+    credentials: Renewing | None,
 ) -> Callable[[], Mapping[str, Leaf]]:
-    """Return a function that returns an instance's current metadata."""
+    """Return a function that returns an instance's current metadata.
+
+    :param address: the address on which the instance's processes can listen. It stands for the
+        private address.
+    """
 
     def show() -> Mapping[str, Leaf]:
         return {
-            **_identity(instance, account_id, region),
-            **_network(instance),
+            **_identity(instance, address, account_id, region),
+            **_network(instance, address),
             **_tags(instance),
             **_notices(instance),
             **_user_data(instance),
@@ -32,7 +40,7 @@ def tree(
     return show
 
 
-def _identity(instance: Instance, account_id: str, region: str) -> dict[str, Leaf]:
+def _identity(instance: Instance, address: str, account_id: str, region: str) -> dict[str, Leaf]:
     """Return the entries about the instance itself and its place."""
     record, zone = instance.record, instance.record["Placement"]["AvailabilityZone"]
     document = {
@@ -44,7 +52,7 @@ def _identity(instance: Instance, account_id: str, region: str) -> dict[str, Lea
         "instanceType": record["InstanceType"],
         "kernelId": None,
         "pendingTime": record["LaunchTime"].strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "privateIp": record.get("PrivateIpAddress"),
+        "privateIp": address,
         "ramdiskId": None,
         "region": region,
         "version": "2017-09-30",
@@ -76,11 +84,11 @@ def zone_id(zone: str) -> str:
     return f"{continent}{direction[0]}{rest[0]}-az{ord(rest[-1]) - 96}"
 
 
-def _network(instance: Instance) -> dict[str, Leaf]:
+def _network(instance: Instance, address: str) -> dict[str, Leaf]:
     """Return the entries about the instance's network interface."""
     record = instance.record
     return {
-        "meta-data/local-ipv4": record.get("PrivateIpAddress", ""),
+        "meta-data/local-ipv4": address,
         "meta-data/local-hostname": record.get("PrivateDnsName", ""),
         "meta-data/hostname": record.get("PrivateDnsName", ""),
         "meta-data/mac": instance.interfaces[0]["MacAddress"] if instance.interfaces else "",

@@ -15,6 +15,7 @@ ARGUMENTS: dict[str, Any] = {
     "attempt": 7,
     "experiment": "an-experiment",
     "file_name": "a-file.json",
+    "generation": 13,
     "key": "policies/an-experiment/a-run/seed-0/000000040960.json",
     "month": "2026-01",
     "name": "gate-candidate",
@@ -28,6 +29,12 @@ ARGUMENTS: dict[str, Any] = {
     "trial": TrialId("an-experiment", "a-run", "seed-0"),
     "version": 3,
 }
+#: Arguments of functions that take only some of the keys.
+OWN_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "attempt_and_generation_of": {"key": "gangs/an-experiment/a-run/seed-0/0007-000013.json"},
+}
+#: What the boot script adds only if the launch template sets `gang`.
+FOR_GANGS = re.compile(r"\$\{gang:\+([^}]*)\}")
 
 
 def layout_pin() -> dict[str, Any]:
@@ -37,11 +44,13 @@ def layout_pin() -> dict[str, Any]:
         for name, value in vars(layout).items()
         if inspect.isfunction(value) and value.__module__ == layout.__name__
     }
-    keys = {
-        name: function(**{one: ARGUMENTS[one] for one in inspect.signature(function).parameters})
-        for name, function in functions.items()
-    }
+    keys = {name: function(**_arguments(name, function)) for name, function in functions.items()}
     return {"writers": layout.WRITERS, "keys": keys}
+
+
+def _arguments(name: str, function: Any) -> dict[str, Any]:
+    own = OWN_ARGUMENTS.get(name, {})
+    return {one: own.get(one, ARGUMENTS[one]) for one in inspect.signature(function).parameters}
 
 
 def template_pins() -> dict[str, Any]:
@@ -81,11 +90,14 @@ def machine_script_pin() -> dict[str, list[str]]:
     (path,) = (ROOT / "infra_bootstrap").rglob("user_data.sh")
     text = path.read_text()
     (tags,) = re.findall(r"identity\.py \"\$imds\" ([a-z ]+) > identity", text)
-    command = text[text.index("-m rl_trainer") :].split("&", 1)[0]
+    train, collect = (part.split("&", 1)[0] for part in text.split("-m rl_trainer")[1:])
     return {
         "environment": sorted(set(re.findall(r"\bNIGHTSHIFT_[A-Z_]*[A-Z]\b", text))),
         "tags": [f"nightshift:{name}" for name in tags.split()],
-        "trainer": " ".join(command.replace("\\\n", " ").split()).split(),
+        "tags_of_gangs": re.findall(r"tags/instance/(nightshift:[a-z]+)", text),
+        "trainer": _words(FOR_GANGS.sub("", train)),
+        "trainer_of_gangs": [word for part in FOR_GANGS.findall(train) for word in part.split()],
+        "collector": _words(collect),
         "keys": sorted(
             set(re.findall(r"[f\"]\"((?:artifacts|heartbeats|logs|specs)/[^\"]*)", text))
         ),
@@ -93,3 +105,8 @@ def machine_script_pin() -> dict[str, list[str]]:
             re.findall(r"\"(\w+)\":", text[text.index("beat = {") :].split("}\n")[0])
         ),
     }
+
+
+def _words(command: str) -> list[str]:
+    """Split a command of the boot script."""
+    return ["-m", "rl_trainer", *command.replace("\\\n", " ").split()]

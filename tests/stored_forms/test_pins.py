@@ -127,5 +127,10 @@ def test_aws_finds_the_evaluators_handler() -> None:
 
 def test_the_trainer_takes_what_a_machine_passes() -> None:
     """A boot script may be older than its trainer, so no option is ever removed."""
-    passed = {one for one in pin.read_pin("machine/user_data")["trainer"] if one.startswith("--")}
-    assert passed <= set(sources.find_options()["rl_trainer"]["train"])
+    pinned, known = pin.read_pin("machine/user_data"), sources.find_options()["rl_trainer"]
+    for words, command in (
+        (pinned["trainer"] + pinned["trainer_of_gangs"], "train"),
+        (pinned["collector"], "collect"),
+    ):
+        passed = {one for one in words if one.startswith("--")}
+        assert passed <= set(known[command])

@@ -24,9 +24,10 @@ from rl_lifecycle.experiment.spec import Artifact, Spec, WheelSet, freeze_spec
 from rl_lifecycle.machines.launch_requests import trial_tags
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import artifact_key, heartbeat_key, log_prefix, spec_key
+from rl_lifecycle.storage.s3_store import S3Store
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from tests.infra_bootstrap.accounts import PYTHON, Deployment
-from tests.infra_bootstrap.stacks.test_least_privilege import fleet
+from tests.infra_bootstrap.stacks.test_least_privilege import fleet, of_gang
 
 EXPERIMENT = {
     "env_id": "CartPole-v1",
@@ -86,28 +87,107 @@ def test_a_tags_value_is_never_run_as_a_command(tmp_path: Path, value: str) -> N
         f'"$NIGHTSHIFT_{name.upper()}"' for name in TAGS
     )
     with answering(lambda path: value if "/tags/" in path else "i-1") as imds:
-        done = subprocess.run(
-            ["bash", "-uc", f'python="$1" imds="$2"\n{step}{show}', "bash", sys.executable, imds],
-            cwd=tmp_path,
-            capture_output=True,
-            check=True,
-            env={"PATH": os.environ["PATH"], "HOME": "/nowhere", "LC_ALL": "C.UTF-8"},
-        )
-    assert done.stdout.decode().split("\0") == ["i-1", *[value] * len(TAGS), ""]
+        printed = run_step(tmp_path, f'python="$1" imds="$2"\n{step}{show}', imds)
+    assert printed == ["i-1", *[value] * len(TAGS), ""]
     assert not (tmp_path / "owned").exists()
 
 
-@contextmanager
-def answering(answer: Callable[[str], str]) -> Iterator[str]:
-    """Serve an instance metadata service that gives one answer for every path.
+@pytest.mark.parametrize(
+    ("tag", "seat"),
+    [(None, "0"), ("", "0"), ("0", "0"), ("2", "2"), ("$(touch owned)", "$(touch owned)")],
+)
+def test_a_machine_of_a_gang_reads_its_address_and_its_seat(
+    tmp_path: Path, tag: str | None, seat: str
+) -> None:
+    """Without a tag of its own, a machine sits on the learner's seat."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    step = script[script.index("cat > identity.py") : script.index("export NIGHTSHIFT_BUCKET")]
+    show = 'printf "%s\\0" "$instance" "$address" "$seat" "$NIGHTSHIFT_SEAT"'
+    answers = {"local-ipv4": "10.64.8.5", "instance-id": "i-1", "nightshift:seat": tag}
+    with answering(lambda path: answers.get(path.rpartition("/")[2], "x")) as imds:
+        printed = run_step(tmp_path, f'gang=yes python="$1" imds="$2"\n{step}{show}', imds)
+    assert printed == ["i-1", "10.64.8.5", seat, seat, ""]
+    assert not (tmp_path / "owned").exists()
 
+
+def test_a_single_machine_asks_for_neither_seat_nor_address(tmp_path: Path) -> None:
+    """A machine of the first launch template starts as before, and reads nothing more."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    step = script[script.index("cat > identity.py") : script.index("export NIGHTSHIFT_BUCKET")]
+    asked = list[str]()
+
+    def answer(path: str) -> str:
+        asked.append(path)
+        return "x"
+
+    with answering(answer) as imds:
+        printed = run_step(
+            tmp_path,
+            f'python="$1" imds="$2"\n{step}printf "%s\\0" "$seat" "${{address:-none}}"',
+            imds,
+        )
+    assert printed == ["0", "none", ""]
+    assert not [path for path in asked if "local-ipv4" in path or "seat" in path]
+
+
+@pytest.mark.parametrize(
+    ("variables", "command"),
+    [
+        ("seat=0", "train --watch-interruption"),
+        ("seat=0 gang=yes address=10.64.8.5", "train --watch-interruption --address 10.64.8.5"),
+        (
+            "seat=3 gang=yes address=10.64.8.5",
+            "collect --watch-interruption --seat 3 --address 10.64.8.5",
+        ),
+    ],
+)
+def test_the_command_follows_from_gang_and_seat(
+    tmp_path: Path, variables: str, command: str
+) -> None:
+    """A single machine trains without an address, because its trainer may be older."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    step = script[script.index("export PYTHONPATH") : script.index("trainer=$!")]
+    tags = "NIGHTSHIFT_EXPERIMENT=e NIGHTSHIFT_RUN=r NIGHTSHIFT_TRIAL=seed-0 NIGHTSHIFT_ATTEMPT=4"
+    shown = tmp_path / "python"
+    shown.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    shown.chmod(0o700)
+    words = run_step(
+        tmp_path, f"{variables} {tags} work=/w bucket=b python=./python\n{step}wait\n", "", "-eu"
+    )
+    common = ["--spec", "s3://b/specs/e/r/spec.json", "--store", "s3://b"]
+    common += ["--trial", "seed-0", "--attempt", "4"]
+    assert words[:3] == ["-m", "rl_trainer", command.split()[0]]
+    assert words[3:-1] == [*common, *command.split()[1:]]
+
+
+def run_step(folder: Path, step: str, imds: str, options: str = "-u") -> list[str]:
+    """Run a step of the script, which prints words that end with zero bytes.
+
+    :param imds: the address of a metadata service.
+    """
+    done = subprocess.run(
+        ["bash", f"{options}c", step, "bash", sys.executable, imds],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "HOME": "/nowhere", "LC_ALL": "C.UTF-8"},
+    )
+    return done.stdout.decode().split("\0")
+
+
+@contextmanager
+def answering(answer: Callable[[str], str | None]) -> Iterator[str]:
+    """Serve an instance metadata service whose answers depend on the path alone.
+
+    :param answer: None for a path that does not exist.
     :return: its address
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            data = answer(self.path).encode()
-            self.send_response(200)
+            found = answer(self.path)
+            data = (found or "").encode()
+            self.send_response(404 if found is None else 200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -127,10 +207,11 @@ def answering(answer: Callable[[str], str]) -> Iterator[str]:
 
 
 def boot(
-    dev: Deployment, run: str, wheels: WheelSet | None, *, upload_set: bool = True
+    dev: Deployment, run: str, wheels: WheelSet | None, *, upload_set: bool = True, seat: int = 0
 ) -> tuple[Spec, dict[str, Any]]:
     """Freeze a spec, launch its machine, and wait for the machine's end.
 
+    :param seat: above 0, the machine is one of a gang.
     :return: the spec and the ended machine
     """
     launcher = dev.as_role("launcher")
@@ -154,7 +235,9 @@ def boot(
     tags = trial_tags(
         "dev", spec.trial_id("seed-0"), 1, spec.sha256, datetime.now(UTC) + timedelta(minutes=5)
     )
-    request = fleet(dev) | {
+    if seat:
+        tags["nightshift:seat"] = str(seat)
+    request = (of_gang(dev, fleet(dev)) if seat else fleet(dev)) | {
         "DryRun": False,
         "TagSpecifications": [
             {
@@ -211,3 +294,16 @@ def test_wheels_for_another_python_are_refused_by_name(dev: Deployment) -> None:
     beat = json.loads(read(dev, heartbeat_key(spec.trial_id("seed-0"))))
     assert (beat["state"], beat["cause"]) == ("failed", "spec")
     assert f"the wheels are for Python 3.99, this image has {PYTHON}" in beat["message"]
+
+
+def test_a_seat_that_cannot_start_reports_under_its_own_keys(dev: Deployment) -> None:
+    """Heartbeat and log of a collector are those of its seat. The learner's stay as they are."""
+    spec, _ = boot(dev, "seated", WheelSet(python="3.98", wheels={}), seat=2)
+    trial = spec.trial_id("seed-0")
+    beat = Heartbeat.from_json(read(dev, heartbeat_key(trial.at_seat(2))))
+    assert (beat.state, beat.attempt) == (TrainerState.FAILED, 1)
+    log = read(dev, log_prefix(trial.at_seat(2), 1) + "boot.log").decode()
+    assert re.search(r"/seed-0, attempt 1, seat 2, 127\.[0-9.]+\n", log)
+    store = S3Store(dev.as_role("airflow-worker").s3, dev.bucket)
+    assert store.find(heartbeat_key(trial)) is None
+    assert store.find(log_prefix(trial, 1) + "boot.log") is None

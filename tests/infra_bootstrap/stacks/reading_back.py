@@ -282,6 +282,7 @@ def _rules(permissions: list[Properties], peer: str) -> Iterator[View]:
             ("IpRanges", "CidrIp", "CidrIp"),
             ("Ipv6Ranges", "CidrIpv6", "CidrIpv6"),
             ("PrefixListIds", "PrefixListId", f"{peer}PrefixListId"),
+            ("UserIdGroupPairs", "GroupId", f"{peer}SecurityGroupId"),
         ):
             for target in permission.get(member, ()):
                 yield {**ports, there: target[here], "Description": target.get("Description")}
@@ -289,10 +290,18 @@ def _rules(permissions: list[Properties], peer: str) -> Iterator[View]:
 
 def ingress(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::EC2::SecurityGroupIngress."""
+    return _rule_beside(stage, "SecurityGroupIngress", wanted)
+
+
+def egress(stage: Stage, _: str, wanted: Properties) -> View:
+    """AWS::EC2::SecurityGroupEgress."""
+    return _rule_beside(stage, "SecurityGroupEgress", wanted)
+
+
+def _rule_beside(stage: Stage, direction: str, wanted: Properties) -> View:
+    """Find a rule that is a resource of its own by its first port."""
     group = security_group(stage, wanted["GroupId"], wanted)
-    found = next(
-        rule for rule in group["SecurityGroupIngress"] if rule["FromPort"] == wanted["FromPort"]
-    )
+    found = next(rule for rule in group[direction] if rule["FromPort"] == wanted["FromPort"])
     return {"GroupId": wanted["GroupId"], **found}
 
 
@@ -664,6 +673,7 @@ READERS: dict[str, Reader] = {
     "AWS::EC2::Route": route,
     "AWS::EC2::RouteTable": route_table,
     "AWS::EC2::SecurityGroup": security_group,
+    "AWS::EC2::SecurityGroupEgress": egress,
     "AWS::EC2::SecurityGroupIngress": ingress,
     "AWS::EC2::Subnet": subnet,
     "AWS::EC2::SubnetRouteTableAssociation": association,

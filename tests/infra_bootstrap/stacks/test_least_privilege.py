@@ -70,6 +70,18 @@ def instance(dev: Deployment, **changes: Any) -> Request:
     }
 
 
+def of_gang(dev: Deployment, request: Request) -> Request:
+    """Change a launch request so that it names the launch template of gangs."""
+    ours = {
+        "LaunchTemplateId": dev.outputs.gang_launch_template_id,
+        "Version": dev.outputs.gang_launch_template_version,
+    }
+    if "LaunchTemplate" in request:
+        return {**request, "LaunchTemplate": ours}
+    (config,) = request["LaunchTemplateConfigs"]
+    return {**request, "LaunchTemplateConfigs": [{**config, "LaunchTemplateSpecification": ours}]}
+
+
 def tagged(request: Request, **tags: str | None) -> Request:
     """Change tags of the request; None removes a tag."""
     changed = copy.deepcopy(request)

@@ -79,7 +79,7 @@ def test_every_property_of_every_resource_is_what_its_service_reports(
     """The service reports every property of every resource as the template sets it."""
     stage, lost = stages[concern], []
     for logical_id, resource in resources_made(concern, stage.values).items():
-        wanted = with_stack_tags(stage.properties(logical_id), "every")
+        wanted = stated(stage, logical_id)
         reported = READERS[resource["Type"]](stage, stage.physical[logical_id], wanted)
         lost += list(differences(wanted, reported, logical_id))
     assert not lost, "\n".join(lost)
@@ -100,19 +100,24 @@ def test_nothing_is_set_that_no_template_states(
     assert not found, "\n".join(found)
 
 
+def stated(stage: Resolver, logical_id: str) -> dict[str, Any]:
+    """Return what the template states about a resource, also in resources of their own."""
+    wanted: dict[str, Any] = with_stack_tags(stage.properties(logical_id), "every")
+    if stage.resources[logical_id]["Type"] == "AWS::EC2::SecurityGroup":
+        for direction in ("SecurityGroupIngress", "SecurityGroupEgress"):
+            beside = [
+                {key: value for key, value in stage.properties(name).items() if key != "GroupId"}
+                for name, other in resources_made(stage.concern, stage.values).items()
+                if other["Type"] == f"AWS::EC2::{direction}"
+                and other["Properties"]["GroupId"] == {"Ref": logical_id}
+            ]
+            wanted = {**wanted, direction: [*wanted.get(direction, ()), *beside]}
+    return wanted
+
+
 def unstated(stage: Resolver, logical_id: str) -> list[str]:
     """List what the service reports for a resource, and no resource of the template states."""
-    kind = stage.resources[logical_id]["Type"]
-    wanted = with_stack_tags(stage.properties(logical_id), "every")
-    if kind == "AWS::EC2::SecurityGroup":  # some rules are resources of their own
-        beside = [
-            {key: value for key, value in stage.properties(name).items() if key != "GroupId"}
-            for name, other in resources_made(stage.concern, stage.values).items()
-            if other["Type"] == "AWS::EC2::SecurityGroupIngress"
-            and other["Properties"]["GroupId"] == {"Ref": logical_id}
-        ]
-        rules = [*wanted.get("SecurityGroupIngress", ()), *beside]
-        wanted = {**wanted, "SecurityGroupIngress": rules}
+    kind, wanted = stage.resources[logical_id]["Type"], stated(stage, logical_id)
     return list(additions(kind, wanted, READERS[kind](stage, stage.physical[logical_id], wanted)))
 
 

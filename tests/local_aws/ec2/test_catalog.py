@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
+import moto.ec2
 import pytest
 
 from local_aws.ec2 import catalog
@@ -40,6 +42,25 @@ def test_the_catalogue_and_the_pipelines_table_agree_about_the_hardware() -> Non
         entry = CATALOG[name]
         found = (entry.vcpus, entry.memory_mib, entry.architecture, entry.gpu)
         assert facts_of(INSTANCE_TYPES[name]) == found, name
+
+
+def test_aws_says_of_the_same_types_that_they_encrypt_their_traffic() -> None:
+    """Our list agrees with answers of AWS's DescribeInstanceTypes, which moto's authors recorded.
+
+    AWS lists the types here, too:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/data-protection.html#encryption-transit
+    """
+    path = Path(str(moto.ec2.__file__)).parent / "resources/instance_types.json.gz"
+    recorded = json.loads(gzip.decompress(path.read_bytes()))
+    offered = {entry.name: entry for entry in (*read_types(TABLE), *CATALOG.values())}
+    assert {"c5.large", "t3.micro", "c7i.large", "g4dn.xlarge"} <= set(offered)
+    ours = {
+        name: entry.described()["NetworkInfo"]["EncryptionInTransitSupported"]
+        for name, entry in offered.items()
+    }
+    assert not ours.pop("p3.2xlarge")  # moto no longer has it, and AWS's list has P3dn alone
+    theirs = {name: recorded[name]["NetworkInfo"]["EncryptionInTransitSupported"] for name in ours}
+    assert ours == theirs
 
 
 def test_a_table_gives_the_types_that_have_a_price() -> None:

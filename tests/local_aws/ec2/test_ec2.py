@@ -400,6 +400,13 @@ def test_types_offerings_and_prices_are_those_of_aws(aws: LocalAwsUnderTest) -> 
         16384,
         "A10G",
     )
+    assert kind["NetworkInfo"]["EncryptionInTransitSupported"]
+    open_types = ec2.describe_instance_types(
+        Filters=[{"Name": "network-info.encryption-in-transit-supported", "Values": ["false"]}]
+    )["InstanceTypes"]
+    names = {one["InstanceType"] for one in open_types}
+    assert "t3.micro" in names
+    assert "g5.xlarge" not in names
     offers = ec2.describe_instance_type_offerings(
         LocationType="availability-zone",
         Filters=[{"Name": "instance-type", "Values": ["g6.xlarge", "c7i.large"]}],

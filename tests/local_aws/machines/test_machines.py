@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from local_aws.machines.bounds import outside
+from local_aws.machines.loopback import loopback_address
 from local_aws.machines.processes import find_marked
 from tests.local_aws.conftest import LocalAwsUnderTest, allow, unique, until
 from tests.local_aws.imds import IMDS
@@ -195,11 +196,15 @@ TCP = f"""\
    4: {_MAPPED}0100007F:B1F4 {_MAPPED}0100007F:9AA7 01 {_REST} 105 1 0 20 4 30 10 -1
    5: {_MAPPED}020200C0:B1F4 {_MAPPED}0A3364C6:01BB 01 {_REST} 106 1 0 20 4 30 10 -1
    6: {_LOOPBACK_6}:B1F4 {_LOOPBACK_6}:9AA7 01 {_REST} 107 1 0 20 4 30 10 -1
+   7: 0508527F:9AA7 0908527F:B1F4 01 {_REST} 108 1 0 20 4 30 10 -1
 """
 
 
 def test_the_kernels_tables_are_read_as_they_are() -> None:
-    """Listeners, loopback and a host's own address are inside; mapped addresses can be outside."""
+    """Listeners, loopback and a host's own address are inside; mapped addresses can be outside.
+
+    The addresses of two instances, 127.82.8.5 and 127.82.8.9, are inside.
+    """
     found = [(c.address, c.inode) for c in outside(TCP.splitlines()[1:])]
     assert found == [("198.100.51.10:443", 103), ("198.100.51.10:443", 106)]
 
@@ -251,3 +256,56 @@ def test_spot_machines_and_user_data_survive_a_busy_host(aws: LocalAwsUnderTest)
     aws.await_state(machine, "running")
     aws.client("ec2").create_tags(Resources=[machine], Tags=[{"Key": "mark", "Value": mark}])
     until(lambda: f"{mark} 200" in aws.console(machine), "the machine sees its new tag")
+
+
+def test_each_instance_has_an_address_of_its_own_that_others_reach(aws: LocalAwsUnderTest) -> None:
+    """An instance listens on the address that its metadata tells, and another one connects to it.
+
+    EC2 reports an address of the VPC, as AWS does. Its last two numbers are the same.
+    """
+    listen = textwrap.dedent(
+        """\
+        address="$(get meta-data/local-ipv4 | cut -d' ' -f1)"
+        get dynamic/instance-identity/document | grep privateIp
+        python3 - "$address" <<'PY'
+        import socket, sys
+        server = socket.create_server((sys.argv[1], 0))
+        print("listens on", *server.getsockname(), flush=True)
+        connection, peer = server.accept()
+        print("heard", connection.recv(99).decode(), "from", peer[0], flush=True)
+        PY
+        sleep 99
+        """
+    )
+    first = aws.launch(IMDS + listen)
+    console = aws.await_console(first, "listens on")
+    address, port = console.partition("listens on ")[2].split()[:2]
+    assert f'"privateIp": "{address}"' in console
+    found = aws.client("ec2").describe_instances(InstanceIds=[first])
+    private = found["Reservations"][0]["Instances"][0]["PrivateIpAddress"]
+    assert address.startswith("127.")
+    assert address != private
+    assert address.split(".")[2:] == private.split(".")[2:]
+    connect = f"""\
+        address="$(get meta-data/local-ipv4 | cut -d' ' -f1)"
+        python3 - "$address" <<'PY'
+        import socket, sys
+        with socket.create_connection(("{address}", {port}), 20, (sys.argv[1], 0)) as connection:
+            connection.sendall(b"hello")
+        print("called from", sys.argv[1], flush=True)
+        PY
+        sleep 99
+        """
+    second = aws.launch(IMDS + textwrap.dedent(connect))
+    other = aws.await_console(second, "called from").partition("called from ")[2].split()[0]
+    assert other != address
+    assert f"heard hello from {other}" in aws.await_console(first, "heard")
+
+
+def test_without_other_loopback_addresses_instances_share_one() -> None:
+    """On a computer whose loopback has 127.0.0.1 alone, each instance gets that."""
+    assert loopback_address("10.64.8.5", "a", lambda _: False) == "127.0.0.1"
+    own = loopback_address("10.64.8.5", "a", lambda _: True)
+    assert own.endswith(".8.5")
+    assert own != loopback_address("10.64.8.6", "a", lambda _: True)
+    assert own != loopback_address("10.64.8.5", "b", lambda _: True)
