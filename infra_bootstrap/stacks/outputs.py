@@ -26,6 +26,8 @@ class Outputs:
     :param trainer_python: the machine image's Python, such as `3.12`.
     :param evaluator_memory_mib: the memory of the player and of the dispatcher, which waits for it,
         together. None if the stack was deployed by an older version.
+    :param gang_launch_template_id: the launch template of trials with several machines; None if the
+        stack was deployed by an older version.
     :param evaluator_version: the versions to pin in a spec; None if the stack was deployed by an
         older version.
     """
@@ -53,6 +55,8 @@ class Outputs:
     lambda_runtime: str
     evaluator_memory_mib: float | None = None
     evaluator_version: EvaluatorVersion | None = None
+    gang_launch_template_id: str | None = None
+    gang_launch_template_version: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outputs as values that JSON can hold."""
@@ -100,6 +104,8 @@ def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) 
         lambda_runtime=evaluation["LambdaRuntime"],
         evaluator_memory_mib=_memory(evaluation),
         evaluator_version=_version(evaluation),
+        gang_launch_template_id=training.get("GangLaunchTemplateId"),
+        gang_launch_template_version=training.get("GangLaunchTemplateVersion"),
     )
 
 

@@ -14,8 +14,14 @@ from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.architectures import refuse_other_architectures
-from rl_lifecycle.machines.launch_requests import Market, market_of
+from rl_lifecycle.machines.launch_requests import (
+    Market,
+    collector_types_of,
+    instance_types_of,
+    market_of,
+)
 from rl_lifecycle.machines.machine_attempts import Attempt, Refusal
 from rl_lifecycle.machines.quotas import (
     Usage,
@@ -23,6 +29,7 @@ from rl_lifecycle.machines.quotas import (
     quota_code,
     refusals_of_full,
     refuse_hopeless,
+    refuse_hopeless_gang,
     vcpus_of,
 )
 
@@ -69,6 +76,17 @@ class LaunchChecks:
         data = self._check_template(template_id, version)
         refuse_hopeless(names, market, self._read_limits(names, market))
         return data
+
+    def check_gang(self, compute: Compute) -> None:
+        """Check that the quotas can hold all machines of a trial at once.
+
+        :raises LaunchRefusedError: if a quota can never hold them.
+        """
+        collectors = [collector_types_of(compute)] * (compute.machines - 1)
+        seats = [instance_types_of(compute), *collectors]
+        names = {name for types in seats for name in types}
+        refuse_other_architectures(sorted(names))
+        refuse_hopeless_gang(seats, compute.market, self._read_limits(names, compute.market))
 
     def is_hopeless(self, instance_types: Iterable[str], market: Market) -> bool:
         """Whether the account's quotas allow none of these types on a market."""

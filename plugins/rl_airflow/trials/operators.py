@@ -39,7 +39,6 @@ from rl_lifecycle.storage.layout import LEARNER_SEAT
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.recoveries import find_recoveries
-from rl_lifecycle.trials.seats import find_fatal
 
 log = logging.getLogger(__name__)
 
@@ -252,9 +251,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
             )
         if action.kind is ActionKind.FINISH:
             return end.model_dump(mode="json")
-        failed = evidence.at_seat(fatal[0] if (fatal := find_fatal(evidence)) else LEARNER_SEAT)
-        place = supervisor.trial.at_seat(failed.seat)
-        for line in read_log_tail(supervisor.store, place, failed.attempts):
+        for line in read_log_tail(supervisor.store, supervisor.trial, evidence):
             log.error("%s | %s", self.trial, line)
         raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
 
@@ -304,11 +301,7 @@ class Ec2TerminateRunOperator(TrialOperator):
         spec = plan.get_spec(plan.store(session))
         supervisors = [self._supervisor(plan, trial, spec) for trial in plan.trials]
         end_run(plan, session, supervisors, "the run ended", self.waiter_max_seconds)
-        attempts = {
-            seat.trial.seat_name: len(seat.attempts.read())
-            for supervisor in supervisors
-            for seat in supervisor.seats
-        }
+        attempts = {one.trial.trial: len(one.read_attempts()) for one in supervisors}
         return {"instances_left": [], "attempts": attempts}
 
 

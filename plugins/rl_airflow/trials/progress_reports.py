@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 
 from rl_airflow.run.trial_ends import TrialEnd
-from rl_lifecycle.machines.machine_attempts import Attempt
-from rl_lifecycle.storage.layout import TrialId, curve_key, log_prefix
+from rl_lifecycle.storage.layout import LEARNER_SEAT, TrialId, curve_key, log_prefix
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.gangs import GangReport
 from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.trials.seats import find_fatal
 from rl_lifecycle.trials.states import Finding
 
 #: How much of a machine's log is shown after a failure.
@@ -84,10 +84,16 @@ def describe_gang(gang: GangReport) -> str:
     return text + (f" ({gang.message})" if gang.message else "")
 
 
-def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt]) -> list[str]:
-    """Read the last lines of the newest machine log; empty if no machine logged anything."""
-    for attempt in reversed(attempts):
-        keys = [item for item in store.list(log_prefix(trial, attempt.attempt)) if item.n_bytes]
+def read_log_tail(store: ObjectStore, trial: TrialId, evidence: Evidence) -> list[str]:
+    """Read the last lines of the newest log of the machine that failed, or else of the learner.
+
+    :return: empty if no such machine logged anything.
+    """
+    fatal = find_fatal(evidence)
+    failed = evidence.at_seat(fatal[0] if fatal else LEARNER_SEAT)
+    place = trial.at_seat(failed.seat)
+    for attempt in reversed(failed.attempts):
+        keys = [item for item in store.list(log_prefix(place, attempt.attempt)) if item.n_bytes]
         if not keys:
             continue
         newest = max(keys, key=lambda item: (item.modified_at, item.key))

@@ -74,8 +74,7 @@ class TrialSupervisor:
         tools = Tools(plan, compute, store, machines, prices, checks, money, now, log)
         memory = memory or MachineMemory()
         self.seats = tuple(
-            SeatSupervisor(tools, self.trial.at_seat(seat), memory.at_seat(seat))
-            for seat in range(compute.machines)
+            SeatSupervisor(tools, seat, memory.at_seat(seat.seat)) for seat in spec.seats_of(trial)
         )
         self.learner = self.seats[LEARNER_SEAT]
         self.attempts = self.learner.attempts
