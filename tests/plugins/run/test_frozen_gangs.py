@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run import spec_operator
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator, plan_of
-from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.experiment.spec import Artifact, Replay, Spec
 from tests.plugins.fake_ec2 import FakeEc2
 from tests.plugins.run.test_frozen_evaluator import deployed
 from tests.plugins.trials.test_gangs import gang
@@ -27,6 +27,7 @@ class Freezing:
         self.world, self.folder, self.ti = World(), tmp_path, FakeTaskInstance()
         self.place = deployed(4)._replace(gang_launch_template=GANG)
         self.world.ec2 = FakeEc2(lambda: START)
+        self.world.store.objects.clear()
         monkeypatch.setattr(spec_operator, "find_environment", lambda *_, **__: self.place)
         monkeypatch.setattr(spec_operator, "S3Store", lambda client, bucket: self.world.store)
         clients = {"s3": None, "ec2": self.world.ec2, "service-quotas": self.world.quotas}
@@ -119,10 +120,24 @@ def test_a_quota_for_one_machine_and_not_for_all_is_refused(
 
 def test_a_limit_below_one_trials_machines_is_refused(freezing: Freezing) -> None:
     """`compute.max_parallel` counts the machines of all seats."""
-    with pytest.raises(
-        AirflowFailException, match=r"compute\.max_parallel: is 2, but a trial has 4"
-    ):
+    with pytest.raises(AirflowFailException, match="max_parallel: is 2, but a trial has 4"):
         freezing.freeze(machines=4, max_parallel=2)
+
+
+def test_a_replay_of_a_gangs_version_uses_one_machine(freezing: Freezing) -> None:
+    """The number of machines changes no byte, and the shards stay as they were."""
+    spec = freezing.freeze(machines=4, collectors={"instance_types": ["c7i.large"]})
+    replay = spec.as_replay(
+        Replay(experiment="cartpole_ppo", version=1, step=40_960, digest="d"),
+        run_id="r",
+        created_at=START,
+        experiment=spec.experiment.as_replay("replay"),
+        trial=spec.trials[0],
+    )
+    compute = replay.experiment.compute
+    assert (compute.machines, compute.collectors, replay.shards) == (1, None, 4)
+    artifact = Artifact(key="specs/x/y/spec.json", sha256=replay.sha256)
+    assert plan_of(freezing.place, None, replay, artifact).launch_template_id == "lt-1"
 
 
 def test_types_whose_traffic_is_not_encrypted_are_named_and_requested_last(
