@@ -27,7 +27,6 @@ from rl_airflow.trials.shared_watch import (
     until_next,
 )
 from rl_airflow.trials.supervisor import make_supervisor
-from rl_airflow.trials.task_state import TaskMemory
 from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND, Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import LEARNER_SEAT, TrialId
@@ -169,12 +168,14 @@ class Ec2TrialTrigger(BaseTrigger):
             if is_over:
                 break
             pause = self._pause(evidence)
-        memory = TaskMemory(
-            progress=evidence.progress,
-            told=told,
-            collectors=tuple(one.progress for one in evidence.collectors),
+        progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
+        yield TriggerEvent(  # type: ignore[no-untyped-call]
+            {
+                "progress": progress,
+                "told": told.model_dump(mode="json"),
+                **_clocks_of_collectors(evidence),
+            }
         )
-        yield TriggerEvent(memory.model_dump(mode="json"))  # type: ignore[no-untyped-call]
 
     async def _find_news(
         self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: LogPosition
@@ -346,6 +347,14 @@ class Ec2TrialTrigger(BaseTrigger):
             return ""
         usd = sum(usd_so_far(evidence.at_seat(seat).newest, beat.at) for seat in evidence.seats)
         return describe_progress(self.trial, beat, usd=usd)
+
+
+def _clocks_of_collectors(evidence: Evidence) -> dict[str, list[dict[str, Any] | None]]:
+    """Return the stall clocks of the machines that only collect, as a part of the event."""
+    if not evidence.collectors:
+        return {}
+    clocks = [one.progress for one in evidence.collectors]
+    return {"collectors": [one.model_dump(mode="json") if one else None for one in clocks]}
 
 
 def usd_so_far(attempt: Attempt | None, now: datetime) -> float:
