@@ -15,8 +15,12 @@ from rl_airflow.trials.shared_watch import TrialWatch
 from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import BudgetExceededError
 from rl_lifecycle.machines.machine_attempts import AttemptEnd
+from rl_lifecycle.reports.run_summary import summarise_run
 from rl_lifecycle.storage.layout import heartbeat_key, log_prefix
 from rl_lifecycle.trials.actions import ActionKind
+from rl_lifecycle.trials.evidence import Evidence
+from rl_lifecycle.trials.gangs import GangReport, MemberReport
+from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.seats import decide_seats
 from tests.kill_rounds import seeds
 from tests.plugins.trials.test_trials import FakeTaskStateStore, Stage, fire
@@ -512,3 +516,36 @@ def test_the_teardown_ends_and_counts_the_machines_of_all_seats(stage: Stage) ->
     assert stage.world.ec2.living == []
     assert all(entry.usd is not None for entry in stage.world.supervisor().ledger.read().entries)
     assert stage.world.store.find(heartbeat_key(stage.world.trial())) is None
+
+
+def test_the_progress_and_the_end_name_the_machines_that_collect(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are in the learner's heartbeat; the cost is that of all machines."""
+    stage.launch()
+    trigger = stage.defer()
+    world = stage.world
+    world.beat(step=99_000, seat=1)
+    members = (
+        MemberReport(seat=0, processes=1, shards=1),
+        MemberReport(seat=1, processes=1, shards=3),
+    )
+    gang_report = GangReport(generation=2, members=members, joined=2, lost=1)
+    world.pass_time(3600)
+    world.beat(state="finished", step=100_096)
+    found = Heartbeat.from_json(world.store.objects[heartbeat_key(world.trial())])
+    told = found.model_copy(update={"gang": gang_report})
+    world.store.put(heartbeat_key(world.trial()), told.to_json())
+    world.ec2.end(world.machine_at(0).instance_id, "Client.InstanceInitiatedShutdown")
+    text = "gang 2: machine 0 collects 1 shard, machine 1 collects 3 shards; 2 joined, 1 lost"
+    line = trigger._progress_line(
+        Evidence.from_value(trigger.evidence, "").model_copy(update={"heartbeat": told})
+    )
+    assert text in line
+    assert f"USD {3 * 0.034:.4f}" in line
+    end = stage.awaiting().execute(stage.context)
+    assert (end["state"], end["attempts"], end["gang"]) == ("finished", 3, text)
+    (summary, *_) = summarise_run(world.store, world.experiment.name, world.spec.run).trials
+    assert (summary.n_attempts, summary.interruptions, summary.state) == (3, 0, "finished")
+    assert summary.usd == pytest.approx(end["usd"], abs=1e-6)
+    assert summary.seconds > 3 * 3590
