@@ -83,8 +83,8 @@ def read_night(experiment: str) -> dict[str, Any]:
     summary = summarise_run(store, experiment, spec.run)
     attempts = [
         Attempt.from_json(get(store, item.key).data, item.key).outcome.model_dump(mode="json")
-        for plan in spec.trials
-        for item in store.list(attempt_prefix(spec.trial_id(plan.name)))
+        for seat in spec.seats
+        for item in store.list(attempt_prefix(seat))
     ]
     return {
         "summary": summary.model_dump(mode="json"),

@@ -201,7 +201,8 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
         if how == "abandoned" and first.end is None and first.instance_id is not None:
             _await_its_own_end(supervisor.machines, first.instance_id)
         if first.end is not None:
-            tail = read_log_tail(supervisor.store, supervisor.trial, evidence.attempts[:1])
+            only = evidence.model_copy(update={"attempts": evidence.attempts[:1]})
+            tail = read_log_tail(supervisor.store, supervisor.trial, only)
             return {
                 "end": str(first.end),
                 "reason": first.reason[:300],

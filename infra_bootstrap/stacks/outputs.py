@@ -28,6 +28,8 @@ class Outputs:
     :param trainer_python: the machine image's Python, such as `3.12`.
     :param evaluator_memory_mib: the memory of the player and of the dispatcher, which waits for it,
         together. None if the stack was deployed by an older version.
+    :param gang_launch_template_id: the launch template of trials with several machines; None if the
+        stack was deployed by an older version.
     :param evaluator_version: the versions to pin in a spec; None if the stack was deployed by an
         older version.
     """

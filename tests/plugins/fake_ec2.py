@@ -95,6 +95,7 @@ class FakeEc2:
     lose_answers: bool = False
     template_gone: bool = False
     image_gone: bool = False
+    plain: tuple[str, ...] = ()
     during: dict[str, Callable[[], Any]] = field(default_factory=dict)
     _answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -230,6 +231,19 @@ class FakeEc2:
                 {"InstanceType": name, "Location": zone}
                 for name in names
                 for zone in ZONES.values()
+            ]
+        }
+
+    def describe_instance_types(self, **request: Any) -> dict[str, Any]:
+        """Describe types, of which those in `plain` do not encrypt traffic between machines."""
+        self._check("DescribeInstanceTypes", request)
+        return {
+            "InstanceTypes": [
+                {
+                    "InstanceType": name,
+                    "NetworkInfo": {"EncryptionInTransitSupported": name not in self.plain},
+                }
+                for name in request["InstanceTypes"]
             ]
         }
 

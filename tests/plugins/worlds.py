@@ -21,6 +21,7 @@ from rl_airflow.trials.task_state import MachineMemory
 from rl_lifecycle.errors import PreconditionFailedError
 from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec
+from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import TrialId, head_key, heartbeat_key, ledger_key, spec_key
 from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
@@ -28,7 +29,7 @@ from rl_lifecycle.trials.actions import Action, ActionKind
 from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.evidence import Evidence, StepProgress, track_progress
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
-from tests.plugins.fake_ec2 import ZONES, FakeEc2, FakeQuotas
+from tests.plugins.fake_ec2 import ZONES, FakeEc2, FakeMachine, FakeQuotas
 
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)
 PLUGIN = str(Path(sys.modules["rl_airflow"].__file__ or "").parent)
@@ -156,6 +157,7 @@ class World:
             evaluator="evaluator:live",
         )
         self.progress: StepProgress | None = None
+        self.clocks: tuple[StepProgress | None, ...] = ()
 
     def pass_time(self, seconds: float) -> None:
         """Let the clock go on."""
@@ -193,7 +195,11 @@ class World:
         head = self.store.find(head_key(self.trial(trial)))
         committed = Head.from_json(head.data).step if head else 0
         self.progress = track_progress(self.progress, beat, self.time, committed)
-        return (supervisor or self.supervisor(trial)).advance(self.progress)
+        action, evidence = (supervisor or self.supervisor(trial)).advance(
+            self.progress, self.clocks
+        )
+        self.clocks = tuple(one.progress for one in evidence.collectors)
+        return action, evidence
 
     def look_without_beat(self, trial: str = "seed-0") -> tuple[Action, Evidence]:
         """Let one worker look and act with the stall clock of the last readable heartbeat."""
@@ -216,11 +222,12 @@ class World:
         cause: str | None = None,
         message: str = "",
         segment: int = 0,
+        seat: int = 0,
     ) -> None:
-        """Let the trial's newest machine write a heartbeat."""
-        attempt = len(self.supervisor(trial).attempts.read())
+        """Let the newest machine of a trial's seat write a heartbeat."""
+        attempt = len(self.supervisor(trial).seats[seat].attempts.read())
         self.store.put(
-            heartbeat_key(self.trial(trial)),
+            heartbeat_key(self.trial(trial).at_seat(seat)),
             Heartbeat(
                 attempt=attempt,
                 state=TrainerState(state),
@@ -253,6 +260,20 @@ class World:
             for machine in self.ec2.machines.values()
             if machine.tags["nightshift:trial"] == trial and (machine.alive or not alive)
         ]
+
+    def machine_at(self, seat: int, trial: str = "seed-0") -> FakeMachine:
+        """Return the living machine of a trial's seat."""
+        (found,) = (
+            machine
+            for machine in self.ec2.living
+            if machine.tags["nightshift:trial"] == trial
+            and machine.tags.get("nightshift:seat", "0") == str(seat)
+        )
+        return found
+
+    def attempts_at(self, seat: int, trial: str = "seed-0") -> list[Attempt]:
+        """Return the attempts of a trial's seat."""
+        return [one.attempt for one in self.supervisor(trial).seats[seat].attempts.read()]
 
 
 def is_over(action: Action) -> bool:

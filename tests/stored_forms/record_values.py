@@ -55,7 +55,12 @@ def _document(form: type[Record], *, full: bool, depth: int = 0) -> dict[str, An
 
 
 def _field(name: str, field: FieldInfo, *, full: bool, depth: int) -> Any:
-    if name in ALLOWED and not _forms_in(field.annotation):
+    is_list = get_origin(field.annotation) is tuple
+    if (
+        name in ALLOWED
+        and not _forms_in(field.annotation)
+        and (isinstance(ALLOWED[name], list) or not is_list)
+    ):
         return ALLOWED[name]
     return _sample(field.annotation, name, field.default, full=full, depth=depth)
 

@@ -47,7 +47,15 @@ from rl_lifecycle.machines import ledger, machine_attempts
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry import contents, promotion, replays, versions
 from rl_lifecycle.reports import run_outcomes, run_summary
-from rl_lifecycle.trials import actions, checkpoints, evidence, heartbeats, recoveries, states
+from rl_lifecycle.trials import (
+    actions,
+    checkpoints,
+    evidence,
+    gangs,
+    heartbeats,
+    recoveries,
+    states,
+)
 from tests.stored_forms.record_values import make_record, nested_forms
 
 RECORDS: dict[str, type[Record]] = {
@@ -60,13 +68,19 @@ RECORDS: dict[str, type[Record]] = {
     "checkpoint_manifest": checkpoints.CheckpointManifest,
     "experiment": experiment.Experiment,
     "experiment_compute": compute_settings.Compute,
+    "experiment_compute_collectors": compute_settings.Collectors,
     "experiment_early_stop": evaluation_settings.EarlyStop,
     "experiment_evaluation": evaluation_settings.Evaluation,
     "experiment_gate": evaluation_settings.GateSettings,
     "experiment_perturbation": evaluation_settings.Perturbation,
     "experiment_scenario": evaluation_settings.Scenario,
+    "gang_generation": gangs.Generation,
+    "gang_member": gangs.Member,
     "head": checkpoints.Head,
     "heartbeat": heartbeats.Heartbeat,
+    "heartbeat_announcement": gangs.Announcement,
+    "heartbeat_gang": gangs.GangReport,
+    "heartbeat_gang_member": gangs.MemberReport,
     "history_entry": contents.HistoryEntry,
     "import": versions.ImportRecord,
     "import_bundle": versions.ImportBundle,
@@ -112,6 +126,7 @@ RECORDS: dict[str, type[Record]] = {
     "evidence_machine": evidence.Machine,
     "evidence_patience": evidence.Patience,
     "evidence_progress": evidence.StepProgress,
+    "evidence_seat": evidence.SeatEvidence,
     "prepared_change": changes.Change,
     "prepared_stack": one_stack.Prepared,
     "task_memory": task_state.TaskMemory,

@@ -65,7 +65,8 @@ class Compute(Record):
         None,
         ge=1,
         le=100,
-        description="machines of a run that work at the same time; null: all trials",
+        description="machines of a run that work at the same time, those of all seats of its "
+        "trials together; null: any number",
     )
     max_hours: float = Field(
         4, gt=0, le=168, description="hours that the attempts of a trial may take together"
@@ -107,6 +108,10 @@ class Compute(Record):
     def without_due_time(self) -> Self:
         """The same machines, needed by no particular time."""
         return self.model_copy(update={"needed_by": None})
+
+    def with_one_machine(self) -> Self:
+        """The same settings for trials that have no machine beside their learner's."""
+        return self.model_copy(update={"machines": 1, "collectors": None})
 
     def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
         """The same settings for machines of other types."""

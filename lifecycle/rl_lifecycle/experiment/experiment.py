@@ -183,16 +183,22 @@ class Experiment(Record):
         """The same experiment without `compute.needed_by`, for a run that has no due time."""
         return self._with_compute(self.compute.without_due_time())
 
+    def with_one_machine(self) -> Self:
+        """The same experiment, with one machine for each trial."""
+        return self._with_compute(self.compute.with_one_machine())
+
     def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
         """The same experiment on machines of these types."""
         return self._with_compute(self.compute.with_instance_types(instance_types))
 
     def as_replay(self, name: str) -> Self:
-        """The same training for one trial, without approval and without an early stop.
+        """The same training for one trial on one machine, without approval and early stop.
+
+        How many machines train it changes no byte.
 
         :param name: the name of the experiment that replays belong to.
         """
-        return self.model_copy(
+        return self.with_one_machine().model_copy(
             update={"name": name, "trials": 1, "approval": False, "early_stop": EarlyStop()}
         )
 

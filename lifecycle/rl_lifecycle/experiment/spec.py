@@ -120,6 +120,11 @@ class Spec(Record):
         description="the experiment's own instance profile; None: that of the launch template",
         exclude_if=lambda value: value is None,
     )
+    gang_launch_template: str | None = Field(
+        None,
+        description="<id>:<version> for trials with several machines; None: each has one",
+        exclude_if=lambda value: value is None,
+    )
     shards: int = Field(
         1,
         ge=1,
@@ -141,6 +146,16 @@ class Spec(Record):
     def trial_id(self, name: str) -> TrialId:
         """The place of a trial in the bucket."""
         return TrialId(self.experiment.name, self.run, self.trial(name).name)
+
+    def seats_of(self, name: str) -> tuple[TrialId, ...]:
+        """The places of a trial's machines, the learner's first."""
+        trial = self.trial_id(name)
+        return tuple(trial.at_seat(seat) for seat in range(self.experiment.compute.machines))
+
+    @property
+    def seats(self) -> tuple[TrialId, ...]:
+        """The places of all machines of the run."""
+        return tuple(seat for plan in self.trials for seat in self.seats_of(plan.name))
 
     def with_launch_template(self, launch_template: str) -> Self:
         """The same run on machines of another launch template, `<id>:<version>`."""
@@ -173,6 +188,7 @@ class Spec(Record):
                 "replay": replay,
                 "evaluator": None,
                 "instance_profile_arn": None,
+                "gang_launch_template": None,
             }
         )
 
@@ -211,6 +227,7 @@ def freeze_spec(
     source: str | None = None,
     evaluator: EvaluatorVersion | None = None,
     instance_profile_arn: str | None = None,
+    gang_launch_template: str | None = None,
 ) -> Spec:
     """Freeze a run: check hyper-parameters, round the segment, draw the seeds.
 
@@ -219,6 +236,8 @@ def freeze_spec(
     :param created_at: an aware UTC datetime.
     :param overrides: keys of the experiment that this run changes, for example `total_timesteps`
         from a form. None means that it changes nothing.
+    :param gang_launch_template: the launch template for trials with several machines. None means
+        that the environment has none; it is not needed for trials with one machine.
     :param source: the experiment's file in error messages. None means `experiments/<name>.yaml`.
     :raises InvalidExperimentError: if an override or a hyper-parameter is not allowed.
     """
@@ -257,6 +276,7 @@ def freeze_spec(
         champion=champion,
         evaluator=evaluator,
         instance_profile_arn=instance_profile_arn,
+        gang_launch_template=gang_launch_template if compute.machines > 1 else None,
         shards=shards,
     )
 

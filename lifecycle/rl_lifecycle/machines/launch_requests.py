@@ -18,7 +18,7 @@ from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
-from rl_lifecycle.storage.layout import TrialId
+from rl_lifecycle.storage.layout import LEARNER_SEAT, TrialId
 
 Market = Literal["spot", "on-demand"]
 
@@ -32,6 +32,8 @@ PROCESSORS = {row.family: row.processor for row in INSTANCE_TYPES.values()}
 TOKEN_HOLDS = timedelta(minutes=30)
 BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 15.0, 600.0
 TAG_PREFIX = "nightshift:"
+#: The tag with the seat of a machine that only collects. The learner's machine does not have it.
+SEAT_TAG = f"{TAG_PREFIX}seat"
 
 #: EC2's error codes for a vCPU quota that is used up.
 VCPU_QUOTA_CODES = frozenset(
@@ -52,6 +54,29 @@ class Pool(NamedTuple):
 def instance_types_of(compute: Compute) -> tuple[str, ...]:
     """The instance types that an experiment allows. `auto` is replaced by a list of types."""
     return AUTO_TYPES if compute.instance_types == "auto" else compute.instance_types
+
+
+def collector_types_of(compute: Compute) -> tuple[str, ...]:
+    """The instance types of the machines that only collect.
+
+    >>> collector_types_of(Compute(instance_types=("g5.xlarge", "c7i.large"), machines=2))
+    ('c7i.large',)
+    """
+    named = compute.collectors.instance_types if compute.collectors else "auto"
+    if named != "auto":
+        return named
+    return tuple(name for name in instance_types_of(compute) if not has_gpu(name)) or AUTO_TYPES
+
+
+def has_gpu(instance_type: str) -> bool:
+    """Whether a type has a GPU, from the table, or else from its name.
+
+    >>> [has_gpu(name) for name in ("g5.xlarge", "p9.2xlarge", "c7i.large")]
+    [True, True, False]
+    """
+    if row := INSTANCE_TYPES.get(instance_type):
+        return row.gpu is not None
+    return instance_type.startswith(("g", "p"))
 
 
 def processor_of(instance_type: str) -> str:
@@ -180,12 +205,14 @@ def trial_tags(
     environment: str, trial: TrialId, attempt: int, spec_sha256: str, deadline_at: datetime
 ) -> dict[str, str]:
     """The tags of a machine. The trainer on it, its adoption and the reaper read them."""
+    seat = {} if trial.seat == LEARNER_SEAT else {SEAT_TAG: str(trial.seat)}
     return {
-        "Name": f"nightshift-{environment}-{trial.experiment}-{trial.trial}"[:255],
+        "Name": f"nightshift-{environment}-{trial.experiment}-{trial.seat_name}"[:255],
         f"{TAG_PREFIX}environment": environment,
         f"{TAG_PREFIX}experiment": trial.experiment,
         f"{TAG_PREFIX}run": trial.run,
         f"{TAG_PREFIX}trial": trial.trial,
+        **seat,
         f"{TAG_PREFIX}attempt": str(attempt),
         f"{TAG_PREFIX}spec": spec_sha256,
         f"{TAG_PREFIX}deadline": deadline_at.strftime("%Y-%m-%dT%H:%M:%SZ"),

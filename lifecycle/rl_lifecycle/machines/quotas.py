@@ -6,7 +6,8 @@ https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rl_lifecycle.errors import LaunchRefusedError
@@ -111,6 +112,35 @@ def refuse_hopeless(
         f"--service-code ec2 --quota-code {code} "
         f"--desired-value {max(16, needed)}), or try compute.market: {other}"
     )
+
+
+def refuse_hopeless_gang(
+    seats: Sequence[tuple[str, ...]], market: Market, limits: Mapping[str, float]
+) -> None:
+    """Refuse machines that belong together if a quota can never hold all of them.
+
+    A machine that may be of several quotas is not counted; EC2 then decides.
+
+    :param seats: the types that each machine may have.
+    :param limits: as in :func:`refuse_hopeless`.
+    :raises LaunchRefusedError: with the quota, and the command that requests a larger one.
+    """
+    needed: Counter[str] = Counter()
+    for names in seats:
+        codes = {quota_code(name, market) for name in names}
+        code = codes.pop() if len(codes) == 1 else None
+        if code is not None:
+            needed[code] += min(vcpus_of(name) for name in names)
+    for code, vcpus in needed.items():
+        if vcpus > limits.get(code, vcpus):
+            other = "on-demand" if market == "spot" else "spot"
+            raise LaunchRefusedError(
+                f"the account's quota {code} allows {limits[code]:g} vCPUs of {market} machines, "
+                f"and the {len(seats)} machines of a trial need at least {vcpus}: ask for more "
+                "(aws service-quotas request-service-quota-increase --service-code ec2 "
+                f"--quota-code {code} --desired-value {max(16, vcpus)}), lower compute.machines, "
+                f"or try compute.market: {other}"
+            )
 
 
 def _shortest(

@@ -172,12 +172,10 @@ def _find_champion(
 
 
 def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
-    trial = spec.trial_id(name)
-    beat, beat_problem = _find_heartbeat(store, trial)
-    attempts = [
-        Attempt.from_json(get(store, item.key).data, item.key)
-        for item in store.list(attempt_prefix(trial))
-    ]
+    learner, *collectors = spec.seats_of(name)
+    beat, beat_problem = _find_heartbeat(store, learner)
+    attempts = read_attempts(store, learner)
+    every = [*attempts, *(one for seat in collectors for one in read_attempts(store, seat))]
     last = attempts[-1].outcome if attempts else None
     stopped = last.reason if last and last.end is AttemptEnd.STOPPED_EARLY else ""
     cancelled = last is not None and last.reason == ENDED_BY_HAND
@@ -188,14 +186,22 @@ def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
         step=beat.step if beat else 0,
         total_timesteps=spec.experiment.total_timesteps,
         steps_per_s=beat.steps_per_s if beat else None,
-        n_attempts=len(attempts),
-        interruptions=sum(one.outcome.end is AttemptEnd.INTERRUPTED for one in attempts),
+        n_attempts=len(every),
+        interruptions=sum(one.outcome.end is AttemptEnd.INTERRUPTED for one in every),
         machine=f"{last.instance_type} {last.market}" if last and last.instance_type else "none",
-        seconds=sum(one.outcome.seconds or 0.0 for one in attempts),
-        usd=sum(one.outcome.usd or 0.0 for one in attempts),
+        seconds=sum(one.outcome.seconds or 0.0 for one in every),
+        usd=sum(one.outcome.usd or 0.0 for one in every),
         stopped=stopped,
         saved_usd=sum(one.outcome.saved_usd or 0.0 for one in attempts),
     )
+
+
+def read_attempts(store: ObjectStore, trial: TrialId) -> list[Attempt]:
+    """Read the attempts of a trial's seat, oldest first."""
+    return [
+        Attempt.from_json(get(store, item.key).data, item.key)
+        for item in store.list(attempt_prefix(trial))
+    ]
 
 
 def _state_of(beat: Heartbeat | None, last: AttemptOutcome | None, stopped: str) -> str:

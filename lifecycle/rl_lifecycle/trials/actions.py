@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
-from rl_lifecycle.errors import DEPLOY
+from rl_lifecycle.errors import DEPLOY, NoPlaceError
 from rl_lifecycle.machines.launch_requests import back_off_s, hours_used
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
@@ -68,14 +68,14 @@ REFUSED_ITS_INPUT = "the trainer ended with exit status 2"
 
 
 def decide_action(evidence: Evidence) -> Action:
-    """Choose the next action for a trial."""
+    """Choose the next action for a trial's learner, which decides the trial."""
     finding, newest = diagnose(evidence), evidence.newest
     if newest is not None and newest.outcome.end is None:
-        return _of_open_attempt(evidence, finding, newest)
+        return decide_open_attempt(evidence, finding, newest)
     if finding.state is TrialState.FINISHED:
         return Action(kind=ActionKind.FINISH, finding=finding)
     if finding.state in (TrialState.FAILED, TrialState.CANCELLED) and not evidence.again:
-        return Action(kind=ActionKind.FAIL, finding=_advised(finding))
+        return Action(kind=ActionKind.FAIL, finding=with_advice(finding))
     if evidence.cancelled:
         return Action(
             kind=ActionKind.FAIL,
@@ -88,16 +88,21 @@ def decide_action(evidence: Evidence) -> Action:
             state=TrialState.FAILED, cause=finding.cause, reason=f"{reason}; last: {finding.reason}"
         )
         return Action(kind=ActionKind.FAIL, finding=failed)
-    not_before = _not_before(evidence.attempts)
+    not_before = find_not_before(evidence.attempts)
     if not_before is not None and evidence.now < not_before:
         return Action(kind=ActionKind.WAIT, finding=finding, at=not_before)
-    return Action(kind=ActionKind.WAIT if evidence.no_place else ActionKind.LAUNCH, finding=finding)
+    if evidence.no_place:
+        most = evidence.compute.max_parallel
+        waits = finding.with_reason(str(NoPlaceError(most))) if most is not None else finding
+        return Action(kind=ActionKind.WAIT, finding=waits)
+    return Action(kind=ActionKind.LAUNCH, finding=finding)
 
 
-def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> Action:
+def decide_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> Action:
+    """Choose the next action for a machine whose attempt is open."""
     if finding.cause is not None:
         return Action(
-            kind=ActionKind.WAIT if _speaks_still(evidence) else ActionKind.SETTLE, finding=finding
+            kind=ActionKind.WAIT if speaks_still(evidence) else ActionKind.SETTLE, finding=finding
         )
     unanswered = finding.state is TrialState.LAUNCHING and evidence.beat is None
     if newest.outcome.instance_id is None and (evidence.machine is not None or unanswered):
@@ -105,7 +110,7 @@ def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> A
     return Action(kind=ActionKind.WAIT, finding=finding)
 
 
-def _speaks_still(evidence: Evidence) -> bool:
+def speaks_still(evidence: Evidence) -> bool:
     """Whether the machine has reported its end and still uploads its log."""
     beat, machine = evidence.beat, evidence.machine
     if (
@@ -124,7 +129,8 @@ def _speaks_still(evidence: Evidence) -> bool:
     return (evidence.now - beat.at).total_seconds() < patience
 
 
-def _not_before(attempts: Sequence[Attempt]) -> datetime | None:
+def find_not_before(attempts: Sequence[Attempt]) -> datetime | None:
+    """Find when the next machine may be requested at the earliest; None if at any time."""
     ended_at = attempts[-1].outcome.ended_at if attempts else None
     return ended_at + timedelta(seconds=back_off_s(attempts)) if ended_at is not None else None
 
@@ -134,7 +140,7 @@ def why_give_up(evidence: Evidence) -> str:
     used, most = hours_used(evidence.attempts), evidence.compute.max_hours
     if used >= most:
         return f"compute.max_hours {most:g} are used up"
-    since = _waiting_since(evidence)
+    since = waiting_since(evidence)
     if since is not None and evidence.now - since > timedelta(hours=most):
         return f"no machine was to be had within compute.max_hours {most:g}"
     ran = [
@@ -149,7 +155,7 @@ def why_give_up(evidence: Evidence) -> str:
     return ""
 
 
-def _waiting_since(evidence: Evidence) -> datetime | None:
+def waiting_since(evidence: Evidence) -> datetime | None:
     """When the trial began to wait for a machine: when the last machine that it got had ended.
 
     :return: None if there is no attempt yet, or if a person requested one more attempt.
@@ -171,7 +177,8 @@ def _progressed(ran: Sequence[Attempt], limit: int) -> bool:
     return any((attempt.outcome.committed_step or 0) > (before or 0) for attempt in ran[-limit:])
 
 
-def _advised(finding: Finding) -> Finding:
+def with_advice(finding: Finding) -> Finding:
+    """Add to a failure what a person should do."""
     advice = ADVICE.get(finding.cause) if finding.cause is not None else None
     if finding.reason.endswith(REFUSED_ITS_INPUT):
         advice = (

@@ -1,5 +1,6 @@
 """The evidence of a trial: its attempts, its machine, its heartbeat and its progress."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
@@ -10,7 +11,8 @@ from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.launch_requests import hours_used
 from rl_lifecycle.machines.machine_attempts import Attempt
 from rl_lifecycle.records.record import Record
-from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.storage.layout import LEARNER_SEAT
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.trials.recoveries import first_step_of
 
 
@@ -57,6 +59,11 @@ class StepProgress(Record):
     since: datetime
     first_step_at: datetime | None = None
     blind_s: float = 0.0
+    waiting: bool = Field(
+        False,
+        description="the trainer waits; the clock starts again when it goes on",
+        exclude_if=lambda value: value is False,
+    )
 
 
 class Patience(Record):
@@ -79,13 +86,32 @@ class Patience(Record):
         description="the same for a machine that finished; a trainer of an earlier release may "
         "still film its policy",
     )
+    idle_s: float = Field(
+        600.0,
+        description="for machines that only collect, while the learner has no machine",
+        exclude_if=lambda value: value == 600.0,
+    )
+
+
+class SeatEvidence(Record):
+    """What is known of one machine of a trial, with the fields of :class:`Evidence`."""
+
+    attempts: tuple[Attempt, ...] = ()
+    machine: Machine | None = None
+    heartbeat: Heartbeat | None = None
+    progress: StepProgress | None = None
+    unreadable: str = ""
+    committed_step: int = 0
+    no_place: bool = False
+    held: bool = False
 
 
 class Evidence(Record):
     """Everything that is known of a trial at one moment.
 
     `again` means that a person requested one more attempt. Then the end of the last attempt does
-    not stop the trial.
+    not stop the trial. The fields from `attempts` to `unreadable` are those of the learner's
+    machine, or of the machine at `seat`; see :meth:`at_seat`.
     """
 
     now: datetime
@@ -101,6 +127,12 @@ class Evidence(Record):
     cancelled: bool = False
     again: bool = False
     no_place: bool = Field(False, description="the run has as many machines at work as it may have")
+    held: bool = Field(
+        False,
+        description="the checks or the budget refused the next machine of a seat that only "
+        "collects; a worker tries it again when it looks for another reason",
+        exclude_if=lambda value: value is False,
+    )
     due_at: datetime | None = Field(None, description="when the result is needed")
     stops_early: bool = Field(False, description="the experiment has a rule for an early stop")
     stop: str = Field(
@@ -109,11 +141,63 @@ class Evidence(Record):
         "(rl_lifecycle.evaluation.early_stops); empty: it is not",
     )
     patience: Patience = Patience()
+    seat: int = Field(LEARNER_SEAT, ge=0, exclude_if=lambda value: value == LEARNER_SEAT)
+    collectors: tuple[SeatEvidence, ...] = Field(
+        (),
+        description="the trial's machines that only collect, from seat 1 on",
+        exclude_if=lambda value: not value,
+    )
+
+    def at_seat(self, seat: int) -> Self:
+        """What is known of one machine of the trial, in the place of the learner's machine.
+
+        A machine that only collects commits no checkpoint, and it does not stop early by itself.
+        """
+        if seat == LEARNER_SEAT:
+            return self
+        own = self.collectors[seat - 1]
+        fields = {name: getattr(own, name) for name in SeatEvidence.model_fields}
+        trial = {"seat": seat, "collectors": (), "stop": ""}
+        return self.model_copy(update=fields | trial)
+
+    def with_seat(self, one: Self) -> Self:
+        """Replace what is known of one machine.
+
+        :param one: evidence as :meth:`at_seat` gives it.
+        """
+        if one.seat == LEARNER_SEAT:
+            return one.model_copy(update={"collectors": self.collectors})
+        before, after = self.collectors[: one.seat - 1], self.collectors[one.seat :]
+        return self.model_copy(
+            update={"now": one.now, "collectors": (*before, one.of_its_seat, *after)}
+        )
+
+    def with_look(self, look: SeatEvidence, now: datetime) -> Self:
+        """Replace what is known of the machine by a new look at it."""
+        fields = {name: getattr(look, name) for name in SeatEvidence.model_fields}
+        return self.model_copy(update=fields | {"now": now})
+
+    @property
+    def of_its_seat(self) -> SeatEvidence:
+        """The part that differs from machine to machine."""
+        return SeatEvidence(**{name: getattr(self, name) for name in SeatEvidence.model_fields})
+
+    @property
+    def seats(self) -> range:
+        """The numbers of the trial's seats."""
+        return range(1 + len(self.collectors))
 
     def without_requests(self) -> Self:
         """The same evidence without the attempts' CreateFleet requests, which are long."""
-        attempts = tuple(attempt.without_request() for attempt in self.attempts)
-        return self.model_copy(update={"attempts": attempts})
+        return self.model_copy(
+            update={
+                "attempts": _without_requests(self.attempts),
+                "collectors": tuple(
+                    one.model_copy(update={"attempts": _without_requests(one.attempts)})
+                    for one in self.collectors
+                ),
+            }
+        )
 
     def seen(
         self,
@@ -139,6 +223,14 @@ class Evidence(Record):
     def with_no_place(self, no_place: bool) -> Self:
         """Replace whether the trial must wait for another machine of the run to end."""
         return self.model_copy(update={"no_place": no_place})
+
+    def launched(self) -> Self:
+        """Note that a person's request for one more attempt is used up."""
+        return self.model_copy(update={"again": False})
+
+    def without_launch(self) -> Self:
+        """Let the seat wait, because the checks or the budget refused its machine."""
+        return self.model_copy(update={"held": True})
 
     def without_place(self) -> Self:
         """Let the trial wait for a place. A person's request for one more attempt is used up."""
@@ -193,12 +285,18 @@ def track_progress(
 ) -> StepProgress | None:
     """Update the stall clock. It starts again when the step changes or the attempt is another one.
 
+    It also starts again when a trainer that waited goes on.
+
     :param committed_step: the step from which the attempt resumed, to recognise its first new step.
     """
     if beat is None:
         return before
+    waiting = beat.state is TrainerState.WAITING
     if before is not None and (before.attempt, before.step) == (beat.attempt, beat.step):
-        return before
+        if waiting == before.waiting:
+            return before
+        goes_on = {} if waiting else {"since": now}
+        return before.model_copy(update={"waiting": waiting, **goes_on})
     same = before is not None and before.attempt == beat.attempt
     first = before.first_step_at if before is not None and same else None
     return StepProgress(
@@ -207,6 +305,7 @@ def track_progress(
         since=now,
         first_step_at=first or first_step_of(beat, committed_step),
         blind_s=before.blind_s if before is not None and same else 0.0,
+        waiting=waiting,
     )
 
 
@@ -236,3 +335,7 @@ def ended_at(evidence: Evidence) -> datetime:
     if machine is not None and machine.ended_at is not None:
         return min(machine.ended_at, evidence.now)
     return min(beat.at, evidence.now) if beat is not None else evidence.now
+
+
+def _without_requests(attempts: Iterable[Attempt]) -> tuple[Attempt, ...]:
+    return tuple(attempt.without_request() for attempt in attempts)

@@ -14,6 +14,7 @@ from typing import Self
 from rl_lifecycle.machines.launch_requests import TOKEN_HOLDS
 from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
 from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.layout import LEARNER_SEAT
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 
@@ -149,12 +150,13 @@ def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
 def _finished(evidence: Evidence) -> Finding | None:
     """Whether the trainer reported the end of the training.
 
-    Only the trainer can report it, because the policy is then committed. Every attempt's report
+    Only the learner can report it, because the policy is then committed. Every attempt's report
     counts.
     """
     beat = evidence.heartbeat
     if (
         beat is not None
+        and evidence.seat == LEARNER_SEAT
         and beat.state is TrainerState.FINISHED
         and beat.step >= evidence.total_timesteps
     ):
@@ -189,6 +191,8 @@ def _said_by_trainer(evidence: Evidence) -> Finding | None:
     beat = evidence.beat
     if beat is None:
         return None
+    if beat.state is TrainerState.FINISHED and evidence.seat != LEARNER_SEAT:
+        return _of_end(AttemptEnd.FINISHED, beat.message or "the trial is trained")
     if beat.state is TrainerState.FAILED:
         return _of_end(CAUSES[beat.cause], beat.message or "the trainer failed and gave no reason")
     if beat.state is TrainerState.INTERRUPTED:

@@ -24,6 +24,8 @@ class DeployedEnvironment(NamedTuple):
     evaluator_memory_mib: float | None = None
     instance_profile_arn: str | None = None
     evaluator_version: EvaluatorVersion | None = None
+    #: `id:version` for trials with several machines. None if an older version deployed the stack.
+    gang_launch_template: str | None = None
 
     @property
     def launch_template(self) -> str:
@@ -72,4 +74,8 @@ def find_environment(
         evaluator_memory_mib=outputs.evaluator_memory_mib,
         instance_profile_arn=profile,
         evaluator_version=outputs.evaluator_version,
+        gang_launch_template=f"{outputs.gang_launch_template_id}:"
+        f"{outputs.gang_launch_template_version}"
+        if outputs.gang_launch_template_id
+        else None,
     )

@@ -10,9 +10,9 @@ from infra_bootstrap.reaper.reaper import ALIVE, PRESENT, find_machines
 from infra_bootstrap.reaper.termination import terminate, terminate_until_gone
 from rl_airflow.infrastructure.aws_errors import client_error
 from rl_lifecycle.aws_errors import error_code
-from rl_lifecycle.machines.launch_requests import TAG_PREFIX, Market, market_of
+from rl_lifecycle.machines.launch_requests import SEAT_TAG, TAG_PREFIX, Market, market_of
 from rl_lifecycle.machines.machine_attempts import Attempt, Refusal
-from rl_lifecycle.storage.layout import TrialId
+from rl_lifecycle.storage.layout import LEARNER_SEAT, TrialId
 from rl_lifecycle.trials.evidence import InstanceState, Machine
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ class TaggedMachine(NamedTuple):
         return "/".join(
             self.tags.get(f"{TAG_PREFIX}{name}", "?") for name in ("experiment", "run", "trial")
         )
+
+    @property
+    def seat(self) -> int:
+        """The machine's seat. The learner's machine has no tag for it, and EC2 cannot list
+        machines without a tag.
+        """
+        number = self.tags.get(SEAT_TAG, "")
+        return int(number) if number.isdigit() else LEARNER_SEAT
 
 
 class Machines:
@@ -114,9 +122,11 @@ class Machines:
         )
 
     def find(self, trial: TrialId, attempt: int) -> Machine | None:
-        """Find the machine of an attempt by its tags. A living machine comes before others."""
+        """Find the machine of a seat's attempt by its tags. Living machines come before others."""
         tags = {**_trial_filter(trial), "attempt": str(attempt)}
-        found = [tagged.machine for tagged in self.list(tags, states=None)]
+        found = [
+            tagged.machine for tagged in self.list(tags, states=None) if tagged.seat == trial.seat
+        ]
         return min(
             found, key=lambda machine: (not machine.state.alive, machine.launched_at), default=None
         )
@@ -133,15 +143,19 @@ class Machines:
             yield _tagged_machine(instance)
 
     def list_of_trial(self, trial: TrialId) -> Iterator[TaggedMachine]:
-        """List the living machines of all attempts of a trial."""
+        """List the living machines of all attempts and seats of a trial."""
         return self.list(_trial_filter(trial))
 
-    def terminate_attempts(self, trial: TrialId, last_attempt: int) -> None:
-        """Terminate the machines of a trial's attempts up to a number, but no later ones."""
+    def terminate_attempts(self, trial: TrialId, last_attempts: Sequence[int]) -> None:
+        """Terminate the machines of a trial's attempts up to a number, but no later ones.
+
+        :param last_attempts: the number for each seat. Other seats have no machine.
+        """
         self.terminate(
             tagged.machine.instance_id
             for tagged in self.list_of_trial(trial)
-            if tagged.machine.attempt <= last_attempt
+            if tagged.seat >= len(last_attempts)
+            or tagged.machine.attempt <= last_attempts[tagged.seat]
         )
 
     def describe(self, instance_ids: Iterable[str]) -> dict[str, Machine]:

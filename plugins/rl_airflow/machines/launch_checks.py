@@ -14,8 +14,14 @@ from rl_airflow.errors import first_line
 from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.machines.architectures import refuse_other_architectures
-from rl_lifecycle.machines.launch_requests import Market, market_of
+from rl_lifecycle.machines.launch_requests import (
+    Market,
+    collector_types_of,
+    instance_types_of,
+    market_of,
+)
 from rl_lifecycle.machines.machine_attempts import Attempt, Refusal
 from rl_lifecycle.machines.quotas import (
     Usage,
@@ -23,6 +29,7 @@ from rl_lifecycle.machines.quotas import (
     quota_code,
     refusals_of_full,
     refuse_hopeless,
+    refuse_hopeless_gang,
     vcpus_of,
 )
 
@@ -51,6 +58,7 @@ class LaunchChecks:
     ) -> None:
         self.ec2, self.log, self.make_quotas = ec2, log, make_quotas
         self._limits: dict[str, float | None] = {}
+        self._encrypts: dict[str, bool] = {}
         self._quotas: ServiceQuotasClient | None = None
 
     def check(
@@ -69,10 +77,57 @@ class LaunchChecks:
         refuse_hopeless(names, market, self._read_limits(names, market))
         return data
 
+    def check_gang(self, compute: Compute) -> None:
+        """Check that the quotas can hold all machines of a trial at once.
+
+        :raises LaunchRefusedError: if a quota can never hold them.
+        """
+        collectors = [collector_types_of(compute)] * (compute.machines - 1)
+        seats = [instance_types_of(compute), *collectors]
+        names = {name for types in seats for name in types}
+        refuse_other_architectures(sorted(names))
+        refuse_hopeless_gang(seats, compute.market, self._read_limits(names, compute.market))
+
     def is_hopeless(self, instance_types: Iterable[str], market: Market) -> bool:
         """Whether the account's quotas allow none of these types on a market."""
         names = tuple(instance_types)
         return is_hopeless(names, market, self._read_limits(names, market))
+
+    def prefer_encrypted(self, instance_types: Iterable[str]) -> tuple[str, ...]:
+        """Sort types last whose traffic between machines EC2 does not encrypt.
+
+        The machines of a trial exchange rollouts without encryption of their own. Source:
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/data-protection.html#encryption-transit
+        """
+        names = tuple(instance_types)
+        if unknown := sorted(set(names) - set(self._encrypts)):
+            self._encrypts |= self._read_encryption(unknown)
+        plain = [name for name in names if not self._encrypts.get(name, True)]
+        return (*(name for name in names if name not in plain), *plain)
+
+    def _read_encryption(self, names: list[str]) -> dict[str, bool]:
+        try:
+            pages = self.ec2.get_paginator("describe_instance_types").paginate(
+                InstanceTypes=cast(Any, names)  # the stubs list the types of their day
+            )
+            found = {
+                row["InstanceType"]: bool(row["NetworkInfo"].get("EncryptionInTransitSupported"))
+                for page in pages
+                for row in page["InstanceTypes"]
+            }
+        except (*aws_errors(), LookupError) as error:
+            self.log.info(
+                "whether EC2 encrypts traffic between machines was not checked (%s)",
+                first_line(error),
+            )
+            return dict.fromkeys(names, True)
+        if plain := sorted(name for name, encrypts in found.items() if not encrypts):
+            self.log.warning(
+                "EC2 does not encrypt the traffic between machines of %s: these types are "
+                "requested last",
+                ", ".join(plain),
+            )
+        return dict.fromkeys(names, True) | found
 
     def find_full(self, attempt: Attempt, zones: Mapping[str, str]) -> tuple[Refusal, ...]:
         """Return a refusal for every pool of a request if no quota has room now, else nothing.

@@ -13,7 +13,7 @@ from airflow.listeners import hookimpl
 
 from rl_airflow.errors import first_line
 from rl_lifecycle.experiment.compute_settings import Compute
-from rl_lifecycle.machines.launch_requests import instance_types_of
+from rl_lifecycle.machines.launch_requests import collector_types_of, instance_types_of
 from rl_lifecycle.machines.quotas import vcpus_of
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ AWAIT_PRIORITY, LAUNCH_PRIORITY = 100, 1
 
 
 def pool_arguments(compute: Compute, priority: int) -> dict[str, Any]:
-    """Return the pool arguments of a trial's task: a slot per vCPU of its largest machine."""
+    """Return the pool arguments of a trial's task: a slot per vCPU of its largest machines."""
     return {
         "pool": VCPU_POOL,
         "pool_slots": slots_of(compute),
@@ -41,8 +41,10 @@ def pool_arguments(compute: Compute, priority: int) -> dict[str, Any]:
 
 
 def slots_of(compute: Compute) -> int:
-    """Return the vCPUs of the largest machine that a trial may get."""
-    return max(vcpus_of(name) for name in instance_types_of(compute))
+    """Return the vCPUs of the largest machines that a trial may get, together."""
+    learner = max(vcpus_of(name) for name in instance_types_of(compute))
+    collector = max(vcpus_of(name) for name in collector_types_of(compute))
+    return learner + (compute.machines - 1) * collector
 
 
 class PoolListener:

@@ -354,7 +354,7 @@ def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
 def _cost(store: ObjectStore, spec: Spec) -> float:
     """Add up the cost of the run's machines from its attempts."""
     usd = 0.0
-    for trial in spec.trials:
-        for item in store.list(attempt_prefix(spec.trial_id(trial.name))):
+    for seat in spec.seats:
+        for item in store.list(attempt_prefix(seat)):
             usd += Attempt.from_json(get(store, item.key).data, item.key).outcome.usd or 0.0
     return round(usd, 6)

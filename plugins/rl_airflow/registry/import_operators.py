@@ -49,7 +49,8 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         file = find_experiment_file(Path(self.folder), context["params"]["experiment"])
         if file.experiment is None:
             raise AirflowFailException(file.problem)
-        self.experiment = file.experiment.without_due_time().model_dump(mode="json")
+        experiment = file.experiment.without_due_time().with_one_machine()  # none is rented
+        self.experiment = experiment.model_dump(mode="json")
         super().execute(context)
         plan = self.plan
         if plan is None:

@@ -12,10 +12,17 @@ from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, 
 from rl_airflow.infrastructure.form_values import NEW_LINEAGE, environment_of, read_overrides
 from rl_airflow.infrastructure.project_version import find_bundle_version, find_commit
 from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.run.run_resources import RunPlan
-from rl_lifecycle.errors import InvalidExperimentError, LifecycleError, OverlappingSeedsError
+from rl_lifecycle.errors import (
+    InvalidExperimentError,
+    LaunchRefusedError,
+    LifecycleError,
+    OverlappingSeedsError,
+)
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, check_fresh_seeds, freeze_spec
+from rl_lifecycle.machines.launch_requests import collector_types_of, instance_types_of
 from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import freeze_champion
@@ -81,6 +88,7 @@ class S3FreezeSpecOperator(BaseOperator):
         if found is None:
             found_spec = self._freeze(context, experiment, deployed, store)
             refuse_served_seeds(store, found_spec)
+            _check_gang(found_spec, session)
             put_once(store, key, found_spec.to_json())
             found = get(store, key)
         else:
@@ -120,6 +128,7 @@ class S3FreezeSpecOperator(BaseOperator):
                 champion=freeze_champion(store, experiment, new_lineage=_new_lineage(context)),
                 evaluator=deployed.evaluator_version,
                 instance_profile_arn=deployed.instance_profile_arn,
+                gang_launch_template=deployed.gang_launch_template,
             )
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
@@ -179,11 +188,33 @@ def _new_lineage(context: Context) -> str:
     return f"{person} asked to judge without the champion (new_lineage in the form)"
 
 
+def _check_gang(spec: Spec, session: RoleSession) -> None:
+    """Refuse trials with several machines that could never have all of them.
+
+    :raises AirflowFailException: with what to do.
+    """
+    compute = spec.experiment.compute
+    if compute.machines == 1:
+        return
+    if spec.gang_launch_template is None:
+        raise AirflowFailException(
+            f"compute.machines is {compute.machines}, and environment {session.environment} has "
+            "no launch template for several machines, because an earlier release deployed it: "
+            "trigger bootstrap_infrastructure, then a new run"
+        )
+    checks = LaunchChecks(session.client("ec2"), log, lambda: session.client("service-quotas"))
+    try:
+        checks.check_gang(compute)
+        checks.prefer_encrypted((*instance_types_of(compute), *collector_types_of(compute)))
+    except LaunchRefusedError as error:
+        raise AirflowFailException(str(error)) from None
+
+
 def plan_of(
     deployed: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
 ) -> RunPlan:
     """Make the plan of a run, with the frozen versions of launch template and evaluator."""
-    template = spec.launch_template or deployed.launch_template
+    template = spec.gang_launch_template or spec.launch_template or deployed.launch_template
     template_id, _, template_version = template.partition(":")
     return RunPlan(
         environment=deployed.environment,

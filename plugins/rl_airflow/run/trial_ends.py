@@ -1,6 +1,7 @@
 """How the trials of a run ended: the XCom that each awaiting task leaves for later tasks."""
 
 from airflow.sdk import Context
+from pydantic import Field
 
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.states import TrialState
@@ -20,6 +21,11 @@ class TrialEnd(Record):
     seconds: float
     usd: float
     saved_usd: float = 0.0
+    gang: str = Field(
+        "",
+        description="the trial's machines that collected, as its learner reported last",
+        exclude_if=lambda value: not value,
+    )
 
 
 def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:

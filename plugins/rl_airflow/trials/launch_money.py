@@ -19,6 +19,7 @@ from rl_lifecycle.machines.billing import (
 )
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.machines.service_prices import ServicePrices
+from rl_lifecycle.storage.layout import LEARNER_SEAT
 from rl_lifecycle.trials.evidence import Evidence
 
 
@@ -74,9 +75,11 @@ def plan_use(
 
     :param usd_per_hour: the highest price among its pools.
     :param template: the data of its launch template.
+    :param evidence: that of its seat. Only the learner writes checkpoints.
     :raises LaunchRefusedError: if the template has something whose price is not known.
     """
-    left = max(0, evidence.total_timesteps - evidence.committed_step)
+    learns = evidence.seat == LEARNER_SEAT
+    left = max(0, evidence.total_timesteps - evidence.committed_step) if learns else 0
     return MachineUse(
         seconds=(deadline_at - evidence.now).total_seconds(),
         usd_per_hour=usd_per_hour,

@@ -25,7 +25,7 @@ PROVES_NO_MACHINE = frozenset({ErrorKind.CAPACITY, ErrorKind.QUOTA, ErrorKind.BA
 
 
 class MachineRequester:
-    """Requests the machines of one trial.
+    """Requests the machines of one seat of a trial.
 
     :param zones: subnet id → zone.
     :param now: the clock; returns aware UTC datetimes.
@@ -62,7 +62,9 @@ class MachineRequester:
             or self._find_remembered(attempt)
         )
         if found is not None:
-            self.log.info("%s: adopting %s (%s)", self.trial.trial, found.instance_id, found.state)
+            self.log.info(
+                "%s: adopting %s (%s)", self.trial.seat_name, found.instance_id, found.state
+            )
             granted = Granted(
                 found.instance_id,
                 found.instance_type,
@@ -107,7 +109,7 @@ class MachineRequester:
         if instance_id is not None:
             self.log.info(
                 "%s: %s is %s, %s, in %s",
-                self.trial.trial,
+                self.trial.seat_name,
                 granted.instance_id,
                 granted.instance_type,
                 granted.market,
@@ -128,7 +130,7 @@ class MachineRequester:
             return self._record_ended(stored, granted, now)
         waitable = any(kind_of(code) in WAITABLE for code in codes) or not codes
         reason = explain_refusals(codes) or _name_refusals(granted)
-        self.log.warning("%s: no machine: %s", self.trial.trial, reason)
+        self.log.warning("%s: no machine: %s", self.trial.seat_name, reason)
         return self.attempts.update(
             stored,
             lambda outcome: outcome.refused(
@@ -149,7 +151,7 @@ class MachineRequester:
         attempt = stored.attempt
         seconds = max(0.0, (now - attempt.created_at).total_seconds())
         reason = "EC2 gave this attempt a machine, which has ended before its id was recorded"
-        self.log.warning("%s: %s", self.trial.trial, reason)
+        self.log.warning("%s: %s", self.trial.seat_name, reason)
         return self.attempts.update(
             stored,
             lambda outcome: outcome.refused(
@@ -183,24 +185,28 @@ class MachineRequester:
             and self.machines.find(self.trial, attempt.attempt) is None
         )
 
-    def end_unanswered(self, stored: StoredAttempt) -> None:
+    def end_unanswered(self, stored: StoredAttempt) -> bool:
         """Repeat the request with the attempt's token, and terminate the machine that EC2 returns.
 
         If a worker died during its request, EC2 returns the machine of that request. If that
         request arrives later, EC2 returns the same machine to it. If there was no request, EC2
         makes a machine, which is terminated at once. Its cost counts from the time when the attempt
         was written, because its launch time is not known.
+
+        :return: whether there was a machine, so that the attempt must be read again.
         """
         try:
             granted = self.machines.request(stored.attempt)
         except client_error() as error:
             code = error_code(error)
             if code == ENDED_MACHINE or kind_of(code) in PROVES_NO_MACHINE:
-                return  # there is no machine, or it has ended
+                return False  # there is no machine, or it has ended
             raise
-        if granted.instance_id is not None:
-            self.machines.terminate([granted.instance_id])
-            self._record_answer(stored, granted, stored.attempt.created_at)
+        if granted.instance_id is None:
+            return False
+        self.machines.terminate([granted.instance_id])
+        self._record_answer(stored, granted, stored.attempt.created_at)
+        return True
 
 
 def _name_refusals(granted: Granted) -> str:

@@ -22,8 +22,7 @@ from rl_airflow.run.run_resources import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
 from rl_airflow.trials.drill_experiment import DRILL
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
-from rl_airflow.trials.supervisor import TrialSupervisor
-from rl_airflow.trials.supervisor_factory import make_supervisor
+from rl_airflow.trials.supervisor import TrialSupervisor, make_supervisor
 from rl_airflow.trials.task_state import (
     MachineMemory,
     TaskMemory,
@@ -35,7 +34,8 @@ from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.evaluation.requests import EnvironmentReport
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND
+from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND, Attempt
+from rl_lifecycle.storage.layout import LEARNER_SEAT
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.recoveries import find_recoveries
@@ -94,7 +94,7 @@ class TrialOperator(RunOperator):
 
 
 class Ec2LaunchTrialOperator(TrialOperator):
-    """Request a trial's machine exactly once, and do not wait for it. This starts billing.
+    """Request a trial's machines exactly once, and do not wait for them. This starts billing.
 
     A retry, or a second run of the same task, adopts the existing machine. After a clear, a failed
     or cancelled trial gets another attempt, which resumes from the last checkpoint. `on_kill` ends
@@ -153,7 +153,7 @@ class Ec2LaunchTrialOperator(TrialOperator):
 
 
 class Ec2AwaitTrialOperator(TrialOperator):
-    """Wait until a trial is trained. Relaunch a lost machine, and fail when the code fails.
+    """Wait until a trial is trained. Relaunch lost machines, and fail when the code fails.
 
     A retry continues the wait. It keeps the stall clock and the position in the log, which are in
     the task's state store. A clear starts another attempt if the trial had failed. `on_kill`, in
@@ -190,34 +190,38 @@ class Ec2AwaitTrialOperator(TrialOperator):
         plan = self._plan()
         supervisor = self._working = self._supervisor(plan, self.trial, context=context)
         while True:
-            before = len(supervisor.read_attempts())
             try:
-                action, evidence = supervisor.advance(memory.progress, again=again)
+                action, evidence = supervisor.advance(
+                    memory.progress, memory.collectors, again=again
+                )
             except (BudgetExceededError, LaunchRefusedError) as error:
                 self._report_end(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
             self._show_links(context, plan, self.trial, evidence)
-            self._report_relaunch(plan, before, evidence)
+            for seat, attempt in supervisor.replaced:
+                self._report_relaunch(plan, seat, attempt)
             if action.kind is not ActionKind.WAIT:
                 return self._end(context, supervisor, action, evidence)
             remember(context, memory)
             again, memory = False, self._wait(evidence, memory)
 
-    def _report_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
+    def _report_relaunch(self, plan: RunPlan, seat: int, attempt: Attempt) -> None:
         """Report in the log and by a notice that a machine was lost and another one requested."""
-        if not 0 < before < len(evidence.attempts):
-            return
-        lost = evidence.attempts[before - 1].outcome
-        if lost.instance_id is not None:
+        lost = attempt.outcome
+        if seat == LEARNER_SEAT:
             message = (
                 f"{self.trial}: {lost.instance_id} was lost at step {lost.reached_step}: "
-                f"{lost.reason}; going on from "
-                f"step {lost.committed_step}"
+                f"{lost.reason}; going on from step {lost.committed_step}"
             )
-            log.warning("%s", message)
-            # A person's clear and the drill end a machine on purpose, so nobody is alarmed.
-            if lost.reason != ENDED_BY_HAND and plan.experiment != DRILL:
-                send_notice(plan, "interrupted", message)
+        else:
+            message = (
+                f"{self.trial}: {lost.instance_id}, which collected as machine {seat}, was lost "
+                f"after {lost.reached_step or 0:,} steps: {lost.reason}; another one is requested"
+            )
+        log.warning("%s", message)
+        # A person's clear and the drill end a machine on purpose, so nobody is alarmed.
+        if lost.reason != ENDED_BY_HAND and plan.experiment != DRILL:
+            send_notice(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence, memory: TaskMemory) -> TaskMemory:
         trigger = Ec2TrialTrigger.of(
@@ -247,7 +251,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
             )
         if action.kind is ActionKind.FINISH:
             return end.model_dump(mode="json")
-        for line in read_log_tail(supervisor.store, supervisor.trial, evidence.attempts):
+        for line in read_log_tail(supervisor.store, supervisor.trial, evidence):
             log.error("%s | %s", self.trial, line)
         raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
 
@@ -261,7 +265,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
 
     @staticmethod
     def _stopped(supervisor: TrialSupervisor) -> tuple[Action, Evidence]:
-        evidence, _ = supervisor.observe()
+        evidence = supervisor.observe()
         return decide_action(evidence).failed(), evidence
 
     def on_kill(self) -> None:
@@ -297,7 +301,7 @@ class Ec2TerminateRunOperator(TrialOperator):
         spec = plan.get_spec(plan.store(session))
         supervisors = [self._supervisor(plan, trial, spec) for trial in plan.trials]
         end_run(plan, session, supervisors, "the run ended", self.waiter_max_seconds)
-        attempts = {one.trial.trial: len(one.attempts.read()) for one in supervisors}
+        attempts = {one.trial.trial: len(one.read_attempts()) for one in supervisors}
         return {"instances_left": [], "attempts": attempts}
 
 
@@ -381,7 +385,7 @@ def end_run(
 def _settle_machines(supervisor: TrialSupervisor) -> None:
     """Settle the money of a trial's machines, or log why not. They are gone in any case."""
     try:
-        supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
+        supervisor.settle_ledger()
     except Exception as error:  # S3 and the records fail in many ways
         log.error("the machines are not settled: %s; clear this task later", first_line(error))
 

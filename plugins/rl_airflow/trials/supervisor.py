@@ -1,70 +1,38 @@
 """Advances one trial: look at all facts, do the next action, and repeat until it must wait.
 
-A worker can die before, during or after each step, and two workers can do a step at the same time.
-The final state is the same:
+A trial has a seat for each of its machines. What is done for one machine is in
+:mod:`rl_airflow.trials.seat_supervisor`. Here one worker does it for all seats, and ends a trial:
 
-    LAUNCH   reserve money (ledger, If-Match) ► write attempts/<n>.json (If-None-Match)
-    ASK      adopt the machine by tag, or else CreateFleet with the attempt's frozen request and
-             token ► write the outcome (If-Match)
-    SETTLE   terminate ► write how the attempt ended (If-Match) ► settle the ledger
-    CLOSE    (from outside) repeat the request if its answer is unknown ► SETTLE ► release money
-             that no attempt uses
+    CLOSE    (from outside) terminate the trial's machines ► SETTLE each seat ► release money that
+             no attempt uses
 """
 
 import logging
-import uuid
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
+from infra_bootstrap.stacks.price_list import PRICES_REGION
+from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.machines.market_prices import MarketPrices
 from rl_airflow.run.ledger_files import LedgerFile
 from rl_airflow.run.run_resources import RunPlan
-from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
-from rl_airflow.trials.launch_money import LaunchMoney, plan_use
+from rl_airflow.trials.launch_money import LaunchMoney
 from rl_airflow.trials.learning_curves import LearningCurve
-from rl_airflow.trials.machine_requests import MachineRequester
-from rl_airflow.trials.silent_ends import explain_silence
+from rl_airflow.trials.seat_supervisor import SeatSupervisor, Tools
 from rl_airflow.trials.task_state import MachineMemory
-from rl_lifecycle.errors import InvalidRecordError, LaunchRefusedError, NoPlaceError
-from rl_lifecycle.experiment.due_times import spot_leaves_time
+from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError, NoPlaceError
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.machines.billing import bill_machine, total
-from rl_lifecycle.machines.launch_requests import (
-    Market,
-    build_fleet_request,
-    market_of,
-    plan_deadline,
-    plan_market,
-    plan_pools,
-    plan_types,
-    trial_tags,
-)
-from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd, client_token
-from rl_lifecycle.machines.prices import highest_on_demand_usd
-from rl_lifecycle.storage.layout import head_key, heartbeat_key
+from rl_lifecycle.machines.machine_attempts import Attempt, AttemptEnd
+from rl_lifecycle.storage.layout import LEARNER_SEAT
 from rl_lifecycle.storage.object_store import ObjectStore
-from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
-from rl_lifecycle.trials.checkpoints import Head
-from rl_lifecycle.trials.evidence import (
-    Evidence,
-    Machine,
-    Patience,
-    StepProgress,
-    excuse,
-    track_progress,
-)
-from rl_lifecycle.trials.heartbeats import Heartbeat
-from rl_lifecycle.trials.settlements import settle_outcome, what_is_known
+from rl_lifecycle.trials.actions import Action, ActionKind
+from rl_lifecycle.trials.evidence import Evidence, Patience, SeatEvidence, StepProgress
+from rl_lifecycle.trials.seats import SeatAction, decide_seats, next_step, why_given_up
 from rl_lifecycle.trials.states import Finding, TrialState
 
-#: What a trainer writes, and a supervisor reads.
-TrainerRecord = TypeVar("TrainerRecord", Heartbeat, Head)
-#: If the bucket takes longer than this to answer, the machine may not have reached it either.
-SLOW_LOOK = timedelta(seconds=60)
-#: The most actions in one call. A trial that needs more does not converge.
+#: The most actions for each machine in one call. A trial that needs more does not converge.
 MOST_ACTIONS = 20
 
 
@@ -93,204 +61,218 @@ class TrialSupervisor:
         memory: MachineMemory | None = None,
         episode_s: float | None = None,
     ) -> None:
-        self.plan, self.spec, self.trial = plan, spec, spec.trial_id(trial)
-        self.store, self.machines, self.prices = store, machines, prices
-        self.checks, self.now, self.log, self.patience = checks, now, log, patience or Patience()
-        self.curve = LearningCurve(trial, spec)
-        self.attempts = AttemptFiles(store, self.trial)
-        self.ledger = LedgerFile(store, spec)
-        self.money = LaunchMoney(plan, spec, self.ledger, prices.services, episode_s, now)
-        self.requester = MachineRequester(
-            self.attempts,
+        self.plan, self.spec, self.trial, self.store = plan, spec, spec.trial_id(trial), store
+        self.machines, self.now, self.log, self.patience = (
             machines,
-            checks,
-            memory or MachineMemory(),
-            zones=plan.zones,
-            now=now,
-            log=log,
+            now,
+            log,
+            patience or Patience(),
         )
-        self._just_written: str | None = None
-        self._first_seen: int | None = None
-        self._writing: str | None = None
+        self.curve, self.ledger = LearningCurve(trial, spec), LedgerFile(store, spec)
+        money = LaunchMoney(plan, spec, self.ledger, prices.services, episode_s, now)
+        compute = spec.experiment.compute
+        tools = Tools(plan, compute, store, machines, prices, checks, money, now, log)
+        memory = memory or MachineMemory()
+        self.seats = tuple(
+            SeatSupervisor(tools, seat, memory.at_seat(seat.seat)) for seat in spec.seats_of(trial)
+        )
+        self.learner = self.seats[LEARNER_SEAT]
+        self.attempts = self.learner.attempts
+        #: The seat and the attempt of each machine that the last :meth:`advance` replaced.
+        self.replaced: list[tuple[int, Attempt]] = []
 
-    def read_attempts(self) -> tuple[StoredAttempt, ...]:
-        """Read the trial's attempts. The newest one of the first call belongs to this worker (see
-        :meth:`drop`).
-        """
-        stored = self.attempts.read()
-        if self._first_seen is None:
-            self._first_seen = len(stored)
-        return stored
+    def read_attempts(self) -> tuple[Attempt, ...]:
+        """Read the attempts of all seats."""
+        return tuple(stored.attempt for seat in self.seats for stored in seat.attempts.read())
 
     def observe(
-        self, progress: StepProgress | None = None, *, again: bool = False
-    ) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
-        """Read all facts about the trial."""
-        began = self.now()
-        stored = self.read_attempts()
-        newest = stored[-1].attempt if stored else None
-        beat, unreadable = self._read(Heartbeat, heartbeat_key(self.trial))
-        commit, broken_head = self._read(Head, head_key(self.trial))
-        now = self.now()
-        committed_step = commit.step if commit is not None else 0
-        if newest is not None and now - began > SLOW_LOOK:
-            progress = excuse(progress, newest.attempt, began, now)
+        self,
+        progress: StepProgress | None = None,
+        collectors: Sequence[StepProgress | None] = (),
+        *,
+        again: bool = False,
+    ) -> Evidence:
+        """Read all facts about the trial.
+
+        :param progress: the learner's stall clock of an earlier look.
+        :param collectors: the stall clocks of the other machines, from seat 1 on.
+        """
+        experiment = self.spec.experiment
         evidence = Evidence(
-            now=now,
-            total_timesteps=self.spec.experiment.total_timesteps,
+            now=self.now(),
+            total_timesteps=experiment.total_timesteps,
             segment_timesteps=self.spec.segment_timesteps,
-            compute=self.spec.experiment.compute,
-            attempts=tuple(one.attempt for one in stored),
-            machine=self._find_machine(newest)
-            if newest is not None and newest.outcome.end is None
-            else None,
-            heartbeat=beat,
-            unreadable=unreadable or broken_head,
-            committed_step=committed_step,
-            progress=track_progress(progress, beat, now, committed_step),
+            compute=experiment.compute,
             again=again,
             due_at=self.spec.due_at,
-            stops_early=self.spec.experiment.early_stop.active or self.spec.replay is not None,
-            stop=self.curve.why_stop(self.store, self.plan),
+            stops_early=experiment.early_stop.active or self.spec.replay is not None,
             patience=self.patience,
+            collectors=(SeatEvidence(),) * (len(self.seats) - 1),
         )
-        return evidence, stored
+        clocks = (progress, *collectors, *(None,) * len(self.seats))
+        for seat in evidence.seats:
+            evidence = self._look(evidence, seat, clocks[seat])
+        return evidence
 
-    def _read(self, kind: type[TrainerRecord], key: str) -> tuple[TrainerRecord | None, str]:
-        """Read what a trainer wrote. What cannot be read is a problem of that machine, in words."""
-        try:
-            found = self.store.find(key)
-            return (kind.from_json(found.data, key), "") if found is not None else (None, "")
-        except InvalidRecordError as error:
-            self.log.warning("%s: %s", self.trial.trial, error)
-            return None, str(error)
+    def _look(self, evidence: Evidence, seat: int, progress: StepProgress | None) -> Evidence:
+        """Look at one machine, and add what is seen to what is known of the trial."""
+        look = self.seats[seat].look(progress)
+        one = evidence.at_seat(seat).with_look(look, self.now())
+        if seat == LEARNER_SEAT:
+            one = one.with_stop(self.curve.why_stop(self.store, self.plan))
+        return evidence.with_seat(one)
 
     def advance(
-        self, progress: StepProgress | None = None, *, again: bool = False
+        self,
+        progress: StepProgress | None = None,
+        collectors: Sequence[StepProgress | None] = (),
+        *,
+        again: bool = False,
     ) -> tuple[Action, Evidence]:
         """Do the next actions until the trial must wait or is over.
 
         :param progress: the stall clock of an earlier look.
+        :param collectors: the stall clocks of the machines that only collect, from seat 1 on.
         :param again: a person asked for one more attempt, so a failed attempt does not stop the
             trial.
         :return: WAIT, FINISH or FAIL, with the evidence.
         :raises LaunchRefusedError, BudgetExceededError: if the next machine must not be requested.
         """
-        for _ in range(MOST_ACTIONS):
-            evidence, stored = self.observe(progress, again=again)
-            action = decide_action(evidence)
-            if action.kind is ActionKind.LAUNCH:
-                try:
-                    self._launch(evidence)
-                except NoPlaceError as error:
-                    return self._wait_for_place(action, evidence, error)
-                again = False
-            elif action.kind is ActionKind.ASK:
-                just_written, self._just_written = (
-                    stored[-1].attempt.token == self._just_written,
-                    None,
-                )
-                self.requester.ask(stored[-1], evidence.machine, just_written=just_written)
-            elif action.kind is ActionKind.SETTLE:
-                finding = explain_silence(self.machines, action.finding, evidence, self.log)
-                self._settle(stored[-1], finding, evidence)
-            else:
+        self.replaced = []
+        evidence = self.observe(progress, collectors, again=again)
+        for _ in range(MOST_ACTIONS * len(self.seats)):
+            actions = decide_seats(evidence)
+            step = next_step(actions)
+            if step is None:
+                action = actions[LEARNER_SEAT].action
                 if action.kind is not ActionKind.WAIT:
-                    self.settle_ledger(evidence.attempts)
+                    self._settle_entries(_attempts_of(evidence))
                 return action, evidence
+            evidence = self._do(step, evidence)
         raise LaunchRefusedError(
             f"{self.trial}: still not settled after {MOST_ACTIONS} actions; see {self.attempts.uri}"
         )
 
-    def _wait_for_place(
-        self, action: Action, evidence: Evidence, error: NoPlaceError
-    ) -> tuple[Action, Evidence]:
-        self.log.info("%s: %s", self.trial.trial, error)
-        finding = action.finding.with_reason(str(error))
-        return Action(kind=ActionKind.WAIT, finding=finding), evidence.without_place()
+    def _do(self, step: SeatAction, evidence: Evidence) -> Evidence:
+        """Do an action for one machine, and look at this machine again."""
+        seat, own = self.seats[step.seat], evidence.at_seat(step.seat)
+        if step.action.kind is ActionKind.LAUNCH:
+            try:
+                self._launch(step.seat, evidence)
+            except NoPlaceError as error:
+                self.log.info("%s: %s", seat.trial.seat_name, error)
+                return evidence.with_seat(own.without_place())
+            except (BudgetExceededError, LaunchRefusedError) as error:
+                if step.seat == LEARNER_SEAT or not own.attempts:
+                    raise
+                self.log.warning("%s: %s; the trial goes on", seat.trial.seat_name, error)
+                return evidence.with_seat(own.without_launch())
+            if step.seat == LEARNER_SEAT:
+                evidence = evidence.launched()
+        elif step.action.kind is ActionKind.ASK:
+            seat.ask(own.machine)
+        else:
+            seat.settle(seat.explain(step.action.finding, own), own)
+        evidence = self._look(evidence, step.seat, own.progress)
+        if step.action.kind is not ActionKind.LAUNCH and step.seat != LEARNER_SEAT:
+            self._warn_of_given_up(evidence, step.seat)
+        return evidence
+
+    def _launch(self, seat: int, evidence: Evidence) -> None:
+        own = evidence.at_seat(seat)
+        self._settle_entries(own.attempts)
+        self.seats[seat].launch(evidence)
+        if own.newest is not None and own.newest.outcome.instance_id is not None:
+            self.replaced.append((seat, own.newest))
+
+    def _warn_of_given_up(self, evidence: Evidence, seat: int) -> None:
+        newest = evidence.at_seat(seat).newest
+        if newest is not None and newest.outcome.end and (why := why_given_up(evidence, seat)):
+            self.log.warning("%s: %s", self.trial.at_seat(seat).seat_name, why)
 
     def cancel(self, reason: str) -> None:
-        """Terminate the trial's machines and close its open attempt. The call can be repeated.
+        """Terminate the trial's machines and close its open attempts. The call can be repeated.
 
-        :raises Exception: if AWS does not answer. The attempt is then still open, and you can
+        :raises Exception: if AWS does not answer. The attempts are then still open, and you can
             repeat the call.
         """
         self.machines.terminate(
             tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial)
         )
         self._close(
-            len(self.attempts.read()),
+            [len(seat.attempts.read()) for seat in self.seats],
             Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason),
         )
 
-    def drop(self, attempt: int | None, reason: str) -> None:
-        """Terminate the machine of an attempt and close the attempt, so that its place is free.
+    def drop(self, attempts: Sequence[int] | None, reason: str) -> None:
+        """Terminate the machines of attempts and close the attempts, so that their places are free.
 
-        This is for a killed task. A clear or a retry may already work on a later attempt, so a
-        later attempt is not changed. A later look may launch another machine.
+        This is for a killed task. A clear or a retry may already work on later attempts, so later
+        attempts are not changed. A later look may launch other machines.
 
-        :param attempt: None means this worker's attempt. That is the newest attempt of its first
-            look, or an attempt that it wrote itself. Before the first look it is the newest
-            attempt.
+        :param attempts: the number of the attempt for each seat. None means this worker's attempts;
+            see :meth:`SeatSupervisor.own_attempt`.
         :raises Exception: as :meth:`cancel`.
         """
-        last = attempt if attempt is not None else self._own_attempt()
+        last = attempts if attempts is not None else [seat.own_attempt() for seat in self.seats]
         self.machines.terminate_attempts(self.trial, last)
         self._close(
             last,
             Finding(state=TrialState.INTERRUPTED, cause=AttemptEnd.MACHINE_LOST, reason=reason),
         )
 
-    def _own_attempt(self) -> int:
-        """Return the number of this worker's attempt; 0 if it has none."""
-        stored = self.attempts.read()
-        if self._first_seen is None:
-            return len(stored)
-        written = (one.attempt.attempt for one in stored if one.attempt.nonce == self._writing)
-        return max(self._first_seen, *written, 0)
+    def _close(self, last: Sequence[int], otherwise: Finding) -> None:
+        """Settle attempts that are the newest and open, and release money reserved after them.
 
-    def _close(self, number: int, otherwise: Finding) -> None:
-        """Settle an attempt if it is the newest and open, and release money reserved after it.
+        A finished training is settled as finished, otherwise the attempts end as `otherwise`.
 
-        A finished training is settled as finished, otherwise the attempt ends as `otherwise`.
+        :param last: the number of the attempt for each seat.
         """
-        stored = self.attempts.read()
-        if stored and len(stored) == number and self.requester.is_unanswered(stored[-1].attempt):
-            self.requester.end_unanswered(stored[-1])
+        evidence = self.observe()
+        for seat, number in zip(evidence.seats, last, strict=False):
+            evidence = self._close_seat(evidence, seat, number, otherwise)
+        self._release(evidence, last)
+        self.settle_ledger()
+
+    def _close_seat(
+        self, evidence: Evidence, seat: int, number: int, otherwise: Finding
+    ) -> Evidence:
         for _ in range(MOST_ACTIONS):  # others may write at the same time
-            evidence, stored = self.observe()
-            if not stored or len(stored) != number or stored[-1].attempt.outcome.end is not None:
+            own = evidence.at_seat(seat)
+            newest = own.newest
+            if newest is None or newest.attempt != number or newest.outcome.end is not None:
                 break
-            finding = decide_action(evidence).finding
-            if self._settle(
-                stored[-1], finding if finding.state is TrialState.FINISHED else otherwise, evidence
+            finding = decide_seats(evidence)[seat].action.finding
+            is_trained = finding.state is TrialState.FINISHED
+            is_settled = self.seats[seat].settle(finding if is_trained else otherwise, own)
+            evidence = self._look(evidence, seat, None)
+            if is_settled:
+                break
+        return evidence
+
+    def _release(self, evidence: Evidence, last: Sequence[int]) -> None:
+        """Release the money that was reserved for attempts that were never written."""
+        entries = self.ledger.read().entries
+        for seat, number in zip(evidence.seats, last, strict=False):
+            name = self.trial.at_seat(seat).seat_name
+            if len(evidence.at_seat(seat).attempts) == number and any(
+                entry.trial == name and entry.attempt > number for entry in entries
             ):
-                break
-        if len(stored) == number and any(
-            entry.trial == self.trial.trial and entry.attempt > number
-            for entry in self.ledger.read().entries
-        ):
-            self.ledger.change(lambda before: before.release(self.trial.trial, number))
-        self._settle_all()
+                self.ledger.change(lambda before, n=name, m=number: before.release(n, m))  # type: ignore[misc]
 
-    def _settle_all(self) -> None:
-        self.settle_ledger(tuple(stored.attempt for stored in self.attempts.read()))
+    def settle_ledger(self) -> None:
+        """Copy the ended attempts of all seats into the ledger. Settled entries stay the same."""
+        self._settle_entries(self.read_attempts())
 
-    def settle_ledger(self, attempts: tuple[Attempt, ...]) -> None:
-        """Copy the ended attempts into the ledger. Settled entries stay the same."""
-        ended = [
-            (attempt, attempt.outcome) for attempt in attempts if attempt.outcome.end is not None
-        ]
+    def _settle_entries(self, attempts: Sequence[Attempt]) -> None:
+        ended = [one for one in attempts if one.outcome.end is not None]
         if not ended:
             return
         ledger = self.ledger.read()
-        if all(
-            (entry := ledger.find(a.trial, a.attempt)) is not None and entry.usd is not None
-            for a, _ in ended
-        ):
-            return
-
-        for attempt, outcome in ended:
+        for attempt in ended:
+            entry, outcome = ledger.find(attempt.trial, attempt.attempt), attempt.outcome
+            if entry is not None and entry.usd is not None:
+                continue
             self.ledger.change(
                 lambda before, a=attempt, o=outcome: before.settle(  # type: ignore[misc]
                     a.trial,
@@ -302,142 +284,42 @@ class TrialSupervisor:
                 )
             )
 
-    def _find_machine(self, attempt: Attempt) -> Machine | None:
-        known = attempt.outcome.instance_id
-        if known is not None:
-            return self.machines.describe([known]).get(known)
-        return self.machines.find(self.trial, attempt.attempt)
 
-    def _launch(self, evidence: Evidence) -> None:
-        """Reserve money and write the next attempt. The next action requests its machine."""
-        self._end_strays()
-        self.settle_ledger(evidence.attempts)
-        number, compute = len(evidence.attempts) + 1, evidence.compute
-        types = plan_types(compute, evidence.attempts)
-        market = self._choose_market(evidence, types)
-        template = self.checks.check(
-            self.plan.launch_template_id, self.plan.launch_template_version, types, market
-        )
-        deadline_at = plan_deadline(compute, evidence.attempts, evidence.now)
-        offered = self.prices.offered_zones(types)
-        pools = plan_pools(types, self.plan.subnet_ids, offered)
-        usd_per_hour = highest_on_demand_usd(
-            {pool.instance_type for pool in pools}, self.prices.on_demand(types)
-        )
-        use = plan_use(evidence, deadline_at, usd_per_hour, template)
-        bill = bill_machine(use, self.prices.services())
-        reserve = total(bill)
-        self.money.reserve(self.trial.trial, number, reserve, deadline_at, compute.max_parallel)
-        attempt = Attempt(
-            experiment=self.trial.experiment,
-            run=self.trial.run,
-            trial=self.trial.trial,
-            attempt=number,
-            token=client_token(self.trial, number),
-            nonce=uuid.uuid4().hex,
-            created_at=evidence.now,
-            deadline_at=deadline_at,
-            price_reserved_usd=reserve,
-            services_reserved_usd=reserve - bill["instance"],
-            volume_gib=use.volume_gib,
-            request=build_fleet_request(
-                launch_template_id=self.plan.launch_template_id,
-                launch_template_version=self.plan.launch_template_version,
-                pools=pools,
-                market=market,
-                tags=trial_tags(
-                    self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at
-                ),
-                instance_profile_arn=self.plan.instance_profile_arn,
-            ),
-        )
-        self._writing = attempt.nonce
-        if self.attempts.create(attempt):
-            self._just_written = attempt.token
-            # A worker that seemed dead may have released the reservation, because no attempt used
-            # it until now.
-            self.money.reserve(self.trial.trial, number, reserve, deadline_at, None)
-            self.log.info(
-                "%s: attempt %d, %s, %d pools, at most USD %.4f",
-                self.trial.trial,
-                number,
-                market,
-                len(pools),
-                reserve,
-            )
-
-    def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
-        """Choose the market by the experiment's rules.
-
-        Keep the experiment's own market if the account's quota allows no machine on the other one.
-        """
-        in_time = spot_leaves_time(
-            evidence.due_at, evidence.now, evidence.left_s, evidence.segment_s
-        )
-        market = plan_market(evidence.compute, evidence.attempts, spot_in_time=in_time)
-        if market != evidence.compute.market and self.checks.is_hopeless(types, market):
-            self.log.warning(
-                "%s: it is time for %s, but the account's quota allows no such machine: staying "
-                "on %s",
-                self.trial.trial,
-                market,
-                evidence.compute.market,
-            )
-            return evidence.compute.market
-        return market
-
-    def _end_strays(self) -> None:
-        """End machines of the trial that belong to a closed attempt.
-
-        No attempt is open here. A late request of a dead worker can have made such a machine.
-        """
-        strays = [
-            tagged.machine.instance_id
-            for tagged in self.machines.list_of_trial(self.trial)
-            if tagged.machine.state.alive
-        ]
-        if strays:
-            self.log.warning(
-                "%s: ending %s, whose attempt is closed", self.trial.trial, ", ".join(strays)
-            )
-            self.machines.terminate(strays)
-
-    def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
-        """Terminate the machine, then write how the attempt ended and what it cost.
-
-        :return: False if another process wrote first.
-        """
-        outcome, machine = stored.attempt.outcome, evidence.machine
-        instance_id = machine.instance_id if machine is not None else outcome.instance_id
-        if instance_id is not None and machine is None and not _is_new(evidence):
-            self.machines.terminate_unseen(instance_id)
-        elif instance_id is not None:
-            self.machines.terminate([instance_id])
-        known = what_is_known(outcome, machine)
-        price = self.prices.paid(
-            known.instance_type or "",
-            known.market or market_of(stored.attempt),
-            known.zone or "",
-            reserved=stored.attempt.reserved_usd_per_hour,
-        )
-        settlement = settle_outcome(known, evidence, finding, price, self.prices.services())
-        settled = self.attempts.update(stored, lambda _: settlement)
-        if settled:
-            self.log.info(
-                "%s: attempt %d ended: %s (%.0f s, USD %.4f)",
-                self.trial.trial,
-                stored.attempt.attempt,
-                finding.reason or finding.cause,
-                settlement.seconds,
-                settlement.usd,
-            )
-        return settled
+def _attempts_of(evidence: Evidence) -> tuple[Attempt, ...]:
+    return tuple(one for seat in evidence.seats for one in evidence.at_seat(seat).attempts)
 
 
-def _is_new(evidence: Evidence) -> bool:
-    """Whether the newest attempt's machine is so new that EC2 may not show it yet."""
-    launched_at = evidence.newest.outcome.launched_at if evidence.newest is not None else None
-    return (
-        launched_at is not None
-        and (evidence.now - launched_at).total_seconds() <= evidence.patience.visible_s
+def make_supervisor(
+    plan: RunPlan,
+    session: RoleSession,
+    trial: str,
+    log: logging.Logger,
+    *,
+    spec: Spec | None = None,
+    memory: MachineMemory | None = None,
+    episode_s: float | None = None,
+) -> TrialSupervisor:
+    """Make the supervisor of a trial from a run's plan and a session.
+
+    :param session: the launcher's session.
+    :param spec: the run's spec. If it is None, it is read from the bucket.
+    :param memory: the stored state of the task, or None.
+    :param episode_s: how long the environment's longest episode takes without a policy, if that is
+        known, seconds.
+    """
+    store, ec2 = plan.store(session), session.client("ec2")
+    prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))
+    checks = LaunchChecks(ec2, log, lambda: session.client("service-quotas"))
+    return TrialSupervisor(
+        plan,
+        spec or plan.get_spec(store),
+        trial,
+        store,
+        Machines(ec2, plan.environment, plan.zones),
+        prices,
+        checks=checks,
+        now=lambda: datetime.now(UTC),
+        log=log,
+        memory=memory,
+        episode_s=episode_s,
     )

@@ -8,13 +8,15 @@ shows the tags.
 """
 
 import logging
-from typing import Any
+from typing import Any, Self
 
 from airflow.sdk import Context
+from pydantic import Field
 
 from rl_airflow.errors import first_line
 from rl_airflow.trials.log_relay import LogPosition
 from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.layout import LEARNER_SEAT
 from rl_lifecycle.trials.evidence import StepProgress
 
 log = logging.getLogger(__name__)
@@ -23,10 +25,14 @@ MEMORY_KEY, MACHINE_KEY = "await", "machine"
 
 
 class TaskMemory(Record):
-    """The state of a wait. The trigger's event has the same form."""
+    """The state of a wait. The trigger's event has the same form.
+
+    `collectors` has the stall clocks of the machines that only collect, from seat 1 on.
+    """
 
     progress: StepProgress | None = None
     told: LogPosition = LogPosition()
+    collectors: tuple[StepProgress | None, ...] = Field((), exclude_if=lambda value: not value)
 
 
 def is_first_try_after_clear(context: Context) -> bool:
@@ -62,14 +68,20 @@ class MachineMemory:
     """The machine that EC2 returned for an attempt, until the bucket has it.
 
     :param context: the running task's context. If it is None, nothing is stored.
+    :param seat: the seat of the machine. Each seat has a key of its own.
     """
 
-    def __init__(self, context: Context | None = None) -> None:
+    def __init__(self, context: Context | None = None, seat: int = LEARNER_SEAT) -> None:
         self.context = context
+        self.key = MACHINE_KEY if seat == LEARNER_SEAT else f"{MACHINE_KEY}.{seat}"
+
+    def at_seat(self, seat: int) -> Self:
+        """Return the memory of another seat of the same task."""
+        return type(self)(self.context, seat)
 
     def find(self, token: str) -> str | None:
         """Find the instance id that EC2 returned to an earlier try, by the attempt's token."""
-        found = _get(self.context, MACHINE_KEY)
+        found = _get(self.context, self.key)
         return (
             str(found["instance_id"])
             if isinstance(found, dict) and found.get("token") == token
@@ -78,7 +90,7 @@ class MachineMemory:
 
     def keep(self, token: str, instance_id: str) -> None:
         """Store the instance id as soon as EC2 has answered."""
-        _set(self.context, MACHINE_KEY, {"token": token, "instance_id": instance_id})
+        _set(self.context, self.key, {"token": token, "instance_id": instance_id})
 
 
 def _get(context: Context | None, key: str) -> Any:

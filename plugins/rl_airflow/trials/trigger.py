@@ -26,14 +26,14 @@ from rl_airflow.trials.shared_watch import (
     shared_watch,
     until_next,
 )
-from rl_airflow.trials.supervisor_factory import make_supervisor
+from rl_airflow.trials.supervisor import make_supervisor
 from rl_lifecycle.machines.machine_attempts import ENDED_BY_HAND, Attempt
 from rl_lifecycle.machines.prices import table_usd
-from rl_lifecycle.storage.layout import TrialId
+from rl_lifecycle.storage.layout import LEARNER_SEAT, TrialId
 from rl_lifecycle.storage.s3_store import S3Store
-from rl_lifecycle.trials.actions import ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence, StepProgress, excuse, track_progress
 from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.trials.seats import needs_worker
 from rl_lifecycle.trials.states import LAST_WORDS
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,11 @@ MOST_BYTES = 16 * 1024 * 1024
 class Ec2TrialTrigger(BaseTrigger):
     """Watch one trial. It fires when the worker must settle, relaunch, finish or fail the trial.
 
+    A trial with several machines is one trigger, which watches all of them.
+
     `run` only reads, and copies new lines of the machine's log into the task's log. If Airflow
     moves the trigger to another triggerer, or starts it twice, lines are only logged again.
-    `on_kill` acts: it ends the trial's machine.
+    `on_kill` acts: it ends the trial's machines.
 
     :param plan: the run's :class:`RunPlan` as JSON.
     :param evidence: the facts that were known when the task deferred, as JSON.
@@ -158,7 +160,7 @@ class Ec2TrialTrigger(BaseTrigger):
                 continue
             outage.end()
             told, lines = await self._find_news(watch, plan, evidence, told)
-            is_over = decide_action(evidence).kind is not ActionKind.WAIT
+            is_over = needs_worker(evidence)
             if lines and not is_over:
                 await watch.moment_to_log()
             for line in lines:
@@ -167,7 +169,13 @@ class Ec2TrialTrigger(BaseTrigger):
                 break
             pause = self._pause(evidence)
         progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
-        yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
+        yield TriggerEvent(  # type: ignore[no-untyped-call]
+            {
+                "progress": progress,
+                "told": told.model_dump(mode="json"),
+                **_clocks_of_collectors(evidence),
+            }
+        )
 
     async def _find_news(
         self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: LogPosition
@@ -188,23 +196,37 @@ class Ec2TrialTrigger(BaseTrigger):
     async def _see(
         self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, *, blind: bool = False
     ) -> Evidence:
-        """Look at the machine, the heartbeat and the learning curve. If the trial waits for a free
+        """Look at the machines, the heartbeats and the learning curve. If a seat waits for a free
         place, also look for one.
 
         :param blind: whether the looks since this evidence have failed.
         """
-        look = await watch.look(
-            TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence)
+        trial = TrialId(plan.experiment, plan.run, self.trial)
+        looks = await asyncio.gather(
+            *(
+                self._look(watch, trial.at_seat(seat), evidence.at_seat(seat))
+                for seat in evidence.seats
+            )
         )
-        seen = see(evidence, look, datetime.now(UTC), blind=blind)
+        now, seen = datetime.now(UTC), evidence
+        for seat, look in enumerate(looks):
+            seen = seen.with_seat(see(evidence.at_seat(seat), look, now, blind=blind))
         if evidence.stops_early and self._is_curve_due(seen.beat):
             every_s = SHARE_OF_AGE * age_s(seen.attempts, seen.now)
             seen = seen.with_stop(await self._why_stop(watch, plan, every_s))
-        return (
-            seen.with_no_place(not await self._has_place(watch, plan, seen))
-            if seen.no_place
-            else seen
-        )
+        waiting = [seen.at_seat(seat) for seat in seen.seats if seen.at_seat(seat).no_place]
+        if waiting:
+            places = await self._find_places(watch, plan, waiting)
+            for one, has_place in zip(waiting, places, strict=True):
+                seen = seen.with_seat(one.with_no_place(not has_place))
+        return seen
+
+    async def _look(self, watch: SharedWatch, trial: TrialId, evidence: Evidence) -> Sighting:
+        """Look at one machine. What a machine wrote that only collects does not count after it."""
+        wanted = self._wanted(evidence)
+        if wanted.instance_id is None and trial.seat != LEARNER_SEAT:
+            return Sighting(None, None)
+        return await watch.look(trial, wanted)
 
     async def _why_stop(self, watch: SharedWatch, plan: RunPlan, every_s: float = 0.0) -> str:
         """Return why the training can stop; empty if it must go on.
@@ -249,24 +271,36 @@ class Ec2TrialTrigger(BaseTrigger):
         self._curve_seen, self._curve_at = seen, now
         return True
 
-    async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:
-        """Whether a machine of the run has ended, so that this trial's machine can be requested.
+    async def _find_places(
+        self, watch: SharedWatch, plan: RunPlan, waiting: Sequence[Evidence]
+    ) -> list[bool]:
+        """Whether a machine of the run has ended, so that a seat's machine can be requested.
 
         Waiting trials look one after another, in the plan's order. Otherwise a hundred workers
-        could start for one free place.
+        could start for one free place. A trial whose learner works does not wait for its turn,
+        because its looks must go on.
         """
         if plan.ledger_key is None:
-            return True
-        turn = self.turn if self.turn is not None else plan.trials.index(self.trial)
-        await asyncio.sleep(min(MOST_TURN_S, TURN_S * turn))
-        ledger = await watch.read_ledger(plan.ledger_key)
-        return ledger is None or ledger.has_place(
-            self.trial, evidence.compute.max_parallel, evidence.now
+            return [True for _ in waiting]
+        if waiting[0].seat == LEARNER_SEAT:
+            turn = self.turn if self.turn is not None else plan.trials.index(self.trial)
+            await asyncio.sleep(min(MOST_TURN_S, TURN_S * turn))
+        ledger, trial = (
+            await watch.read_ledger(plan.ledger_key),
+            TrialId(plan.experiment, plan.run, self.trial),
         )
+        return [
+            ledger is None
+            or ledger.has_place(
+                trial.at_seat(one.seat).seat_name, one.compute.max_parallel, one.now
+            )
+            for one in waiting
+        ]
 
     async def on_kill(self) -> None:
-        """End the trial's machine and free its place. Airflow calls this when a person marks the
-        deferred task as failed, or clears it.
+        """End the trial's machines and free their places.
+
+        Airflow calls this when a person marks the deferred task as failed, or clears it.
         """
         await asyncio.to_thread(self._drop, RunPlan.from_value(self.plan, "the run's plan"))
 
@@ -287,15 +321,16 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     def _drop(self, plan: RunPlan) -> None:
-        newest = Evidence.from_value(self.evidence, "the trigger's arguments").newest
-        if newest is None:
+        evidence = Evidence.from_value(self.evidence, "the trigger's arguments")
+        last = [len(evidence.at_seat(seat).attempts) for seat in evidence.seats]
+        if not any(last):
             return
         session = plan.session("launcher", self.aws_conn_id).hurry()
-        # First end the machine, which costs money: the triggerer waits only a short time for this.
+        # First end the machines, which cost money: the triggerer waits only a short time for this.
         Machines(session.client("ec2"), plan.environment).terminate_attempts(
-            TrialId(plan.experiment, plan.run, self.trial), newest.attempt
+            TrialId(plan.experiment, plan.run, self.trial), last
         )
-        make_supervisor(plan, session, self.trial, log).drop(newest.attempt, ENDED_BY_HAND)
+        make_supervisor(plan, session, self.trial, log).drop(last, ENDED_BY_HAND)
 
     def _pause(self, evidence: Evidence) -> float:
         beat = evidence.beat
@@ -310,12 +345,28 @@ class Ec2TrialTrigger(BaseTrigger):
         beat, newest = evidence.beat, evidence.newest
         if beat is None or newest is None or newest.outcome.launched_at is None:
             return ""
-        seconds = (beat.at - newest.outcome.launched_at).total_seconds()
-        usd = (
-            table_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand")
-            or newest.reserved_usd_per_hour
-        )
-        return describe_progress(self.trial, beat, seconds=max(0.0, seconds), usd_per_hour=usd)
+        usd = sum(usd_so_far(evidence.at_seat(seat).newest, beat.at) for seat in evidence.seats)
+        return describe_progress(self.trial, beat, usd=usd)
+
+
+def _clocks_of_collectors(evidence: Evidence) -> dict[str, list[dict[str, Any] | None]]:
+    """Return the stall clocks of the machines that only collect, as a part of the event."""
+    if not evidence.collectors:
+        return {}
+    clocks = [one.progress for one in evidence.collectors]
+    return {"collectors": [one.model_dump(mode="json") if one else None for one in clocks]}
+
+
+def usd_so_far(attempt: Attempt | None, now: datetime) -> float:
+    """Estimate what the machine of an open attempt has cost, US dollars."""
+    outcome = attempt.outcome if attempt is not None else None
+    if attempt is None or outcome is None or outcome.launched_at is None or outcome.end:
+        return 0.0
+    usd_per_hour = (
+        table_usd(outcome.instance_type or "", outcome.market or "on-demand")
+        or attempt.reserved_usd_per_hour
+    )
+    return max(0.0, (now - outcome.launched_at).total_seconds()) * usd_per_hour / 3600
 
 
 def age_s(attempts: Sequence[Attempt], now: datetime) -> float:

@@ -42,7 +42,7 @@ class _Place:
         "ami-1",
         None,
     )
-    instance_profile_arn = None
+    instance_profile_arn = gang_launch_template = None
     subnet_ids, evaluator_memory_mib = {"zone": "subnet"}, 1769.0
 
 

@@ -166,7 +166,9 @@ def test_trials_that_wait_for_a_place_look_in_the_plans_order(
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     watch: Any = SimpleNamespace(read_ledger=read_ledger)
-    assert asyncio.run(trigger._has_place(watch, RunPlan.model_validate(trigger.plan), known))
+    assert asyncio.run(
+        trigger._find_places(watch, RunPlan.model_validate(trigger.plan), [known])
+    ) == [True]
     assert slept == [7 * triggers.TURN_S]
 
 

@@ -431,12 +431,12 @@ def test_a_machine_of_a_dead_workers_late_call_is_ended(world: World) -> None:
 def test_two_workers_at_once_launch_one_machine(world: World) -> None:
     """Both workers look before either writes."""
     one, other = world.supervisor(), world.supervisor()
-    evidence, _ = one.observe()
-    one._launch(evidence)
-    other._launch(evidence)
+    evidence = one.observe()
+    one.learner.launch(evidence)
+    other.learner.launch(evidence)
     stored = one.attempts.read()
-    one.requester.ask(stored[0], just_written=True)
-    other.requester.ask(stored[0])
+    one.learner.requester.ask(stored[0], just_written=True)
+    other.learner.requester.ask(stored[0])
     assert len(world.ec2.machines) == 1
     assert len(world.supervisor().ledger.read().entries) == 1
 
@@ -577,10 +577,10 @@ def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(
 def test_dropping_an_attempt_leaves_a_later_one_alone(world: World) -> None:
     """A cleared task may launch before the triggerer drops the old attempt."""
     world.look()
-    world.supervisor().drop(1, "killed")
+    world.supervisor().drop([1], "killed")
     world.look()
     assert len(world.machines_of()) == 1
-    world.supervisor().drop(1, "killed")
+    world.supervisor().drop([1], "killed")
     _, evidence = world.look()
     assert [attempt.outcome.end for attempt in evidence.attempts] == [AttemptEnd.MACHINE_LOST, None]
     assert len(world.machines_of()) == 1

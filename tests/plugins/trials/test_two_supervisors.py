@@ -49,9 +49,12 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 
 
 class Night:
-    """A run with one trial on the local AWS."""
+    """A run with one trial on the local AWS.
 
-    def __init__(self, account: Account, run_id: str) -> None:
+    :param machines: the machines of the trial
+    """
+
+    def __init__(self, account: Account, run_id: str, machines: int) -> None:
         self.account, variables = account, account.variables("administrator")
         with pytest.MonkeyPatch.context() as patch:
             for name, value in variables.items():
@@ -68,7 +71,12 @@ class Night:
             {
                 **EXPERIMENT,
                 "trials": 1,
-                "compute": {"instance_types": ["c7i.large"], "budget_usd": 500},
+                "hyperparameters": {"n_envs": 8},
+                "compute": {
+                    "instance_types": ["c7i.large"],
+                    "budget_usd": 500,
+                    "machines": machines,
+                },
             },
             "cartpole_ppo",
         )
@@ -135,27 +143,27 @@ class Night:
             episode_s=0.01,
         )
 
-    def machines(self) -> dict[str, str]:
-        """Return the truth about the run's machines, which no lag hides: id → state."""
+    def machines(self) -> dict[str, dict[str, str]]:
+        """Return the truth about the run's machines, which no lag hides, by id."""
         found = self.account.local_aws("status", "--json")["instances"]
+        return {one["instance_id"]: one for one in found if one["instance_id"] not in self.earlier}
+
+    def living(self) -> dict[str, str]:
+        """Return the machines that may work: id → the name that tells their seat."""
         return {
-            one["instance_id"]: one["state"]
-            for one in found
-            if one["instance_id"] not in self.earlier
+            instance_id: one["name"]
+            for instance_id, one in self.machines().items()
+            if one["state"] in ALIVE
         }
 
-    def living(self) -> list[str]:
-        """Return the machines that may work."""
-        return [name for name, state in self.machines().items() if state in ALIVE]
 
-
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "machines"), [(1, 1), (2, 1), (3, 2)])
 @pytest.mark.timeout(300)
-def test_two_interleaved_supervisors_have_one_machine_and_forget_none(
-    account: Account, seed: int
+def test_two_interleaved_supervisors_have_one_machine_a_seat_and_forget_none(
+    account: Account, seed: int, machines: int
 ) -> None:
-    """At no moment do two machines work on the trial, and at the end none is left."""
-    rng, night = random.Random(seed), Night(account, f"interleaved-{seed}")
+    """At no moment do two machines work at one seat, and at the end none is left."""
+    rng, night = random.Random(seed), Night(account, f"interleaved-{seed}", machines)
     most = 0
 
     def work(worker: Worker) -> None:
@@ -170,28 +178,30 @@ def test_two_interleaved_supervisors_have_one_machine_and_forget_none(
         if step % 8 == 0:
             living = night.living()
             most = max(most, len(living))
-            assert len(living) <= 1, living
-            if living and rng.random() < 0.3:
-                lose(night, living[0])
+            assert len(set(living.values())) == len(living), living
+            if living and rng.random() < 0.3 / machines**2:
+                lose(night, rng.choice(list(living)))
 
     order = take_turns(
         rng,
         lambda name: Worker(name, work),
         n_workers=2,
-        n_steps=120,
+        n_steps=120 * machines**2,
         kill_rate=0.03,
         between=between,
     )
-    assert most == 1, order
-    attempts = AttemptFiles(S3Store(night.client("s3"), BUCKET), night.trial)
-    assert len(attempts.read()) >= 1
+    assert most == machines, order
+    store = S3Store(night.client("s3"), BUCKET)
     night.supervisor().cancel("the test is over")
     end = time.monotonic() + 30
     while night.living() and time.monotonic() < end:
         time.sleep(0.5)
-    assert night.living() == [], order
-    assert all(one.attempt.outcome.end is not None for one in attempts.read()), order
-    ids = {one.attempt.outcome.instance_id for one in attempts.read()} - {None}
+    assert night.living() == {}, order
+    files = [AttemptFiles(store, seat) for seat in night.spec.seats]
+    attempts = [one.attempt for seat in files for one in seat.read()]
+    assert len({attempt.trial for attempt in attempts}) == machines
+    assert all(attempt.outcome.end is not None for attempt in attempts), order
+    ids = {attempt.outcome.instance_id for attempt in attempts} - {None}
     assert set(night.machines()) <= ids, order  # every machine is in an attempt
 
 

@@ -30,6 +30,14 @@ def check_machines(compute: Compute, algo: str, shards: int, n_envs: int, source
             f"is {machines}, but {algo} is not on-policy, so its rollouts cannot be shared: "
             "set it to 1; compute.workers uses more cores of one machine",
         )
+    most = compute.max_parallel
+    if most is not None and machines > most:
+        raise InvalidExperimentError(
+            source,
+            "compute.max_parallel",
+            f"is {most}, but a trial has {machines} machines, and all of them count: set it to at "
+            f"least {machines}, or lower compute.machines",
+        )
     if machines > shards:
         raise InvalidExperimentError(
             source,
