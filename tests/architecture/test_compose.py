@@ -164,6 +164,15 @@ def test_a_stopped_worker_may_finish_its_longest_task(compose: dict[str, Any]) -
     assert int(grace[1]) * 60 > LAMBDA_S
 
 
+def test_every_airflow_service_has_a_minute_to_stop(airflow_services: dict[str, Any]) -> None:
+    """Docker's own ten seconds would kill a scheduler on a busy host."""
+    for name, service in airflow_services.items():
+        if not service.get("profiles"):
+            found = re.fullmatch(r"(\d+)m", service["stop_grace_period"])
+            assert found is not None, name
+            assert int(found[1]) >= 1, name
+
+
 def test_a_message_survives_redis(compose: dict[str, Any]) -> None:
     """Redis writes each message to a volume, and a task that is lost all the same starts again."""
     redis = compose["services"]["redis"]
