@@ -6,7 +6,7 @@ FROM ${BASE_IMAGE}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 50000 --gid 0 --create-home --home-dir /opt/airflow airflow
+    && useradd --uid 50000 --gid 0 --no-create-home --home-dir /opt/airflow airflow
 COPY locks/uv.txt locks/airflow.txt /locks/
 # An index of packages and certificates of your own are secrets of the build (airflow_image/build.sh), so no layer has them.
 RUN --mount=type=secret,id=index --mount=type=secret,id=certificates \
@@ -26,6 +26,10 @@ COPY airflow_image airflow_image
 COPY trainer trainer
 COPY evaluator evaluator
 COPY locks locks
+# The licences of these packages are symbolic links to these two files.
+COPY LICENSE NOTICE ./
+# The code stays root's, and Airflow's user reads it whatever umask the checkout had. Only root can compile it, so it is compiled here.
+RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 
 ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/airflow/nightshift/dags \
@@ -38,9 +42,10 @@ ENV AIRFLOW_HOME=/opt/airflow \
 # The image has no git, so this argument names the commit. Every spec and manifest records it.
 ARG NIGHTSHIFT_COMMIT=""
 ENV NIGHTSHIFT_COMMIT=${NIGHTSHIFT_COMMIT}
-RUN mkdir -p /opt/airflow/logs /opt/airflow/nightshift-cache && chown -R airflow:0 /opt/airflow
-USER airflow
 WORKDIR /opt/airflow
+# Airflow's user, in group 0, adds files to its home. The sticky bit keeps it from putting a folder of its own in the place of the code.
+RUN chmod 1775 . && install --directory --owner=airflow --group=0 logs nightshift-cache
+USER airflow
 # Takes an Airflow command (`scheduler`) or a program with its arguments (`bash -c "exec airflow scheduler"`, as Helm's chart does).
 ENTRYPOINT ["tini", "--", "python", "-m", "airflow_image"]
 CMD ["version"]

@@ -54,7 +54,8 @@ def command_of(arguments: list[str]) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Check the start, then become the command.
 
-    :return: 2 if the service must not start, with one line on stderr.
+    :return: 2 if the service must not start, 1 if a health check fails; with one line on stderr.
+        Docker reserves 2 in a health check: https://docs.docker.com/reference/dockerfile/#healthcheck
     """
     arguments = arguments or ["version"]
     try:
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
             return own(os.environ, time)
     except StartRefusedError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return 1 if arguments[0].startswith("check-") else 2
     return become(command_of(arguments))
 
 

@@ -22,6 +22,12 @@ from rl_airflow.run.experiment_files import read_experiment_files
 #: Seconds of the waits, in place of hours and minutes.
 WAITS_S = {"await": float(os.environ.get("NIGHTSHIFT_BENCH_TRAINING_S", "60")), "judge": 10.0}
 STORED = stored_night.read()
+LINKS = {
+    key.removeprefix("_link_"): url
+    for values in STORED.values()
+    for key, url in values.items()
+    if key.startswith("_link_")
+}
 
 
 def execute(self: Any, context: Any) -> Any:
@@ -35,7 +41,8 @@ def execute(self: Any, context: Any) -> Any:
 
 
 def execute_complete(self: Any, context: Any, event: Any = None) -> Any:  # noqa: ARG001
-    """Store what the task of the real night stored."""
+    """Store what the task of the real night stored. Airflow stores its links, too."""
+    self.links = LINKS
     values = dict(STORED[self.task_id])
     answer = values.pop("return_value", None)
     for key, value in values.items():

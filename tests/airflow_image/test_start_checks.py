@@ -165,6 +165,15 @@ def test_a_refused_start_is_exit_code_2_and_one_line(command: tuple[str, ...]) -
     ]
 
 
+def test_a_failed_health_check_is_exit_code_1_and_one_line(tmp_path: Path) -> None:
+    """Docker reserves 2 in a health check."""
+    done = run_entrypoint("check-cleaner", TMPDIR=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: no cleaning has succeeded within a day: read this container's log\n"
+    )
+
+
 def test_a_program_replaces_the_entrypoint() -> None:
     """The process is the program itself, so signals reach it."""
     done = run_entrypoint("python", "-c", "import os; print(os.getpid())")

@@ -1,7 +1,9 @@
 """The compose stack is valid and gives each service what it needs, and its image has no torch."""
 
+import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +164,15 @@ def test_a_stopped_worker_may_finish_its_longest_task(compose: dict[str, Any]) -
     assert int(grace[1]) * 60 > LAMBDA_S
 
 
+def test_every_airflow_service_has_a_minute_to_stop(airflow_services: dict[str, Any]) -> None:
+    """Docker's own ten seconds would kill a scheduler on a busy host."""
+    for name, service in airflow_services.items():
+        if not service.get("profiles"):
+            found = re.fullmatch(r"(\d+)m", service["stop_grace_period"])
+            assert found is not None, name
+            assert int(found[1]) >= 1, name
+
+
 def test_a_message_survives_redis(compose: dict[str, Any]) -> None:
     """Redis writes each message to a volume, and a task that is lost all the same starts again."""
     redis = compose["services"]["redis"]
@@ -238,6 +249,44 @@ def test_the_image_is_made_from_the_hashed_lock_and_has_no_torch() -> None:
     for source in re.findall(r"^COPY (.+) \S+$", dockerfile, re.M):
         for path in source.split():
             assert (ROOT / path).exists(), path
+
+
+def test_every_link_in_the_image_has_its_file() -> None:
+    """A wheel is built from these folders, and its licence is a link to a file outside them."""
+    found = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    copied = {ROOT / path for line in found for path in line.split()}
+    links = [link for one in copied for link in one.rglob("*") if link.is_symlink()]
+    assert links
+    for link in links:
+        assert copied & {link.resolve(), *link.resolve().parents}, link
+
+
+def test_the_code_of_the_image_can_be_read_and_not_changed(tmp_path: Path) -> None:
+    """Whatever umask the checkout had, others read the code, and Python finds it compiled."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    found = re.search(r"^RUN (.*compileall.*)$", dockerfile, re.M)
+    assert found is not None
+    shutil.copytree(ROOT / "airflow_image", tmp_path / "code/airflow_image")
+    for path in (tmp_path / "code").rglob("*"):
+        path.chmod(0o700 if path.is_dir() or path.suffix == ".sh" else 0o600)
+    command = f"umask 077; PATH={Path(sys.executable).parent}:$PATH; {found[1]}"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path / "code", check=True)
+    files = sorted((tmp_path / "code").rglob("*"))
+    assert {oct(path.stat().st_mode & 0o777) for path in files if path.is_dir()} == {"0o755"}
+    for path in files:
+        if path.suffix == ".py":
+            assert path.stat().st_mode & 0o777 == 0o644, path
+            assert Path(importlib.util.cache_from_source(path)) in files, path
+
+
+def test_the_user_of_the_image_owns_its_logs_and_its_cache_and_nothing_else() -> None:
+    """It may add to its home, and the sticky bit keeps it from replacing the code in it."""
+    before, _, after = (ROOT / "Dockerfile").read_text().partition("\nUSER airflow\n")
+    assert not re.search(r"^(COPY|RUN|USER) ", after, re.M)
+    assert "chown" not in before
+    owned = re.findall(r"--owner=airflow --group=0 (.+)$", before, re.M)
+    assert owned == ["logs nightshift-cache"]
+    assert "RUN chmod 1775 . &&" in before
 
 
 def test_the_image_starts_programs_through_the_checks_and_an_init_process() -> None:

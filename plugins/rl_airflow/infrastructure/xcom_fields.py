@@ -31,7 +31,7 @@ class XComValue(Mapping[str, Any]):
         return len(self.value)
 
     def __str__(self) -> str:
-        return "the result of an earlier task; see its XCom"
+        return "XCom of an earlier task"
 
 
 class XComField:

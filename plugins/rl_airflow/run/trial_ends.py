@@ -6,8 +6,9 @@ from pydantic import Field
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.trials.states import TrialState
 
-#: The XCom key of a trial's end, whether its task succeeded or failed.
+#: The XCom key of the end of a trial whose task failed. A task that succeeds returns the end.
 END_KEY = "trial_end"
+RETURNED = "return_value"
 
 
 class TrialEnd(Record):
@@ -29,8 +30,16 @@ class TrialEnd(Record):
 
 
 def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:
-    """Read the ends of the trials whose tasks pushed one."""
-    # XCom returns a single value for one trial, and a list for several.
-    said = context["ti"].xcom_pull(task_ids=task_id, key=END_KEY)
-    ends = [said] if isinstance(said, dict) else said or ()
-    return [TrialEnd.from_value(end, "a trial's end") for end in ends if end]
+    """Read the ends of the trials whose tasks left one.
+
+    A task of an earlier release left its end under both keys.
+    """
+    ends: dict[str, TrialEnd] = {}
+    for key in (RETURNED, END_KEY):
+        # XCom returns a single value for one trial, and a list for several.
+        said = context["ti"].xcom_pull(task_ids=task_id, key=key)
+        for value in [said] if isinstance(said, dict) else said or ():
+            if value:
+                end = TrialEnd.from_value(value, "a trial's end")
+                ends[end.trial] = end
+    return list(ends.values())

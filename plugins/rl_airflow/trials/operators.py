@@ -108,7 +108,6 @@ class Ec2LaunchTrialOperator(TrialOperator):
 
     template_fields: Sequence[str] = ("plan", "trial", "environment")
     environment = XComField()
-    operator_extra_links = TRIAL_LINKS
 
     def __init__(self, *, trial: Any, environment: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -129,7 +128,6 @@ class Ec2LaunchTrialOperator(TrialOperator):
             raise AirflowFailException(f"{self.trial}: {error}") from None
         newest = evidence.newest
         instance_id = newest.outcome.instance_id if newest is not None else None
-        self._show_links(context, plan, self.trial, evidence)
         if action.kind is ActionKind.FAIL:
             raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
         return {
@@ -258,9 +256,10 @@ class Ec2AwaitTrialOperator(TrialOperator):
     def _report_end(
         self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
     ) -> TrialEnd:
-        """Push the trial's end as an XCom for later tasks, even when this task fails."""
+        """Leave the trial's end to later tasks: a task that fails returns nothing, so it pushes."""
         end = end_of_trial(supervisor.trial, evidence, action.finding)
-        context["ti"].xcom_push(key=END_KEY, value=end.model_dump(mode="json"))
+        if action.kind is not ActionKind.FINISH:
+            context["ti"].xcom_push(key=END_KEY, value=end.model_dump(mode="json"))
         return end
 
     @staticmethod

@@ -23,7 +23,7 @@ def test_a_task_reads_the_plan_and_airflow_stores_only_where_it_is() -> None:
     assert task._plan() == world.plan
     stored = _serialize_rendered_fields(task)
     assert stored["plan"] == stored["environment"] == stored["candidate"]
-    assert stored["plan"] == "the result of an earlier task; see its XCom"
+    assert stored["plan"] == "XCom of an earlier task"
 
 
 def test_a_result_that_is_missing_stays_missing() -> None:
