@@ -106,4 +106,3 @@ class GangReport(Record):
     members: tuple[MemberReport, ...] = ()
     joined: int = Field(0, ge=0, description="machines that have joined since the attempt began")
     lost: int = Field(0, ge=0, description="machines that were lost since the attempt began")
-    message: str = ""
