@@ -81,7 +81,7 @@ def describe_gang(gang: GangReport) -> str:
     who = ", ".join(members) or "the learner collects alone"
     text = f"gang {gang.generation}: {who}"
     text += f"; {gang.joined} joined, {gang.lost} lost" if gang.joined or gang.lost else ""
-    return text + (f" ({gang.message})" if gang.message else "")
+    return text
 
 
 def read_log_tail(store: ObjectStore, trial: TrialId, evidence: Evidence) -> list[str]:
