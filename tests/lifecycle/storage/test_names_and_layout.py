@@ -33,6 +33,7 @@ def test_each_key_begins_with_a_class_that_has_a_writer() -> None:
         layout.policy_key(trial, 5, "onnx"),
         layout.log_prefix(trial, 1),
         layout.metrics_prefix(trial),
+        layout.gang_key(trial, 1, 1),
         layout.shard_key("e", "r", "gate", 0),
         layout.report_key("e", "r", "gate"),
         layout.ledger_key("2026-11", "e", "r"),
