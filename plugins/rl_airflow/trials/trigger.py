@@ -45,6 +45,9 @@ FIRST_LOOK_S = 2.0
 SHARE_OF_AGE = 0.05
 #: The longest time between two reads of a heartbeat, seconds.
 REFRESH_MOST_S = 300.0
+#: The shortest time between two reads of the heartbeat of a machine that only collects, seconds.
+#: The learner reports on all of them, and what such a machine wrote last is read when it has ended.
+COLLECTOR_REFRESH_S = 60.0
 #: A trial that waits for a free place waits TURN_S for each trial before it, but at most
 #: MOST_TURN_S. So a ledger is read once in a few seconds.
 TURN_S, MOST_TURN_S = 6.0, 120.0
@@ -315,10 +318,10 @@ class Ec2TrialTrigger(BaseTrigger):
         newest = evidence.newest
         if newest is None or newest.outcome.end is not None:
             return Wanted(None)
-        return Wanted(
-            newest.outcome.instance_id,
-            min(REFRESH_MOST_S, SHARE_OF_AGE * age_s((newest,), datetime.now(UTC))),
-        )
+        refresh_s = SHARE_OF_AGE * age_s((newest,), datetime.now(UTC))
+        if evidence.seat != LEARNER_SEAT:
+            refresh_s = max(COLLECTOR_REFRESH_S, refresh_s)
+        return Wanted(newest.outcome.instance_id, min(REFRESH_MOST_S, refresh_s))
 
     def _drop(self, plan: RunPlan) -> None:
         evidence = Evidence.from_value(self.evidence, "the trigger's arguments")
