@@ -52,13 +52,13 @@ def make_gang(
         trainer.work,
         address,
         learner_collects=on_cpu,
-        waiting=_Waiting(waiting),
+        waiting=_WaitMeasure(waiting),
         start=start,
     )
     return Gang(job, roster if compute.machines > 1 else None)
 
 
-class _Waiting:
+class _WaitMeasure:
     """Measures how long the learner has waited."""
 
     def __init__(self, report: Callable[[str, float], None]) -> None:

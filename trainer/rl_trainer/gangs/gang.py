@@ -19,7 +19,7 @@ from rl_trainer.errors import LostMemberError, TrainerError
 from rl_trainer.gangs.conversation import Conversation, share_out
 from rl_trainer.gangs.liveness import SILENCE_S, SeatWatch
 from rl_trainer.gangs.processes import CollectorProcesses
-from rl_trainer.gangs.roster import Candidate, Roster, Start
+from rl_trainer.gangs.roster import FoundMachine, Roster, Start
 from rl_trainer.gangs.transport import (
     CONNECT_S,
     LEARNER,
@@ -29,7 +29,7 @@ from rl_trainer.gangs.transport import (
     bind,
 )
 from rl_trainer.shards.collecting import ShardWork
-from rl_trainer.shards.learning import Collectors, LocalCollectors
+from rl_trainer.shards.learning import LocalCollectors, RolloutSource
 
 #: Seconds that a called machine has to join.
 JOIN_S = 30.0
@@ -69,7 +69,7 @@ class GangJob:
 class _Generation:
     """What one generation consists of."""
 
-    collectors: Collectors
+    collectors: RolloutSource
     members: tuple[Member, ...] = ()
     processes: CollectorProcesses | None = None
     channel: Channel | None = None
@@ -188,7 +188,7 @@ class Gang:
         self._disband()
 
     @property
-    def _collectors(self) -> Collectors:
+    def _collectors(self) -> RolloutSource:
         if self._now is None:
             raise RuntimeError("the segment has not begun: call begin() first")
         return self._now.collectors
@@ -227,7 +227,7 @@ class Gang:
         self._formed_at = time.monotonic()
         self._look_at = self._formed_at + LOOK_S
 
-    def _candidates(self) -> list[Candidate]:
+    def _candidates(self) -> list[FoundMachine]:
         """Wait a while for the machines that should be there, and return those that are."""
         roster = self._roster
         if roster is None:
@@ -246,7 +246,7 @@ class Gang:
         self._gathered, self._expected, self._called = True, set(), {}
         return found
 
-    def _call(self, segment: int, candidates: Sequence[Candidate]) -> "_Generation | None":
+    def _call(self, segment: int, candidates: Sequence[FoundMachine]) -> "_Generation | None":
         """Call machines and start this machine's processes.
 
         :return: None if a machine did not join. It is set aside then.
@@ -293,7 +293,7 @@ class Gang:
         self._job.waiting("waits until all that collect have connected")
 
     def _set_late_aside(
-        self, made: _Generation, candidates: Sequence[Candidate], error: LostPeerError
+        self, made: _Generation, candidates: Sequence[FoundMachine], error: LostPeerError
     ) -> None:
         """Set aside the machines that did not join; or explain why this machine's own did not.
 
@@ -390,7 +390,7 @@ class _Explained:
 
 
 def _members(
-    own: int, candidates: Sequence[Candidate], job: GangJob
+    own: int, candidates: Sequence[FoundMachine], job: GangJob
 ) -> tuple[tuple[Member, ...], list[int]]:
     """Give every process of the gang a rank. :return: the machines, and the ranks that collect."""
     own = own if job.learner_collects else 1

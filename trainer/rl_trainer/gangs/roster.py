@@ -22,7 +22,7 @@ CALLABLE = (TrainerState.WAITING, TrainerState.TRAINING)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FoundMachine:
     """A machine that may be called."""
 
     seat: int
@@ -81,7 +81,7 @@ class Roster:
         """The name of the newest generation, as members that have left it announce it."""
         return f"{self._attempt}-{self.generation}"
 
-    def find(self, called: Mapping[int, str] = NOBODY) -> list[Candidate]:
+    def find(self, called: Mapping[int, str] = NOBODY) -> list[FoundMachine]:
         """Read the heartbeats of all seats, and return those that may be called now.
 
         A heartbeat may be that of a machine that is gone. So it counts only if it has changed since
@@ -104,7 +104,7 @@ class Roster:
             if self.collectors_class is None:
                 self.collectors_class = announcement.numeric_class
             if self._any_class or announcement.numeric_class == self.collectors_class:
-                found.append(Candidate(seat, announcement))
+                found.append(FoundMachine(seat, announcement))
         return found
 
     def _look_at(self, seat: int) -> "_Seen | None":

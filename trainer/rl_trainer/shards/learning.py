@@ -13,7 +13,7 @@ from rl_trainer.shards.moments import add_new_data
 from rl_trainer.shards.rollouts import write_rollouts
 
 
-class Collectors(Protocol):
+class RolloutSource(Protocol):
     """Those who collect the shards of a trial. Who they are changes no byte."""
 
     def begin(self, segment: int) -> None:
@@ -74,7 +74,7 @@ class LocalCollectors:
 class ShardedRollouts:
     """Fills a model's rollout buffer from its shards, in place of the model's own method."""
 
-    def __init__(self, model: Any, collectors: Collectors) -> None:
+    def __init__(self, model: Any, collectors: RolloutSource) -> None:
         self._model, self._collectors = model, collectors
 
     def __call__(self, _env: Any, callback: Any, *_args: Any, **_kwargs: Any) -> bool:

@@ -24,7 +24,7 @@ from rl_trainer.onnx_export.visited import visited_observations
 from rl_trainer.reporting.curves import Curves, episode_statistics
 from rl_trainer.shards.collecting import ShardWork
 from rl_trainer.shards.generators import seed_generators
-from rl_trainer.shards.learning import Collectors, LocalCollectors, ShardedRollouts
+from rl_trainer.shards.learning import LocalCollectors, RolloutSource, ShardedRollouts
 from rl_trainer.training.divergence import check_divergence
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.stopping import learn_until
@@ -90,7 +90,7 @@ class SegmentTrainer:
     ) -> None:
         self.plan, self.factory, self.builder, self.initial = plan, factory, builder, initial
         self.work = ShardWork(plan.trial_seed, plan.n_shards, factory, builder.build_collector)
-        self.collectors: Collectors = LocalCollectors(self.work)
+        self.collectors: RolloutSource = LocalCollectors(self.work)
 
     def prepare(self, segment: int, state: ModelState | None) -> Any:
         """Build the model as it is at the beginning of a segment.
