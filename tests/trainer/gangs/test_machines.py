@@ -9,6 +9,14 @@ from typing import Any
 
 import pytest
 
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_trainer.checkpointing.chain import CheckpointChain
+from rl_trainer.checkpointing.model_state import capture_normalisation, capture_policy
+from rl_trainer.gangs.gang import Gang, GangJob
+from rl_trainer.gangs.roster import Roster
+from rl_trainer.shards.learning import LocalCollectors
+from rl_trainer.training.preparation import make_trainer
 from tests.kill_rounds import seeds
 from tests.trainer.conftest import Trainer, TrainerProcess, Zygote, frozen, json_of
 from tests.trainer.gangs.machines import Machines, kill_at_random, listening_addresses, wake
@@ -37,7 +45,7 @@ class Stage:
     """Writes specs, trains on one machine for comparison, and makes sets of machines."""
 
     def __init__(self, folder: Path, start: Start) -> None:
-        self.folder, self._start = folder, start
+        self.folder, self.start = folder, start
         self._made = 0
 
     def write(self, experiment: dict[str, Any], machines: int) -> Path:
@@ -51,15 +59,13 @@ class Stage:
     def alone(self, experiment: dict[str, Any]) -> tuple[str, list[Any]]:
         """Train on one machine. :return: the digest and the curves."""
         spec, store = self.write(experiment, 1), self.folder / f"alone-{self._made}"
-        process = self._start("train", "--spec", str(spec), "--store", str(store), "--json")
+        process = self.start("train", "--spec", str(spec), "--store", str(store), "--json")
         return json_of(process.finish())["digest"], curves(store)
 
     def machines(self, experiment: dict[str, Any], number: int) -> Machines:
         """Make the machines of a trial. None is started yet."""
         spec = self.write(experiment, number)
-        return Machines(
-            self._start, spec, self.folder / f"gang-{self._made}", f"127.9.{self._made}"
-        )
+        return Machines(self.start, spec, self.folder / f"gang-{self._made}", f"127.9.{self._made}")
 
 
 @pytest.fixture
@@ -211,6 +217,44 @@ def test_an_error_of_an_environment_in_a_collector_is_the_trials_error(stage: St
     assert learner.returncode == 72, learner.stderr
     assert "the simulator has exploded" in learner.stderr
     assert machines.processes[1].finish(60).returncode == 0
+
+
+def test_a_learner_with_a_gpu_waits_for_machines_and_collects_nothing(stage: Stage) -> None:
+    """The rollouts are those of one process, and the class is that of the first machine."""
+    path = stage.write(document(), 2)
+    spec = Spec.from_json(path.read_bytes())
+    store = DirectoryStore(stage.folder / "gpu")
+    trainer = make_trainer(spec, "seed-0", None)
+    model = trainer.prepare(0, None)
+    base = capture_policy(model) | capture_normalisation(model.get_vec_normalize_env())
+    waits: list[str] = []
+
+    def wait(problem: str) -> None:
+        if not waits:
+            where = ("--spec", str(path), "--store", str(stage.folder / "gpu"))
+            stage.start("collect", "--seat", "1", "--address", "127.9.99.2", *where)
+        waits.append(problem)
+
+    chain = CheckpointChain(store, spec.trial_id("seed-0"), 1, spec.sha256, 1)
+    chain.take_over()
+    roster = Roster(store, spec.trial_id("seed-0"), 1, 2, None)
+    job = GangJob(spec, "seed-0", trainer.work, "127.9.99.1", learner_collects=False, waiting=wait)
+    gang = Gang(job, roster)
+    gang.begin(0)
+    rollouts = gang.collect(base, lambda _steps: None)
+    report = gang.report
+    gang.close()
+
+    assert waits[0] == "waits for the machine of seat 1"
+    assert report is not None
+    assert [(one.seat, one.shards) for one in report.members] == [(0, 0), (1, 5)]
+    assert len(gang.collectors_class) == 12
+    alone = LocalCollectors(trainer.work)
+    alone.begin(0)
+    for ours, theirs in zip(rollouts, alone.collect(base, lambda _steps: None), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, array in ours.items():
+            assert array.tobytes() == theirs[name].tobytes()
 
 
 @pytest.mark.parametrize(
