@@ -131,6 +131,10 @@ class AttemptOutcome(Record):
             }
         )
 
+    def without_refusals(self) -> Self:
+        """The same outcome without what each pool answered."""
+        return self.model_copy(update={"refusals": ()})
+
     def settled(
         self,
         *,

@@ -1,6 +1,5 @@
 """The evidence of a trial: its attempts, its machine, its heartbeat and its progress."""
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
@@ -105,6 +104,14 @@ class SeatEvidence(Record):
     no_place: bool = False
     held: bool = False
 
+    def shortened(self) -> Self:
+        """The same without the attempts' requests, and without the answers of pools."""
+        attempts = tuple(
+            attempt.without_request().with_outcome(attempt.outcome.without_refusals())
+            for attempt in self.attempts
+        )
+        return self.model_copy(update={"attempts": attempts})
+
 
 class Evidence(Record):
     """Everything that is known of a trial at one moment.
@@ -188,14 +195,15 @@ class Evidence(Record):
         return range(1 + len(self.collectors))
 
     def without_requests(self) -> Self:
-        """The same evidence without the attempts' CreateFleet requests, which are long."""
+        """The same evidence without the attempts' CreateFleet requests, which are long.
+
+        What pools answered to the requests for machines that only collect is left out, too, because
+        there are many.
+        """
         return self.model_copy(
             update={
-                "attempts": _without_requests(self.attempts),
-                "collectors": tuple(
-                    one.model_copy(update={"attempts": _without_requests(one.attempts)})
-                    for one in self.collectors
-                ),
+                "attempts": tuple(attempt.without_request() for attempt in self.attempts),
+                "collectors": tuple(one.shortened() for one in self.collectors),
             }
         )
 
@@ -335,7 +343,3 @@ def ended_at(evidence: Evidence) -> datetime:
     if machine is not None and machine.ended_at is not None:
         return min(machine.ended_at, evidence.now)
     return min(beat.at, evidence.now) if beat is not None else evidence.now
-
-
-def _without_requests(attempts: Iterable[Attempt]) -> tuple[Attempt, ...]:
-    return tuple(attempt.without_request() for attempt in attempts)

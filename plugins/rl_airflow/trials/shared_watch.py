@@ -135,6 +135,8 @@ class SharedReading:
 class TrialWatch:
     """Looks at many trials of one environment at once, and caches their heartbeats.
 
+    Each seat of a trial counts as a trial here.
+
     :param clock: monotonic seconds.
     """
 

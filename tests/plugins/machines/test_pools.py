@@ -12,7 +12,7 @@ from rl_airflow.machines.pools import (
     PoolListener,
     pool_arguments,
 )
-from rl_lifecycle.experiment.compute_settings import Compute
+from rl_lifecycle.experiment.compute_settings import Collectors, Compute
 from rl_lifecycle.machines.prices import FALL_BACK
 from rl_lifecycle.machines.quotas import vcpus_of
 
@@ -23,6 +23,14 @@ def test_a_task_takes_as_many_slots_as_the_largest_machine_it_may_get_has_vcpus(
     wide = pool_arguments(Compute(instance_types=("c7i.large", "g5.2xlarge")), AWAIT_PRIORITY)
     assert (wide["pool"], wide["pool_slots"]) == (VCPU_POOL, 8)
     assert AWAIT_PRIORITY > LAUNCH_PRIORITY
+
+
+def test_a_task_takes_the_slots_of_all_machines_of_its_trial() -> None:
+    """The learner's largest machine, and as many of the others as the trial has."""
+    assert pool_arguments(Compute(machines=3), LAUNCH_PRIORITY)["pool_slots"] == 6
+    larger = Collectors(instance_types=("c7i.xlarge",))
+    wide = Compute(instance_types=("g5.2xlarge",), machines=3, collectors=larger)
+    assert pool_arguments(wide, LAUNCH_PRIORITY)["pool_slots"] == 8 + 2 * 4
 
 
 def test_a_task_makes_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from rl_lifecycle.trials.gangs import GangReport, MemberReport
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.seats import decide_seats
 from tests.kill_rounds import seeds
+from tests.plugins.fake_ec2 import error
 from tests.plugins.trials.test_trials import FakeTaskStateStore, Stage, fire
 from tests.plugins.worlds import Killed, Killer, World, is_over
 
@@ -549,3 +550,31 @@ def test_the_progress_and_the_end_name_the_machines_that_collect(
     assert (summary.n_attempts, summary.interruptions, summary.state) == (3, 0, "finished")
     assert summary.usd == pytest.approx(end["usd"], abs=1e-6)
     assert summary.seconds > 3 * 3590
+
+
+def test_machines_are_launched_when_ec2_does_not_say_what_it_encrypts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The launcher of an earlier deployment may not ask, and a new type may be unknown."""
+    world = gang(2, instance_types=["c7i.large", "c6i.large"], market="on-demand")
+
+    def denied(**_: object) -> None:
+        raise error("UnauthorizedOperation", "no", "DescribeInstanceTypes")
+
+    monkeypatch.setattr(world.ec2, "describe_instance_types", denied)
+    world.look()
+    assert [machine.instance_type for machine in world.ec2.living] == ["c7i.large"] * 2
+
+
+def test_a_trigger_of_many_machines_holds_no_answers_of_pools() -> None:
+    """Airflow reads the arguments of all triggers from its database again and again."""
+    world = gang(2)
+    world.ec2.during["made"] = lambda: setattr(
+        world.ec2, "refuse", lambda *_: "InsufficientInstanceCapacity"
+    )
+    world.look()
+    evidence = world.supervisor().observe()
+    assert evidence.collectors[0].attempts[0].outcome.refusals
+    (kept,) = evidence.without_requests().collectors[0].attempts
+    assert (kept.request, kept.outcome.refusals) == ({}, ())
+    assert decide_seats(evidence.without_requests()) == decide_seats(evidence)
