@@ -19,6 +19,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.pieces import Pieces
+from rl_trainer.attempts import trials
 from rl_trainer.attempts.trials import TrialJob, train_trial
 from rl_trainer.checkpointing import replay_memory
 from rl_trainer.checkpointing.chain import CheckpointChain
@@ -31,7 +32,6 @@ from rl_trainer.checkpointing.replay_memory import (
     grow,
 )
 from rl_trainer.reporting.journal import Journal
-from rl_trainer.training import trials
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.watch import Room, TrainingWatch

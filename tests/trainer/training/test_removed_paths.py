@@ -8,10 +8,10 @@ import pytest
 
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.records.record import sha256_hex
+from rl_trainer.attempts import trials
 from rl_trainer.attempts.attempts import TrainRequest, run_attempt
 from rl_trainer.checkpointing.numeric_class import numeric_class
 from rl_trainer.errors import OtherHardwareError
-from rl_trainer.training import trials
 from rl_trainer.training.interruptions import Interruption
 from tests.trainer.conftest import Trainer, json_of
 
