@@ -103,14 +103,11 @@ class SeatSupervisor:
     def look(self, progress: StepProgress | None = None) -> SeatEvidence:
         """Read all facts about the machine.
 
-        The newest attempt of the first look belongs to this worker; see :meth:`own_attempt`.
-
         :param progress: the stall clock of an earlier look.
         """
         began = self.tools.now()
         self._stored = self.attempts.read()
-        if self._first_seen is None:
-            self._first_seen = len(self._stored)
+        self.begin(len(self._stored))
         newest = self._stored[-1].attempt if self._stored else None
         beat, unreadable = self._read(Heartbeat, heartbeat_key(self.trial))
         committed_step = 0
@@ -147,11 +144,24 @@ class SeatSupervisor:
             return self.tools.machines.describe([known]).get(known)
         return self.tools.machines.find(self.trial, attempt.attempt)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known which attempt was the newest when this worker began."""
+        return self._first_seen is not None
+
+    def begin(self, number: int | None = None) -> None:
+        """Remember which attempt is the newest when this worker begins. Later calls do nothing.
+
+        :param number: the attempt's number if it is known. None: it is read.
+        """
+        if self._first_seen is None:
+            self._first_seen = number if number is not None else len(self.attempts.read())
+
     def own_attempt(self) -> int:
         """Return the number of this worker's attempt; 0 if it has none.
 
-        That is the newest attempt of its first look, or an attempt that it wrote itself. Before the
-        first look it is the newest attempt.
+        That is the newest attempt when it began, or an attempt that it wrote itself. Before it
+        began, it is the newest attempt.
         """
         stored = self.attempts.read()
         if self._first_seen is None:

@@ -97,6 +97,9 @@ class TrialSupervisor:
         :param progress: the learner's stall clock of an earlier look.
         :param collectors: the stall clocks of the other machines, from seat 1 on.
         """
+        if not self.learner.has_begun:
+            for other in self.seats[1:]:  # another worker may work on while this one looks
+                other.begin()
         experiment = self.spec.experiment
         evidence = Evidence(
             now=self.now(),

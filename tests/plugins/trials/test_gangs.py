@@ -578,3 +578,26 @@ def test_a_trigger_of_many_machines_holds_no_answers_of_pools() -> None:
     (kept,) = evidence.without_requests().collectors[0].attempts
     assert (kept.request, kept.outcome.refusals) == ({}, ())
     assert decide_seats(evidence.without_requests()) == decide_seats(evidence)
+
+
+def test_a_lost_worker_that_hung_in_its_look_ends_no_machine_of_its_replacement(
+    stage: Stage,
+) -> None:
+    """It hung before it looked at the collectors, which its replacement replaced."""
+    stage.launch()
+    world, stale, real = stage.world, stage.awaiting(), stage.world.store.find
+
+    def hang(key: str) -> Any:
+        if key.startswith("heartbeats/"):
+            world.store.find = real  # type: ignore[method-assign]
+            for seat in range(3):
+                world.ec2.end(world.machine_at(seat).instance_id, "Server.InternalError")
+            stage.defer()
+            stale.on_kill()
+        return real(key)
+
+    world.store.find = hang  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        stale.execute(stage.context)
+    assert seats_alive(world) == {"0": 1, "1": 1, "2": 1}
+    assert [one.attempt for one in world.supervisor().read_attempts()] == [1, 2] * 3
