@@ -186,23 +186,34 @@ def check_revision(found: str, wanted: str) -> None:
 def missing_wheels(environment: Mapping[str, str]) -> Iterator[str]:
     """Name each wheel of an experiment that this worker does not have, or cannot read.
 
-    A file that is no YAML is left out, because its own DAG says what is wrong.
+    A file that cannot be read as an experiment is left out, because its own DAG says what is wrong.
+    It must not keep a worker from starting, so it is read within the limits of the DAG files.
     """
-    import yaml
+    from rl_lifecycle.errors import LifecycleError
+    from rl_lifecycle.experiment.files import parse_yaml, read_text
 
     folder = _experiments_folder(environment)
     for path in sorted(folder.glob("*.y*ml")):  # .yaml and .yml
         try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            document = parse_yaml(read_text(path, path.name), path.name)
+        except LifecycleError:
             continue
         named = document.get("requirements") if isinstance(document, dict) else None
         for name in named if isinstance(named, list) else ():
-            if not zipfile.is_zipfile(folder / str(name)):
+            if not _is_wheel(folder / str(name)):
                 yield (
-                    f"{path.name} needs {name}, and {folder / str(name)} is no wheel that this "
-                    "worker can read: the experiment's night will fail; add the file to the image"
+                    f"{path.name} needs {name}, and {folder / str(name)} is no wheel "
+                    "that this worker can read: the experiment's night will fail; add the file to "
+                    "the image"
                 )
+
+
+def _is_wheel(path: Path) -> bool:
+    """Whether a file is an archive. A name that no file can have is none."""
+    try:
+        return path.is_file() and zipfile.is_zipfile(path)
+    except (OSError, ValueError):
+        return False
 
 
 def _experiments_folder(environment: Mapping[str, str]) -> Path:

@@ -189,3 +189,31 @@ def test_a_program_replaces_the_entrypoint() -> None:
     finally:
         again.kill()
         again.communicate()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x: " + b"[" * 1500,
+        b"requirements: [" + b"a, " * 100_000 + b"b]",
+        b'requirements: ["a\\0b"]',
+        b"requirements: [/dev/zero, /]",
+        b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nrequirements: [*c, *c]",
+        b"\xff\xfe",
+    ],
+    ids=["deep", "large", "nul", "device", "aliases", "bytes"],
+)
+def test_no_experiment_file_keeps_a_worker_from_starting(tmp_path: Path, content: bytes) -> None:
+    """Its own DAG says what is wrong; here it costs at most a warning."""
+    folder = tmp_path / "experiments"
+    (tmp_path / "dags").mkdir()
+    folder.mkdir()
+    (folder / "odd.yaml").write_bytes(content)
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "endless.yaml").symlink_to("/dev/zero")
+    (folder / "gone.yaml").write_text("requirements: [gone-1.0-py3-none-any.whl]")
+    found = list(
+        start_checks.missing_wheels({"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags")})
+    )
+    assert [line for line in found if line.startswith("gone.yaml needs gone-1.0")]
+    assert all(line.startswith(("gone.yaml needs", "odd.yaml needs")) for line in found)

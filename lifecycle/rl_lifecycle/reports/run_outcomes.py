@@ -251,7 +251,8 @@ def _cancelled_trial(step: RunStep) -> Cause:
 def _named(step: RunStep) -> str:
     """Name a failed step with its problem, without the trial's name twice."""
     problem = step.problem or (
-        f"the task {step.task_id} was killed, or a person marked it as failed; see its log"
+        f"the task {step.task_id} left no reason: it was killed, a person marked it as failed, or "
+        "it could not begin; see its log, or the scheduler's"
     )
     if step.trial is None:
         return f"{step.task_id} failed: {problem}"

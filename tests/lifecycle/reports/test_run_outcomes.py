@@ -82,7 +82,11 @@ CASES: tuple[tuple[RunFacts, CauseKind | None, str], ...] = (
     (facts({"check_environment": FAILED}, **NOTHING), CauseKind.TASK_FAILED, "check_environment f"),
     (facts({"freeze_spec": FAILED}, **NOTHING, trials=()), CauseKind.TASK_FAILED, "freeze_spec f"),
     (facts({"launch_1": FAILED}, **ONE_LEFT), CauseKind.TRIAL_FAILED, "seed-1: boom"),
-    (facts({"await_1": KILLED}, **ONE_LEFT), CauseKind.TRIAL_FAILED, "seed-1: the task await was"),
+    (
+        facts({"await_1": KILLED}, **ONE_LEFT),
+        CauseKind.TRIAL_FAILED,
+        "seed-1: the task await left no reason",
+    ),
     (facts({"await_1": KILLED | BY}, **ONE_LEFT), CauseKind.TRIAL_CANCELLED, "PROMOTE: better; se"),
     (facts({"await_1": SKIPPED}, **ONE_LEFT), CauseKind.TRIAL_CANCELLED, "PROMOTE: better; seed-1"),
     (
