@@ -81,6 +81,7 @@ def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deplo
         "trainer_python",
         "lambda_runtime",
         "launch_template_version",
+        "gang_launch_template_version",
         "evaluator_memory_mib",
         "evaluator_version",
     }

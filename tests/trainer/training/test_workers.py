@@ -232,8 +232,8 @@ def test_more_workers_than_environments_are_bad_input(tmp_path: Path, trainer: T
     done = trainer("train", "--spec", str(path), "--store", str(tmp_path / "store"), "--quiet")
     assert done.returncode == 2
     assert done.stderr == (
-        "rl_trainer train: compute.workers: is 9, but a trial has only 2 environments (n_envs); "
-        "set it to at most 2, or to auto\n"
+        "rl_trainer train: spec: compute.workers: is 9, but a trial has only 2 environments "
+        "(n_envs); set it to at most 2, or to auto\n"
     )
 
 
