@@ -20,6 +20,7 @@ SLOWEST = (
     "tests/system/test_nights.py",
     "tests/system/test_files_in_flight.py",
     "tests/system/test_team_stack.py",
+    "tests/trainer/gangs/test_machines.py",
 )
 
 
