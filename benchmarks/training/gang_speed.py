@@ -36,6 +36,7 @@ from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import heartbeat_key
 from rl_lifecycle.trials.gangs import Announcement
 from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_trainer.checkpointing.chain import CheckpointChain
 from rl_trainer.checkpointing.model_state import capture_normalisation, capture_policy
 from rl_trainer.errors import LostMemberError
 from rl_trainer.gangs.gang import Gang, GangJob
@@ -49,7 +50,7 @@ DOCUMENT: dict[str, Any] = {
     "env_kwargs": {"wait_s": 0.001},
     "algo": "ppo",
     "total_timesteps": 10_000_000,
-    "checkpoint_every": 200_000,
+    "checkpoint_every": 700_000,
     "trials": 1,
     "shards": SHARDS,
     "hyperparameters": {
@@ -146,6 +147,7 @@ def measure_forming() -> dict[str, float]:
         machine = Machine(Path(scratch), spec, "127.8.7.2")
         announcement = machine.announced()
         trial = spec.trial_id("seed-0")
+        CheckpointChain(machine.store, trial, 1, spec.sha256, 1).take_over()
         roster = Roster(machine.store, trial, 1, 2, announcement.numeric_class)
         while not roster.find():
             time.sleep(0.05)
