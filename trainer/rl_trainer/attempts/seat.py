@@ -46,7 +46,7 @@ class Seat:
         self._finder = GenerationFinder(store, place)
         reporter.announcement = announcement
         self._known_end = self._learner_end()
-        self._learner_at = time.monotonic()
+        self._look_at = 0.0
 
     @property
     def _announcement(self) -> Announcement:
@@ -158,13 +158,16 @@ class Seat:
         return "the learner has ended it"
 
     def _has_ended(self) -> bool:
-        """Whether the learner has ended the trial since this process began to look."""
+        """Whether the trial is trained, or has failed since this process began to look.
+
+        A failure from before belongs to an attempt that a person may just have repeated.
+        """
         now = time.monotonic()
-        if now - self._learner_at < LEARNER_S:
+        if now < self._look_at:
             return False
-        self._learner_at = now
+        self._look_at = now + LEARNER_S
         end = self._learner_end()
-        return end is not None and end != self._known_end
+        return end is not None and (end[1] is TrainerState.FINISHED or end != self._known_end)
 
     def _learner_end(self) -> tuple[int, TrainerState] | None:
         """The attempt and the state with which the learner has ended; None if it has not."""
