@@ -30,7 +30,7 @@ MEASUREMENTS = {
     "training.workers_speed": (
         "environments in several processes, SubprocVecEnv and AsyncVectorEnv, in turns"
     ),
-    "training.gang_speed": (
+    "machines.gang_speed": (
         "shards collected by one, two and four collectors, and how fast a gang forms again"
     ),
     "training.trainer_quality": (

@@ -1,6 +1,6 @@
 """How fast shards are collected by one, two and four collectors, and how fast a gang forms.
 
-    python -m benchmarks.training.gang_speed [--rounds N]
+    python -m benchmarks.machines.gang_speed [--rounds N]
 
 The collectors are processes that talk over gloo on loopback, as machines do over their network. An
 environment waits for a millisecond and needs next to no CPU, so two cores can play the part of

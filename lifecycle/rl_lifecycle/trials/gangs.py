@@ -13,6 +13,9 @@ from pydantic import Field
 
 from rl_lifecycle.records.record import Record
 
+#: The address of a machine that no other machine must reach.
+LOOPBACK = "127.0.0.1"
+
 
 class Announcement(Record):
     """What a collector says about itself in its heartbeat, so that the learner can call it."""

@@ -217,7 +217,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
                 f"after {lost.reached_step or 0:,} steps: {lost.reason}; another one is requested"
             )
         log.warning("%s", message)
-        # A person's clear and the drill end a machine on purpose, so nobody is alarmed.
+        # A person's clear and the drill end a machine on purpose, so no notice is sent.
         if lost.reason != ENDED_BY_HAND and plan.experiment != DRILL:
             send_notice(plan, "interrupted", message)
 

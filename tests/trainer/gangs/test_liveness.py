@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rl_trainer.gangs.gang import LOOPBACK
+from rl_lifecycle.trials.gangs import LOOPBACK
 from rl_trainer.gangs.liveness import SILENCE_S, SeatPulse, SeatWatch
 from rl_trainer.gangs.transport import LEARNER, Channel, LostPeerError, Rendezvous, bind
 

@@ -7,8 +7,8 @@ import numpy as np
 import psutil
 import pytest
 
+from rl_lifecycle.trials.gangs import LOOPBACK
 from rl_trainer.gangs.conversation import share_out
-from rl_trainer.gangs.gang import LOOPBACK
 from rl_trainer.gangs.transport import Channel, LostPeerError, Order, Rendezvous, bind
 
 #: An address of loopback that no other program listens on. Linux has all of 127/8.

@@ -5,16 +5,14 @@ ended. The training between these steps is in :mod:`rl_trainer.attempts.trials`.
 after the first heartbeat, because its import takes seconds.
 """
 
-import contextlib
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiment.spec import Spec
@@ -22,8 +20,9 @@ from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import TrialId, head_key
 from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.checkpoints import Head
-from rl_lifecycle.trials.gangs import GangReport
+from rl_lifecycle.trials.gangs import LOOPBACK, GangReport
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
+from rl_trainer.attempts.end_reports import EndReporter, reported
 from rl_trainer.checkpointing.chain import CheckpointChain
 from rl_trainer.checkpointing.numeric_class import pin_threads
 from rl_trainer.checkpointing.retention import DirectoryRetention
@@ -32,9 +31,6 @@ from rl_trainer.environments.wheels import make_importable
 from rl_trainer.errors import (
     BadInputError,
     FencedError,
-    InterruptedTrainingError,
-    TrainerError,
-    as_trainer_error,
 )
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
@@ -47,7 +43,6 @@ if TYPE_CHECKING:
     from rl_trainer.training.progress import TrainingProgress
 
 
-LOOPBACK = "127.0.0.1"
 #: When the trainer's code started, in seconds since the epoch. The interpreter started earlier.
 BEGAN = time.time()
 
@@ -104,7 +99,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
         interruption.watch_ec2()
     with (
         tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder,
-        _reported(reporter, journal, store),
+        reported(reporter, journal, store, "finished"),
     ):
         return _train(
             spec,
@@ -205,8 +200,10 @@ def trial_name(spec: Spec, name: str | None) -> str:
         raise BadInputError(f"--trial: {error}") from error
 
 
-class _Reporter:
+class _Reporter(EndReporter):
     """Turns progress into heartbeats, and remembers the last values for the final heartbeat."""
+
+    late = "the training loop did not stop in time"
 
     def __init__(
         self,
@@ -216,12 +213,8 @@ class _Reporter:
         step: int,
         interruption: Interruption,
     ) -> None:
-        self.beats, self.attempt, self.total_timesteps, self.interruption = (
-            beats,
-            attempt,
-            total_timesteps,
-            interruption,
-        )
+        super().__init__(beats, attempt, total_timesteps)
+        self.interruption = interruption
         self.step, self.segment, self.steps_per_s = step, 0, 0.0
         self.class_name = ""
         self.gang: GangReport | None = None
@@ -253,18 +246,10 @@ class _Reporter:
         """Send a heartbeat."""
         self.beats.report(self._heartbeat(state))
 
-    def close(
-        self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
-    ) -> None:
-        """Send the last heartbeat, unless the key belongs to a later attempt."""
-        if state is TrainerState.FENCED:
-            self.beats.fenced.set()
-        self.beats.close(self._heartbeat(state, cause, message[:500]))
-
-    def give_up(self) -> NoReturn:
-        """End the process while the training loop still runs. Committed checkpoints stay valid."""
-        self.close(TrainerState.INTERRUPTED, message="the training loop did not stop in time")
-        os._exit(InterruptedTrainingError.exit_code)
+    @property
+    def steps_so_far(self) -> int:
+        """The newest step."""
+        return self.step
 
     def _heartbeat(
         self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
@@ -284,23 +269,3 @@ class _Reporter:
             rebalance_at=self.interruption.rebalance_at,
             gang=self.gang,
         )
-
-
-@contextlib.contextmanager
-def _reported(reporter: _Reporter, journal: Journal, store: ObjectStore) -> Iterator[None]:
-    """Report how the attempt ended, in the last heartbeat and in the log."""
-    try:
-        yield
-    except BaseException as error:  # every end is reported, then the error is raised again
-        failure = as_trainer_error(error)
-        journal.event(failure.state.value, str(failure))
-        reporter.close(failure.state, failure.cause, str(failure))
-        with contextlib.suppress(TrainerError, LifecycleError):
-            journal.write(store)
-        if failure is error:
-            raise
-        raise failure from error
-    journal.event("finished", "finished", step=reporter.step)
-    with contextlib.suppress(TrainerError, LifecycleError):
-        journal.write(store)
-    reporter.close(TrainerState.FINISHED)

@@ -5,27 +5,25 @@ that name it, and starts a process for each of its ranks. So it stays awake what
 environments do.
 """
 
-import contextlib
 import tempfile
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import TrialId, heartbeat_key
 from rl_lifecycle.storage.object_store import ObjectStore
-from rl_lifecycle.trials.gangs import Announcement
+from rl_lifecycle.trials.gangs import LOOPBACK, Announcement
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
-from rl_trainer.attempts.attempts import LOOPBACK, trial_name
+from rl_trainer.attempts.attempts import trial_name
+from rl_trainer.attempts.end_reports import reported
 from rl_trainer.attempts.seat_reports import SeatReporter
 from rl_trainer.checkpointing.numeric_class import class_name, numeric_class, pin_threads
 from rl_trainer.checkpointing.stores import PatientStore, open_store
 from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.wheels import make_importable
-from rl_trainer.errors import BadInputError, TrainerError, as_trainer_error
+from rl_trainer.errors import BadInputError
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
 from rl_trainer.settings.algorithm_classes import block_tensorboard
@@ -81,7 +79,7 @@ def run_collector(request: CollectRequest, interruption: Interruption) -> dict[s
     interruption.on_deadline = reporter.give_up
     with (
         tempfile.TemporaryDirectory(prefix="rl-collector-") as folder,
-        _reported(reporter, journal, store),
+        reported(reporter, journal, store, "the trial has ended"),
     ):
         reporter.beat(TrainerState.STARTING)
         make_importable(spec.requirements, store, Path(folder))
@@ -104,26 +102,6 @@ def _next_attempt(store: ObjectStore, place: TrialId) -> int:
     """Return the number of the attempt that wrote the stored heartbeat, plus one."""
     found = store.find(key := heartbeat_key(place))
     return Heartbeat.from_json(found.data, key).attempt + 1 if found else 1
-
-
-@contextlib.contextmanager
-def _reported(reporter: SeatReporter, journal: Journal, store: ObjectStore) -> Iterator[None]:
-    """Report how the process ended, in the last heartbeat and in the log."""
-    try:
-        yield
-    except BaseException as error:  # every end is reported, then the error is raised again
-        failure = as_trainer_error(error)
-        journal.event(failure.state.value, str(failure))
-        reporter.close(failure.state, failure.cause, str(failure))
-        with contextlib.suppress(TrainerError, LifecycleError):
-            journal.write(store)
-        if failure is error:
-            raise
-        raise failure from error
-    journal.event("finished", "the trial has ended", step=reporter.steps)
-    with contextlib.suppress(TrainerError, LifecycleError):
-        journal.write(store)
-    reporter.close(TrainerState.FINISHED)
 
 
 def _prepared(

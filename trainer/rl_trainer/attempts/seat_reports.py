@@ -1,24 +1,24 @@
 """The heartbeats of a machine that only collects."""
 
-import os
 import time
 from datetime import UTC, datetime
-from typing import NoReturn
 
 from rl_lifecycle.trials.gangs import Announcement
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
-from rl_trainer.errors import InterruptedTrainingError
+from rl_trainer.attempts.end_reports import EndReporter
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 
 
-class SeatReporter:
+class SeatReporter(EndReporter):
     """Writes heartbeats, and remembers what the machine has done.
 
     :param total_timesteps: of the trial.
     """
 
+    late = "the collection did not stop in time"
+
     def __init__(self, beats: HeartbeatThread, attempt: int, total_timesteps: int) -> None:
-        self.beats, self.attempt, self.total_timesteps = beats, attempt, total_timesteps
+        super().__init__(beats, attempt, total_timesteps)
         #: Environment steps that this process's collectors have made, and generations so far.
         self.steps = self.generations = 0
         self.announcement: Announcement | None = None
@@ -37,18 +37,10 @@ class SeatReporter:
         self.generations += 1
         self._began, self._steps_before = time.monotonic(), self.steps
 
-    def close(
-        self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
-    ) -> None:
-        """Send the last heartbeat, unless the key belongs to a later attempt."""
-        if state is TrainerState.FENCED:
-            self.beats.fenced.set()
-        self.beats.close(self._heartbeat(state, cause, message[:500]))
-
-    def give_up(self) -> NoReturn:
-        """End the process although it still works. The learner notices it."""
-        self.close(TrainerState.INTERRUPTED, message="the collection did not stop in time")
-        os._exit(InterruptedTrainingError.exit_code)
+    @property
+    def steps_so_far(self) -> int:
+        """The environment steps of this process's collectors."""
+        return self.steps
 
     def _heartbeat(
         self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""

@@ -17,7 +17,7 @@ from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.registry.replays import why_path_removed
 from rl_lifecycle.storage.object_store import ObjectStore
-from rl_lifecycle.trials.gangs import GangReport
+from rl_lifecycle.trials.gangs import LOOPBACK, GangReport
 from rl_trainer.attempts.policy_files import PolicyWriter
 from rl_trainer.attempts.processes import Processes, choose_again, choose_processes
 from rl_trainer.attempts.trial_gangs import make_gang
@@ -39,7 +39,7 @@ from rl_trainer.errors import (
     OtherHardwareError,
     TrainerError,
 )
-from rl_trainer.gangs.gang import LOOPBACK, Gang
+from rl_trainer.gangs.gang import Gang
 from rl_trainer.gangs.roster import Start
 from rl_trainer.reporting.curves import curve_files
 from rl_trainer.reporting.journal import Journal

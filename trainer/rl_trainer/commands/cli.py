@@ -9,12 +9,18 @@ import ipaddress
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import LifecycleError
 from rl_trainer.errors import TrainerError
 
+if TYPE_CHECKING:
+    from rl_trainer.training.interruptions import Interruption
+
+#: The arguments of a command, as its module wants them.
+Request = TypeVar("Request")
 EPILOG = (
     "exit codes: 0 done · 2 bad input · 70 code failed · 71 out of memory · 72 environment failed "
     "· 73 disk full · 74 store lost · 75 interrupted, start again · 76 a later attempt took over "
@@ -55,10 +61,7 @@ def _text(result: dict[str, Any]) -> str:
 
 def _train(options: argparse.Namespace) -> dict[str, Any]:
     from rl_trainer.attempts.attempts import TrainRequest, run_attempt
-    from rl_trainer.training.interruptions import Interruption
 
-    interruption = Interruption()
-    interruption.listen_to_signals()
     request = TrainRequest(
         options.spec,
         options.store,
@@ -69,18 +72,12 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         options.usd_per_hour,
         options.address,
     )
-    try:
-        return run_attempt(request, interruption)
-    finally:
-        interruption.close()
+    return _until_interrupted(run_attempt, request)
 
 
 def _collect(options: argparse.Namespace) -> dict[str, Any]:
     from rl_trainer.attempts.collecting import CollectRequest, run_collector
-    from rl_trainer.training.interruptions import Interruption
 
-    interruption = Interruption()
-    interruption.listen_to_signals()
     request = CollectRequest(
         options.spec,
         options.store,
@@ -91,8 +88,19 @@ def _collect(options: argparse.Namespace) -> dict[str, Any]:
         options.quiet,
         options.address,
     )
+    return _until_interrupted(run_collector, request)
+
+
+def _until_interrupted(
+    run: "Callable[[Request, Interruption], dict[str, Any]]", request: "Request"
+) -> dict[str, Any]:
+    """Run a command that takes SIGTERM and SIGINT as notices."""
+    from rl_trainer.training.interruptions import Interruption
+
+    interruption = Interruption()
+    interruption.listen_to_signals()
     try:
-        return run_collector(request, interruption)
+        return run(request, interruption)
     finally:
         interruption.close()
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.trials.gangs import GangReport, Member, MemberReport
+from rl_lifecycle.trials.gangs import LOOPBACK, GangReport, Member, MemberReport
 from rl_trainer.checkpointing.model_state import Arrays
 from rl_trainer.errors import LostMemberError, TrainerError
 from rl_trainer.gangs.conversation import Conversation, share_out
@@ -42,7 +42,6 @@ GATHER_S = 60.0
 LOOK_S, MOST_LOOK_S, LOOK_SHARE = 1.0, 15.0, 0.05
 #: Seconds between two looks while the learner waits.
 WAIT_LOOK_S = 0.5
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)

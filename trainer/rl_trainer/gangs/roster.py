@@ -16,7 +16,7 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from rl_trainer.errors import FencedError
 from rl_trainer.gangs.transport import Rendezvous
 
-NOBODY: Mapping[int, str] = MappingProxyType({})
+NO_MACHINES: Mapping[int, str] = MappingProxyType({})
 #: What a machine reports while it may be called.
 CALLABLE = (TrainerState.WAITING, TrainerState.TRAINING)
 
@@ -81,7 +81,7 @@ class Roster:
         """The name of the newest generation, as members that have left it announce it."""
         return f"{self._attempt}-{self.generation}"
 
-    def find(self, called: Mapping[int, str] = NOBODY) -> list[FoundMachine]:
+    def find(self, called: Mapping[int, str] = NO_MACHINES) -> list[FoundMachine]:
         """Read the heartbeats of all seats, and return those that may be called now.
 
         A heartbeat may be that of a machine that is gone. So it counts only if it has changed since

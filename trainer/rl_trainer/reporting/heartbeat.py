@@ -59,7 +59,7 @@ class HeartbeatThread:
     def report(self, beat: Heartbeat, *, at_once: bool = False) -> None:
         """Replace the heartbeat that is written next.
 
-        :param at_once: write it without the usual pause, because somebody waits for it.
+        :param at_once: write it without the usual pause, because a learner waits for it.
         """
         with self._changed:
             self._newest, self._urgent = beat, self._urgent or at_once
