@@ -154,13 +154,19 @@ def _decide_collector(evidence: Evidence, trial: Evidence, learner: Action) -> A
 
 
 def _can_join(newest: Attempt | None, trial: Evidence, learner: Action) -> bool:
-    """Whether another collector would help: the learner has a machine that trains on."""
+    """Whether another collector would help: the learner has a machine that trains on.
+
+    A collector also says that it has finished when the learner has failed. If a person then asks
+    for one more attempt, the learner's new machine needs collectors again.
+    """
     machine = trial.newest
     if machine is None or machine.outcome.end is not None or machine.outcome.instance_id is None:
         return False
     if learner.finding.cause is not None or trial.now >= machine.deadline_at:
         return False
-    return newest is None or newest.outcome.end is not AttemptEnd.FINISHED
+    if newest is None or newest.outcome.end is not AttemptEnd.FINISHED:
+        return True
+    return newest.created_at < machine.created_at
 
 
 def _why_ended(evidence: Evidence, trial: Evidence, learner: Action) -> Finding | None:

@@ -138,6 +138,17 @@ TABLE: list[tuple[str, Evidence, ActionKind, AttemptEnd | None]] = [
         AttemptEnd.FINISHED,
     ),
     (
+        "it ended with the learner's earlier machine, which failed",
+        trial(
+            FAILED,
+            attempt(number=2).model_copy(update={"created_at": NOW}),
+            collectors=(collector(DONE),),
+            machine=machine("pending"),
+        ),
+        ActionKind.LAUNCH,
+        AttemptEnd.FINISHED,
+    ),
+    (
         "the trial is trained",
         trial(DONE, collectors=(collector(attempt(), **COLLECTS),)),
         ActionKind.SETTLE,
