@@ -88,6 +88,7 @@ class WorkerVecEnv(VecEnv):
         first_env = makers[0]()
         spaces = first_env.observation_space, first_env.action_space
         layout = StepLayout.of(len(seeds), *spaces)
+        start_fork_server()
         context = get_context("forkserver")
         # It has no name in the file system, so it cannot be left behind.
         shared = context.RawArray(ctypes.c_byte, layout.size)
@@ -96,7 +97,6 @@ class WorkerVecEnv(VecEnv):
         # Called at the end of the process, before multiprocessing waits for its children.
         self._finalizer = util.Finalize(self, _kill, (self._workers,), exitpriority=10)
         self._selector = selectors.DefaultSelector()
-        start_fork_server()
         try:
             for number, (low, high) in enumerate(others, 2):
                 block = Block(factory, tuple(seeds[low:high]), low)
