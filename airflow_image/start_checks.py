@@ -25,9 +25,19 @@ CELERY = ("CeleryExecutor", "airflow.providers.celery.executors.celery_executor.
 #: A secret of fewer characters can be guessed.
 FEWEST_CHARACTERS = 16
 #: What stands in tutorials in the place of a secret.
-EXAMPLES = re.compile(r"(admin|airflow|change|example|password|postgres|redis|secret|test)", re.I)
+EXAMPLES = re.compile(
+    r"(admin|airflow|change|example|insert|password|placeholder|postgres|redis|replace|secret|test"
+    r"|todo|your)",
+    re.I,
+)
+#: A command that no shell has run, or words for a person. The commands of .env.example make none.
+NO_SECRET = re.compile(r"\$[({]|<.*>|[\s`]")
+#: Sixteen random characters have more different ones, also if all are hexadecimal digits.
+FEWEST_DIFFERENT = 5
 #: An address with a password that needs no quoting. `%` begins a quoted character.
 ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[\w.-]*:(?P<password>[^@/]*)@[\w.:-]+(/[\w-]*)?")
+#: An address in which the password is missing.
+NO_PASSWORD = re.compile(r"[a-z][a-z0-9+]*://([\w.-]*:?@)?[\w.:-]+(/[\w-]*)?")
 URL_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 CONNECT_TIMEOUT_S = 10
 
@@ -70,16 +80,25 @@ def check_executor(environment: Mapping[str, str]) -> None:
 
 
 def check_secrets(service: str, environment: Mapping[str, str]) -> None:
-    """Refuse a secret that is missing, short, an example's, used twice, or breaks its address."""
+    """Refuse a secret that is missing, can be guessed, is used twice, or breaks its address."""
     seen: dict[str, str] = {}
     for name in SERVICES[service].secrets:
         setting, value = SECRETS[name], environment.get(name, "")
         if not value:
             raise StartRefusedError(f"{name} is missing: set {setting} in .env")
-        secret = _password_of(value, setting) if "://" in value else value
+        if NO_SECRET.search(value):
+            raise StartRefusedError(
+                f"{setting} has $(…), <…>, a blank or a backtick, like a command that was not run: "
+                "run the command in .env.example, and set what it prints"
+            )
+        secret = _password_of(value, name) if "://" in value else value
         if name == FERNET:
             _check_fernet_key(value)
-        elif len(secret) < FEWEST_CHARACTERS or EXAMPLES.match(secret):
+        elif (
+            len(secret) < FEWEST_CHARACTERS
+            or len(set(secret)) < FEWEST_DIFFERENT
+            or EXAMPLES.match(secret)
+        ):
             raise StartRefusedError(
                 f"{setting} can be guessed: use at least {FEWEST_CHARACTERS} random characters; "
                 ".env.example has a command that makes them"
@@ -91,7 +110,10 @@ def check_secrets(service: str, environment: Mapping[str, str]) -> None:
         seen[secret] = setting
 
 
-def _password_of(address: str, setting: str) -> str:
+def _password_of(address: str, name: str) -> str:
+    setting = SECRETS[name]
+    if NO_PASSWORD.fullmatch(address):
+        raise StartRefusedError(f"{name} has no password in its address: set {setting} in .env")
     found = ADDRESS.fullmatch(address)
     if found is None or not URL_SAFE.fullmatch(found["password"]):
         raise StartRefusedError(
@@ -103,13 +125,17 @@ def _password_of(address: str, setting: str) -> str:
 
 def _check_fernet_key(value: str) -> None:
     try:
-        right = len(base64.urlsafe_b64decode(value)) == 32
+        key = base64.urlsafe_b64decode(value)
     except (binascii.Error, ValueError):
-        right = False
-    if not right:
+        key = b""
+    if len(key) != 32:
         raise StartRefusedError(
             "AIRFLOW_FERNET_KEY is no Fernet key (32 bytes in base64): "
             ".env.example has the command that makes one"
+        )
+    if len(set(key)) < FEWEST_DIFFERENT:
+        raise StartRefusedError(
+            "AIRFLOW_FERNET_KEY can be guessed: .env.example has the command that makes a random one"
         )
 
 
@@ -218,7 +244,8 @@ def _is_wheel(path: Path) -> bool:
 
 def _experiments_folder(environment: Mapping[str, str]) -> Path:
     """Return the folder of the experiments: the setting's, else the usual ones."""
-    dags = Path(environment["AIRFLOW__CORE__DAGS_FOLDER"])
+    dags = Path(environment["AIRFLOW__CORE__DAGS_FOLDER"]).resolve()
     usual = ("../experiments", "experiments")
     names = [setting] if (setting := environment.get(EXPERIMENTS)) else usual
-    return next((dags / name for name in names if (dags / name).is_dir()), dags / names[0])
+    tried = [(dags / name).resolve() for name in names]
+    return next((folder for folder in tried if folder.is_dir()), tried[0])

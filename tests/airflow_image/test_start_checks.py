@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,18 +14,32 @@ import pytest
 from airflow_image import start_checks
 from airflow_image.cleaning import keep_days
 from airflow_image.errors import StartRefusedError
-from airflow_image.services import API_SECRET, BROKER, DATABASE, FERNET, RESULTS, SERVICES
+from airflow_image.services import (
+    API_SECRET,
+    BROKER,
+    DATABASE,
+    FERNET,
+    JWT_SECRET,
+    RESULTS,
+    SERVICES,
+)
 from tests.conftest import ROOT
 from tests.plugins.airflow_home import HOME  # before any module imports Airflow
+
+
+def fernet_key(key: bytes) -> str:
+    """Write a key as Airflow wants it."""
+    return base64.urlsafe_b64encode(key).decode()
+
 
 GOOD = {
     "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
     DATABASE: "postgresql+psycopg2://airflow:Q3xv0B8mE1_tYw6k@postgres/airflow",
     RESULTS: "db+postgresql://celery:Zr7n-K2pV5.hJ9sd@postgres/celery",
     BROKER: "redis://:Lw4c~T6yH8_gN1ub@redis:6379/0",
-    FERNET: base64.urlsafe_b64encode(bytes(range(32))).decode(),
+    FERNET: fernet_key(bytes(range(32))),
     API_SECRET: "Bx2mD7qF9aR4jU0e",
-    "AIRFLOW__API_AUTH__JWT_SECRET": "Wp5zC3vS8kL1oI6i",
+    JWT_SECRET: "Wp5zC3vS8kL1oI6i",
     "AIRFLOW_ADMIN_PASSWORD": "Mt9fG0rX2yE7nA4d",
 }
 
@@ -47,7 +62,22 @@ def test_good_secrets_pass(service: str) -> None:
         ),
         (DATABASE, "postgresql+psycopg2://airflow:short@postgres/airflow", "can be guessed"),
         (BROKER, "redis://:changeme-changeme-changeme@redis:6379/0", "REDIS_PASSWORD can be"),
+        (DATABASE, "postgresql://airflow:0101010101010101@postgres/airflow", "can be guessed"),
+        (JWT_SECRET, "x" * 48, "AIRFLOW_JWT_SECRET can be guessed: use at least 16 random"),
+        (JWT_SECRET, "your-secret-goes-here", "AIRFLOW_JWT_SECRET can be guessed"),
+        (JWT_SECRET, "$(openssl rand -hex 32)", "AIRFLOW_JWT_SECRET has .* run the command in"),
+        (JWT_SECRET, "${JWT_SECRET_OF_PRODUCTION}", "AIRFLOW_JWT_SECRET has .* run the command in"),
+        (JWT_SECRET, "<a-random-secret-goes-here>", "AIRFLOW_JWT_SECRET has .* run the command in"),
+        (JWT_SECRET, "`openssl-rand-hex-32`", "AIRFLOW_JWT_SECRET has .* run the command in"),
+        (JWT_SECRET, "Some secret goes here", "AIRFLOW_JWT_SECRET has .* run the command in"),
+        (BROKER, "redis://:$(openssl rand -hex 32)@redis:6379/0", "REDIS_PASSWORD has .* run the"),
+        (BROKER, "redis://redis:6379/0", f"{BROKER} has no password .*: set REDIS_PASSWORD in"),
+        (BROKER, "redis://:@redis:6379/0", f"{BROKER} has no password .*: set REDIS_PASSWORD in"),
+        (BROKER, "redis://user@redis:6379/0", f"{BROKER} has no password .*: set REDIS_PASSWORD"),
         (FERNET, "not-a-key", "AIRFLOW_FERNET_KEY is no Fernet key"),
+        (FERNET, "$(python -c 'import os')", "AIRFLOW_FERNET_KEY has .* run the command in"),
+        (FERNET, fernet_key(bytes(32)), "AIRFLOW_FERNET_KEY can be guessed"),
+        (FERNET, fernet_key(b"k" * 32), "AIRFLOW_FERNET_KEY can be guessed"),
         (RESULTS, GOOD[DATABASE], "POSTGRES_CELERY_PASSWORD and POSTGRES_PASSWORD are the same"),
     ],
 )
@@ -130,6 +160,7 @@ def test_a_worker_without_an_experiments_wheel_says_so(tmp_path: Path) -> None:
         start_checks.missing_wheels({"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags")})
     )
     assert [line.split()[0] for line in found] == ["broken.yaml", "gone.yml"]
+    assert f", and {folder}/wheels/broken-1.0-py3-none-any.whl is no wheel" in found[0]
     assert "the experiment's night will fail" in found[0]
 
 
@@ -150,6 +181,32 @@ def run_entrypoint(*arguments: str, **variables: str) -> "subprocess.CompletedPr
         text=True,
         check=False,
     )
+
+
+def test_a_command_that_was_not_run_is_exit_code_2_and_one_line() -> None:
+    """The container ends before it asks the database, and its log says what to do."""
+    done = run_entrypoint("scheduler", **GOOD | {FERNET: "$(make-a-key)"})
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: AIRFLOW_FERNET_KEY has $(…), <…>, a blank or a backtick, like a command that was "
+        "not run: run the command in .env.example, and set what it prints"
+    ]
+
+
+def test_the_commands_of_the_example_make_good_secrets() -> None:
+    """No random secret looks like an example, so that the rules are not too strict."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    commands = [line[2:] for line in lines if line.startswith("# python -c")]
+    for command in commands * 3:
+        secret = subprocess.run(
+            shlex.split(command.replace("python", sys.executable, 1)),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        name = FERNET if "base64" in command else JWT_SECRET
+        start_checks.check_secrets("scheduler", GOOD | {name: secret})
+    assert len(commands) == 2
 
 
 @pytest.mark.parametrize(
