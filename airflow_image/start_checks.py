@@ -135,7 +135,7 @@ def _check_fernet_key(value: str) -> None:
         )
     if len(set(key)) < FEWEST_DIFFERENT:
         raise StartRefusedError(
-            "AIRFLOW_FERNET_KEY can be guessed: .env.example has the command that makes a random one"
+            "AIRFLOW_FERNET_KEY can be guessed: .env.example has the command that makes one"
         )
 
 

@@ -4,8 +4,11 @@ LaptopError
 ├── StepFailedError          a command of a Makefile target failed
 ├── MissingProgramError      a program that is no Python package is not installed
 ├── StackFileError           docker-compose.yaml has what the runner cannot run
+├── MissingVariableError     a variable of docker-compose.yaml has no value
 └── RealCredentialsError     the environment holds keys of a real account
 """
+
+from pathlib import Path
 
 
 class LaptopError(Exception):
@@ -38,6 +41,21 @@ class MissingProgramError(LaptopError):
     def __init__(self, program: str, fix: str) -> None:
         self.program = program
         super().__init__(f"{program} is not installed\n  next: {fix}")
+
+
+class MissingVariableError(LaptopError):
+    """A variable that docker-compose.yaml requires has no value.
+
+    :param advice: compose's own words, which name its file `.env`.
+    :param file: the file that holds the variables here.
+    """
+
+    def __init__(self, name: str, advice: str, file: Path) -> None:
+        self.name, self.file = name, file
+        super().__init__(
+            f"{name} is missing or empty: {advice.replace(' .env', f' {file}')}\n"
+            "  next: .env.example says what belongs there; then make stack"
+        )
 
 
 class StackFileError(LaptopError):

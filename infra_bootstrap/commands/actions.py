@@ -210,7 +210,9 @@ def show_airflow_policy(command: Command) -> Answer:
     if bucket is None:
         document = airflow_policy(command.clients, command.settings)
     else:
-        document = log_policy(command.clients.partition, bucket, read_only=writes is None)
+        session = command.clients.session  # without credentials it knows only its region
+        partition = session.get_partition_for_region(session.region_name)
+        document = log_policy(partition, bucket, read_only=writes is None)
     return document, json.dumps(document, indent=2)
 
 

@@ -131,12 +131,13 @@ def build_parser() -> argparse.ArgumentParser:
     policy.add_argument(
         "--log-bucket",
         metavar="NAME",
-        help="print only what it needs for task logs in this bucket of your own",
+        help="print only what it needs for task logs in this bucket of your own; needs a region, "
+        "but no credentials",
     )
     policy.add_argument(
         "--read-log-bucket",
         metavar="NAME",
-        help="print only what an API server needs to show the logs in this bucket",
+        help="print only what an API server needs to show the logs in this bucket; likewise",
     )
     _add(kinds, "drift", actions.show_drift, "show what was changed by hand since it was deployed")
     bring = _add(
@@ -293,13 +294,19 @@ def _session(arguments: argparse.Namespace) -> boto3.Session:
             f"AWS region {session.region_name!r} does not exist; did you mean "
             f"{' or '.join(near) or 'eu-west-1'}?"
         )
-    if session.get_credentials() is None:
+    if not _calls_nothing(arguments) and session.get_credentials() is None:
         raise BadInputError(
             "no AWS credentials: log in first (`aws sso login`, or AWS_PROFILE). In a container on "
             "EC2, the instance's metadata needs a hop limit of 2: `aws ec2 "
             "modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2`"
         )
     return session
+
+
+def _calls_nothing(arguments: argparse.Namespace) -> bool:
+    """Whether a command calls no AWS: the policy for a bucket of task logs needs only its name."""
+    names = ("log_bucket", "read_log_bucket")
+    return any(getattr(arguments, name, None) is not None for name in names)
 
 
 def _settings(arguments: argparse.Namespace) -> DeploymentSettings:

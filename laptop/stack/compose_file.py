@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from laptop.errors import StackFileError
+from laptop.errors import MissingVariableError
 
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?P<rule>:[?-])(?P<text>[^}]*)\}")
 
@@ -41,14 +41,17 @@ class ComposeService:
         return self.image.startswith("nightshift-")
 
 
-def read_services(path: Path, variables: Mapping[str, str]) -> dict[str, ComposeService]:
-    """Read all services, with the variables of `.env` filled in.
+def read_services(
+    path: Path, variables: Mapping[str, str], source: Path
+) -> dict[str, ComposeService]:
+    """Read all services, with the variables filled in.
 
-    :raises StackFileError: if a required variable is missing or empty.
+    :param source: the file that holds the variables.
+    :raises MissingVariableError: if a required variable is missing or empty.
     """
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {
-        name: _service(name, _filled(value, variables))
+        name: _service(name, _filled(value, variables, source))
         for name, value in document["services"].items()
     }
 
@@ -65,19 +68,19 @@ def _service(name: str, value: Mapping[str, Any]) -> ComposeService:
     )
 
 
-def _filled(value: Any, variables: Mapping[str, str]) -> Any:
+def _filled(value: Any, variables: Mapping[str, str], source: Path) -> Any:
     """Fill in variables as compose does: `${A:?message}`, `${A:-}`, and `$$` for a dollar."""
     if isinstance(value, dict):
-        return {key: _filled(one, variables) for key, one in value.items()}
+        return {key: _filled(one, variables, source) for key, one in value.items()}
     if isinstance(value, list):
-        return [_filled(one, variables) for one in value]
+        return [_filled(one, variables, source) for one in value]
     if not isinstance(value, str):
         return value
 
     def fill(found: re.Match[str]) -> str:
         given = variables.get(found["name"], "")
         if not given and found["rule"] == ":?":
-            raise StackFileError(found["name"], found["text"])
+            raise MissingVariableError(found["name"], found["text"], source)
         return given or (found["text"] if found["rule"] == ":-" else "")
 
     return VARIABLE.sub(fill, value).replace("$$", "$")

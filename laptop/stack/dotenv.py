@@ -25,7 +25,7 @@ def load_variables(file: Path, example: Path, base_url: str) -> dict[str, str]:
         file.touch(mode=0o600)
         file.write_text("".join(f"{name}={value}\n" for name, value in made.items()))
     lines = file.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line)
+    return dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
 
 
 def _make(name: str) -> str:

@@ -19,6 +19,9 @@ from laptop.stack.timeouts import STOP_GRACE_S
 #: https://docs.docker.com/engine/containers/start-containers-automatically/
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STARTED_AFTER_S = 0.1, 60.0, 10.0
 LOOK_EVERY_S = 0.1
+#: The exit code of the image's checks, and how often in a row it counts as final. A database that
+#: is away for a moment gives it, too.
+REFUSED, MOST_REFUSALS = 2, 3
 #: The system counts a process's begin from its own start, which moves with the clock.
 CLOCK_S = 2.0
 
@@ -50,6 +53,7 @@ class _Running:
     pause_s: float = FIRST_PAUSE_S
     held: bool = False
     starts: int = 0
+    refusals: int = 0
 
 
 class Supervisor:
@@ -110,6 +114,16 @@ class Supervisor:
         """Return how often the process was started."""
         return self._known[name].starts
 
+    def find_refusal(self) -> tuple[str, str] | None:
+        """Find a process whose checks refuse each start. :return: its name and its last line"""
+        with self._lock:
+            for name, running in self._known.items():
+                if running.refusals >= MOST_REFUSALS:
+                    lines = running.program.log.read_text(errors="replace").split("\n")
+                    said = [line for line in lines if line.startswith("error: ")]
+                    return name, said[-1].removeprefix("error: ") if said else "it does not start"
+        return None
+
     def names(self) -> list[str]:
         """Return all names in the order of the first start."""
         return list(self._known)
@@ -140,6 +154,7 @@ class Supervisor:
         process, now = running.process, time.monotonic()
         if process is not None and process.poll() is not None:
             running.process = None
+            running.refusals = running.refusals + 1 if process.returncode == REFUSED else 0
             _signal(process, signal.SIGKILL, group=True)  # a container's processes end together
             if now - running.began > STARTED_AFTER_S:
                 running.pause_s = FIRST_PAUSE_S

@@ -34,7 +34,9 @@ LOG_BUCKET_OF = (WORKER_ROLE, LOG_READER_ROLE, LOG_BUCKET)
 ROLES = {"AWS_ACCESS_KEY_ID": WORKER_ROLE, "LOGS_AWS_ACCESS_KEY_ID": LOG_READER_ROLE}
 #: What all services need, so it ends after them.
 SERVERS = ("postgres", "redis")
-HEALTHY_WITHIN_S = 300.0
+#: On two cores it takes a minute, and took five while other programs used both (docs/team.md).
+#: Three times as long, because what is only slow must not be ended. A refusal ends the wait.
+HEALTHY_WITHIN_S = 900.0
 
 
 class TeamStack:
@@ -64,9 +66,12 @@ class TeamStack:
         stop_leftovers(self.state / "pids")
         self.ports = Ports.load(self.state / "ports.json")
         self.url = f"http://127.0.0.1:{self.ports.api}"
-        self.variables = load_variables(self.state / ".env", ROOT / ".env.example", self.url)
+        self.env_file = self.state / ".env"
+        self.variables = load_variables(self.env_file, ROOT / ".env.example", self.url)
         # The names stand for keys, so that one sees which service would get which.
-        self.services = read_services(COMPOSE, self.variables | {key: key for key in ROLES})
+        self.services = read_services(
+            COMPOSE, self.variables | {key: key for key in ROLES}, self.env_file
+        )
         self.supervisor = Supervisor(self.state / "pids")
 
     def __enter__(self) -> Self:
@@ -141,10 +146,25 @@ class TeamStack:
                     if name not in self.hold:
                         self.start(service.name, name)
         self.say("waiting for Airflow")
-        if not airflow.wait_for(self.is_healthy, HEALTHY_WITHIN_S):
-            raise StepFailedError(
-                "the stack", "Airflow did not become healthy", f"less {self.logs}/*.log"
-            )
+        self._wait_until_healthy()
+
+    def _wait_until_healthy(self) -> None:
+        """Wait for Airflow. :raises StepFailedError: at once if a service refuses its settings"""
+        healthy = False
+
+        def is_decided() -> bool:
+            nonlocal healthy
+            healthy = self.is_healthy()
+            return healthy or self.supervisor.find_refusal() is not None
+
+        airflow.wait_for(is_decided, HEALTHY_WITHIN_S)
+        if healthy:
+            return
+        if (refusal := self.supervisor.find_refusal()) is not None:
+            raise StepFailedError(*refusal, f"correct {self.env_file}, then make stack")
+        raise StepFailedError(
+            "the stack", "Airflow did not become healthy", f"less {self.logs}/*.log"
+        )
 
     def start(self, service: str, name: str) -> None:
         """Start a process of a service."""

@@ -8,6 +8,7 @@ RlAirflowError
 │   ├── PolicyNotEvaluatedError  one policy cannot be played; others may be
 │   └── OtherVersionError        the evaluator's function is of another version than this Airflow
 ├── EvaluatorBusyError           AWS was too busy for the evaluator for as long as it is waited for
+├── MachinesNotCheckedError      the reaper could not look at the machines, or not end them
 └── InstancesLeftError           machines of the run are still there
 
 AirflowFailException
@@ -98,6 +99,18 @@ class EvaluatorBusyError(RlAirflowError):
         super().__init__(
             f"{what}: AWS is too busy ({problem}); a retry or a clear of this task goes on from "
             "what is evaluated"
+        )
+
+
+class MachinesNotCheckedError(RlAirflowError):
+    """The reaper could not look at the machines, or could not end them: AWS is away or refuses."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f"overdue machines may still run, because AWS gave an error: {problem}; this task is "
+            "tried again, and so is the next run; if it goes on, look at the machines in the EC2 "
+            "console"
         )
 
 

@@ -48,7 +48,9 @@ def received(listener: socket.socket) -> Iterator[str]:
 def test_airflow_sends_metrics_with_the_settings_of_compose(tmp_path: Path) -> None:
     """A scheduler's Airflow sends them over UDP. It would be silent without the package statsd."""
     variables = dict.fromkeys(re.findall(r"\$\{(\w+):", (ROOT / "docker-compose.yaml").read_text()))
-    services = read_services(ROOT / "docker-compose.yaml", dict.fromkeys(variables, "x"))
+    services = read_services(
+        ROOT / "docker-compose.yaml", dict.fromkeys(variables, "x"), ROOT / ".env"
+    )
     settings = {
         name: value
         for name, value in services["airflow-scheduler"].environment.items()

@@ -13,7 +13,7 @@ from airflow_image.__main__ import service_of
 from airflow_image.services import SECRETS, SERVICES
 from airflow_image.start_checks import check_secrets
 from laptop.airflow import wait_for
-from laptop.errors import MissingProgramError, StackFileError
+from laptop.errors import MissingProgramError, MissingVariableError, StackFileError
 from laptop.stack.compose_file import ComposeService, read_image_variables, read_services
 from laptop.stack.dotenv import load_variables
 from laptop.stack.one_host import OneHost, Ports
@@ -23,6 +23,7 @@ from laptop.stack.timeouts import SHORT_TIMEOUTS
 from tests.conftest import ROOT
 
 COMPOSE = ROOT / "docker-compose.yaml"
+ENV_FILE = Path(".nightshift/stack/.env")
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def variables(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def services(variables: dict[str, str]) -> dict[str, ComposeService]:
     """The services of compose's file."""
-    return read_services(COMPOSE, variables)
+    return read_services(COMPOSE, variables, ENV_FILE)
 
 
 def test_the_secrets_are_made_once_and_only_we_can_read_them(
@@ -55,13 +56,25 @@ def test_every_service_passes_the_images_own_check(services: dict[str, ComposeSe
         check_secrets(str(service), one.environment)
 
 
-@pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "AIRFLOW_LOG_FOLDER"])
-def test_a_missing_variable_is_refused_as_compose_does(
-    variables: dict[str, str], name: str
+@pytest.mark.parametrize("missing", [{"POSTGRES_PASSWORD": ""}, {"AIRFLOW_LOG_FOLDER": ""}, {}])
+def test_a_missing_variable_is_refused_and_its_file_is_named(
+    variables: dict[str, str], missing: dict[str, str]
 ) -> None:
-    """The line has the variable and compose's own words."""
-    with pytest.raises(StackFileError, match=f"{name}: set it in .env"):
-        read_services(COMPOSE, variables | {name: ""})
+    """The line has the variable, compose's own words, and the file that holds it here."""
+    given = variables | missing if missing else {}
+    name = next(iter(missing), "POSTGRES_PASSWORD")
+    with pytest.raises(MissingVariableError) as refused:
+        read_services(COMPOSE, given, ENV_FILE)
+    first = str(refused.value).splitlines()[0]
+    assert first.startswith(f"{name} is missing or empty: set it in .nightshift/stack/.env")
+
+
+def test_the_file_of_variables_may_have_comments(tmp_path: Path, variables: dict[str, str]) -> None:
+    """A person may edit it."""
+    with (tmp_path / ".env").open("a") as file:
+        file.write("\n# a note\nno variable\nAWS_REGION=eu-central-1\n")
+    changed = load_variables(tmp_path / ".env", ROOT / ".env.example", "http://127.0.0.1:1")
+    assert changed == variables | {"AWS_REGION": "eu-central-1"}
 
 
 def test_no_address_or_folder_of_a_container_is_left(
@@ -161,6 +174,17 @@ def test_a_process_that_fails_at_once_is_started_ever_more_slowly(
     supervisor.start("a", program(tmp_path, "raise SystemExit(1)"))
     assert wait_for(lambda: supervisor.starts("a") >= 3, 30, 0.05)
     assert not wait_for(lambda: supervisor.starts("a") > 7, 4)
+
+
+def test_a_service_that_refuses_each_start_is_found(supervisor: Supervisor, tmp_path: Path) -> None:
+    """Its line is known long before the time for a slow start is up. A crash is no refusal."""
+    code = "import sys; print('error: X is missing', file=sys.stderr); raise SystemExit({})"
+    supervisor.start("crashes", program(tmp_path, code.format(1)))
+    assert wait_for(lambda: supervisor.starts("crashes") >= 4, 30, 0.05)
+    assert supervisor.find_refusal() is None
+    supervisor.start("refuses", program(tmp_path, code.format(2)))
+    assert wait_for(lambda: supervisor.find_refusal() is not None, 30, 0.05)
+    assert supervisor.find_refusal() == ("refuses", "X is missing")
 
 
 def test_a_processs_children_end_with_it(supervisor: Supervisor, tmp_path: Path) -> None:

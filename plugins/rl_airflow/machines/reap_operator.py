@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from airflow.sdk import BaseOperator, Context
 
 from infra_bootstrap.reaper.reaper import overdue_reason
-from rl_airflow.errors import EnvironmentNotReadyError
+from rl_airflow.errors import EnvironmentNotReadyError, MachinesNotCheckedError, first_line
+from rl_airflow.infrastructure.aws_errors import aws_errors, client_error
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.instances import Machines, TaggedMachine
@@ -46,7 +47,14 @@ class Ec2ReapInstancesOperator(BaseOperator):
         """List the machines and end the overdue ones.
 
         :return: the ids that were ended, and the ids that a dry run would end.
+        :raises MachinesNotCheckedError: if AWS is away or refuses a call. Airflow tries again.
         """
+        try:
+            return self._reap(context)
+        except aws_errors() as error:  # one line: the traceback of botocore helps nobody here
+            raise MachinesNotCheckedError(first_line(error)) from None
+
+    def _reap(self, context: Context) -> dict[str, Any]:
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
         machines = self._find_machines(environment, region)
@@ -78,12 +86,10 @@ class Ec2ReapInstancesOperator(BaseOperator):
 
         :raises EnvironmentNotReadyError: if AWS refuses it: a deployment makes the role.
         """
-        from botocore.exceptions import ClientError
-
         session = RoleSession("reaper", environment, self.aws_conn_id, region)
         try:
             return Machines(session.client("ec2"), environment)
-        except ClientError as error:
+        except client_error() as error:
             if kind_of(error_code(error)) is not ErrorKind.DENIED:
                 raise
             raise EnvironmentNotReadyError(

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from infra_bootstrap.commands.cli import build_parser
+from infra_bootstrap.commands.cli import build_parser, run
 from infra_bootstrap.stacks.resolving import canonical
 from tests.infra_bootstrap.accounts import ROOT, Deployment
 
@@ -255,6 +255,25 @@ def test_the_policy_for_task_logs_names_one_bucket(dev: Deployment) -> None:
     resources = ["arn:aws:s3:::my-airflow-logs/*", "arn:aws:s3:::my-airflow-logs"]
     for document in (writing, reading):
         assert [one["Resource"] for one in document["Statement"]] == resources
+
+
+@pytest.mark.parametrize(("region", "partition"), [("eu-west-1", "aws"), ("cn-north-1", "aws-cn")])
+def test_the_policy_for_task_logs_needs_no_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    region: str,
+    partition: str,
+) -> None:
+    """A person without an account can print it. The region decides how ARNs begin."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    policy = ["airflow-policy", "--environment", "dev", "--region", region]
+    for option in ("--log-bucket", "--read-log-bucket"):
+        assert run([*policy, option, "my-airflow-logs"]) == 0
+        resources = [one["Resource"] for one in json.loads(capsys.readouterr().out)["Statement"]]
+        assert resources[1] == f"arn:{partition}:s3:::my-airflow-logs"
+    assert run(policy) == 2
+    assert "no AWS credentials: log in first" in capsys.readouterr().err
 
 
 def test_a_folder_is_no_bucket_for_task_logs(dev: Deployment) -> None:

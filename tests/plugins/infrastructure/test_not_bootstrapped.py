@@ -1,5 +1,6 @@
 """Without the environment, the first task of each DAG fails at once and says what to do."""
 
+import traceback
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,9 +8,9 @@ import boto3
 import pytest
 from airflow.sdk import BaseHook, BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from rl_airflow.errors import EnvironmentNotReadyError
+from rl_airflow.errors import EnvironmentNotReadyError, MachinesNotCheckedError
 from rl_airflow.evaluation.policy_evaluation_operator import LambdaEvaluatePolicyOperator
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
@@ -96,6 +97,32 @@ def test_the_reaper_needs_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentNotReadyError) as failed:
         Ec2ReapInstancesOperator(task_id="reap_instances").execute(context())
     assert "the role nightshift-dev-reaper cannot be assumed (AccessDenied)" in str(failed.value)
+
+
+UNREACHABLE = EndpointConnectionError(endpoint_url="https://ec2.eu-west-1.amazonaws.com/")
+REFUSED: Any = {"Code": "OptInRequired", "Message": "You are not subscribed to this service"}
+
+
+@pytest.mark.parametrize("problem", ["Could not connect", "OptInRequired"])
+def test_the_reaper_says_in_one_line_that_aws_is_away(
+    monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    """Airflow shows the chain of errors, so botocore's is not in it. Such a task is tried again."""
+
+    def make(self: RoleSession) -> boto3.Session:
+        if problem == "OptInRequired":
+            return session_that_answers(REFUSED)
+        raise UNREACHABLE
+
+    monkeypatch.setattr(RoleSession, "_make_session", make)
+    with pytest.raises(MachinesNotCheckedError) as failed:
+        Ec2ReapInstancesOperator(task_id="reap_instances").execute(context())
+    assert not isinstance(failed.value, AirflowFailException)
+    assert problem in str(failed.value)
+    assert "this task is tried again" in str(failed.value)
+    shown = "".join(traceback.format_exception(failed.value))
+    assert "botocore" not in shown
+    assert shown.splitlines()[-1].endswith(str(failed.value))
 
 
 def test_a_stack_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
