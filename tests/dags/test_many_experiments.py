@@ -189,6 +189,40 @@ def test_a_huge_file_costs_only_itself(tmp_path: Path, text: str, problem: str) 
     assert read.problem
 
 
+def test_bad_files_cost_only_themselves_among_good_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow parses the good experiments, and the DAG of each bad one names its file."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    def check(experiment: object, source: str) -> None:
+        while source.endswith("/slow.yaml"):
+            pass
+
+    monkeypatch.setattr(experiment_files, "check_schedules", check)
+    monkeypatch.setattr(experiment_files, "CPU_LIMIT_S", 0.5)
+    dags = copy_dags(tmp_path, "experiments", ["a", "z"])
+    bad = {
+        "aliases": ALIASES,
+        "merges": MERGES,
+        "deep": "[" * 60_000,
+        "large": "# x\n" * 20_000,
+        "quadratic": GOOD + "\nzz: 1" + ":1" * 28_000,  # valid, and PyYAML needs long for it
+        "slow": GOOD,
+    }
+    for name, text in bad.items():
+        (tmp_path / f"experiments/{name}.yaml").write_text(text)
+    bag = DagBag(dag_folder=str(dags / "retrain.py"))
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {f"retrain_{name}" for name in ("a", "z", *bad)}
+    for name in bad:
+        first = str(bag.dags[f"retrain_{name}"].doc_md).splitlines()[0]
+        assert first.startswith(f"**This experiment cannot begin a run:** experiments/{name}.yaml:")
+    assert "takes more than 0.5 s of CPU time" in str(bag.dags["retrain_slow"].doc_md)
+    for name in ("a", "z"):
+        assert "cannot begin a run" not in str(bag.dags[f"retrain_{name}"].doc_md)
+
+
 def test_a_pipe_and_a_device_are_not_opened(tmp_path: Path) -> None:
     """Reading them would never end."""
     os.mkfifo(tmp_path / "pipe.yaml")
