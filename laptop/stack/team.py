@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Self
 
@@ -131,15 +132,11 @@ class TeamStack:
         return all(parts[name]["status"] == "healthy" for name in wanted)
 
     def _start(self) -> None:
-        self.say("the local AWS and its stacks")
-        local_account.call("up")
-        _as_administrator("the stacks", "infra_bootstrap", *DEPLOY)
-        _as_administrator("the bucket for logs", "laptop.stack.log_bucket", *LOG_BUCKET_OF)
-        servers = Servers(self.programs, self.state, self.logs, self.supervisor)
-        servers.start_postgres(self.services["postgres"], self.ports.postgres)
-        servers.start_redis(self.services["redis"], self.ports.redis)
-        self.say("airflow-init: migrating the database")
-        self.run_once("airflow-init")
+        self.say("the local AWS and its stacks, and airflow-init, which migrates the database")
+        with ThreadPoolExecutor(1) as other:  # neither needs the other
+            account = other.submit(_prepare_account)
+            self._prepare_database()
+            account.result()
         for service in self.services.values():
             if service.is_airflow and not service.profiles:
                 for name in self.names_of(service.name):
@@ -147,6 +144,12 @@ class TeamStack:
                         self.start(service.name, name)
         self.say("waiting for Airflow")
         self._wait_until_healthy()
+
+    def _prepare_database(self) -> None:
+        servers = Servers(self.programs, self.state, self.logs, self.supervisor)
+        servers.start_postgres(self.services["postgres"], self.ports.postgres)
+        servers.start_redis(self.services["redis"], self.ports.redis)
+        self.run_once("airflow-init")
 
     def _wait_until_healthy(self) -> None:
         """Wait for Airflow. :raises StepFailedError: at once if a service refuses its settings"""
@@ -208,6 +211,13 @@ def _is_aws(name: str) -> bool:
 def _aws_variables(role: str) -> dict[str, str]:
     found: dict[str, str] = local_account.call("env", "--as", role)["set"]
     return found
+
+
+def _prepare_account() -> None:
+    """Start the local AWS, with the stacks and the bucket for logs."""
+    local_account.call("up")
+    _as_administrator("the stacks", "infra_bootstrap", *DEPLOY)
+    _as_administrator("the bucket for logs", "laptop.stack.log_bucket", *LOG_BUCKET_OF)
 
 
 def _as_administrator(step: str, module: str, *arguments: str) -> None:

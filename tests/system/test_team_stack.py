@@ -1,8 +1,11 @@
 """A night on a team's Airflow as docker-compose.yaml has it, while its parts die."""
 
+import json
+import re
 import signal
 import subprocess
 import tempfile
+import textwrap
 import threading
 import time
 import urllib.error
@@ -259,6 +262,21 @@ def test_an_approver_is_no_administrator_and_is_named(night: dict[str, Any], adm
     assert (approved["approved"], approved["person"]) == (True, "anna")
     assert admin.xcom(NIGHT, RUN, "promote")["outcome"] == "PROMOTED"
     assert admin.call("GET", PLACE)["note"], "the run wrote no note"
+
+
+def test_the_commands_of_the_page_add_a_person(stack: TeamStack, night: dict[str, Any]) -> None:
+    """They are run as docs/team.md has them, and the person can log in with these two roles."""
+    page = (ROOT / "docs/team.md").read_text()
+    (block,) = re.findall(r"^    URL=.*\n(?:    .*\n)+", page, re.M)
+    commands = textwrap.dedent(block).replace('"username": "anna"', '"username": "page"')
+    commands = commands.replace("http://127.0.0.1:PORT", stack.url)
+    commands = commands.replace("THE-PASSWORD-OF-ADMIN", stack.password)
+    done = subprocess.run(["bash", "-c", commands], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    added = json.loads(done.stdout)
+    assert {role["name"] for role in added["roles"]} == {"Viewer", "Approver"}
+    page_person = Api(stack.url, "page", "a-password-of-her-own")
+    assert page_person.call("GET", "/api/v2/dags")["dags"]
 
 
 def test_the_api_server_shows_complete_logs_from_s3(
