@@ -50,11 +50,16 @@ class Ec2ReapInstancesOperator(BaseOperator):
         :raises MachinesNotCheckedError: if AWS is away or refuses a call. Airflow tries again.
         """
         try:
-            return self._reap(context)
-        except aws_errors() as error:  # one line: the traceback of botocore helps nobody here
+            ids, living, dry = self._reap(context)
+        except aws_errors() as error:  # one line, without botocore's traceback
             raise MachinesNotCheckedError(first_line(error)) from None
+        return {"ended": [] if dry else ids, "would_end": ids if dry else [], "living": living}
 
-    def _reap(self, context: Context) -> dict[str, Any]:
+    def _reap(self, context: Context) -> tuple[list[str], int, bool]:
+        """List the machines, and end the overdue ones unless this run only lists.
+
+        :return: the ids of the overdue ones, how many live, and whether this run only lists.
+        """
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
         machines = self._find_machines(environment, region)
@@ -79,7 +84,7 @@ class Ec2ReapInstancesOperator(BaseOperator):
             len(ids),
             ", dry" if dry else "",
         )
-        return {"ended": [] if dry else ids, "would_end": ids if dry else [], "living": len(living)}
+        return ids, len(living), dry
 
     def _find_machines(self, environment: str, region: str | None) -> Machines:
         """Assume the reaper's role.
