@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra_bootstrap.clients import Clients
-from infra_bootstrap.commands.airflow_policy import airflow_policy, log_policy
+from infra_bootstrap.commands.airflow_policy import (
+    airflow_policy,
+    api_server_policy,
+    log_policy,
+)
 from infra_bootstrap.commands.champion_restoration import restore_in_bucket
 from infra_bootstrap.commands.policy_upload import upload_policy
 from infra_bootstrap.commands.price_refresh import describe, refresh_prices
@@ -204,10 +208,12 @@ def show_outputs(command: Command) -> Answer:
 
 
 def show_airflow_policy(command: Command) -> Answer:
-    """Work out the policy that an Airflow worker needs, or the one for a bucket of task logs."""
+    """Work out the policy of an Airflow worker or an API server, or that for a bucket of logs."""
     writes, reads = command.arguments.log_bucket, command.arguments.read_log_bucket
     bucket = reads if writes is None else writes
-    if bucket is None:
+    if command.arguments.api_server:
+        document = api_server_policy(command.clients, command.settings.environment)
+    elif bucket is None:
         document = airflow_policy(command.clients, command.settings)
     else:
         session = command.clients.session  # without credentials it knows only its region

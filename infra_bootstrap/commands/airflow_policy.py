@@ -1,4 +1,4 @@
-"""The IAM policy that an Airflow worker needs, for accounts that attach policies themselves."""
+"""The IAM policies of an Airflow worker and an API server, to attach them yourself."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.errors import BadInputError
-from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.concerns import Concern, role_name, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.parameters import plan_parameters
 from infra_bootstrap.stacks.resolving import Stage
@@ -62,6 +62,16 @@ def log_policy(partition: str, bucket: str, *, read_only: bool = False) -> dict[
             {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},
         ],
     }
+
+
+def api_server_policy(clients: Clients, environment: str) -> dict[str, Any]:
+    """Return the policy of an API server with an identity of its own: it may become the viewer.
+
+    The viewer trusts this identity if the identity stack's parameter `ApiServerArn` names it.
+    """
+    viewer = clients.role_arn(role_name(environment, "viewer"))
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": viewer}
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def resolved_identity(

@@ -139,6 +139,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="print only what an API server needs to show the logs in this bucket; likewise",
     )
+    policy.add_argument(
+        "--api-server",
+        action="store_true",
+        help="print only what an API server needs to show the console: to become the viewer",
+    )
     _add(kinds, "drift", actions.show_drift, "show what was changed by hand since it was deployed")
     bring = _add(
         kinds,

@@ -23,16 +23,17 @@ from laptop.stack.supervisor import Program, Supervisor, stop_leftovers
 from laptop.stack.timeouts import SHORT_TIMEOUTS
 
 COMPOSE, DOCKERFILE = ROOT / "docker-compose.yaml", ROOT / "Dockerfile"
-#: The identities in the local AWS: of workers and triggerers, and of the API server for logs.
-WORKER_ROLE, LOG_READER_ROLE = "airflow-worker", "airflow-log-reader"
+#: The identities in the local AWS: of workers and triggerers, and of the API server.
+WORKER_ROLE, API_SERVER_ROLE = "airflow-worker", "airflow-api-server"
+ENVIRONMENT = "dev"
 #: What an administrator does once in an account (docs/team.md).
 DEPLOY = (
-    *("deploy", "--environment", "dev", "--airflow-role", WORKER_ROLE),
+    *("deploy", "--environment", ENVIRONMENT, "--airflow-role", WORKER_ROLE),
     *("--lambda-runtime", f"python{sys.version_info.major}.{sys.version_info.minor}"),
 )
-LOG_BUCKET_OF = (WORKER_ROLE, LOG_READER_ROLE, LOG_BUCKET)
+IDENTITIES = (WORKER_ROLE, API_SERVER_ROLE, LOG_BUCKET, ENVIRONMENT)
 #: In compose, which service has which keys: the variable that its access key comes from.
-ROLES = {"AWS_ACCESS_KEY_ID": WORKER_ROLE, "LOGS_AWS_ACCESS_KEY_ID": LOG_READER_ROLE}
+ROLES = {"AWS_ACCESS_KEY_ID": WORKER_ROLE, "LOGS_AWS_ACCESS_KEY_ID": API_SERVER_ROLE}
 #: What all services need, so it ends after them.
 SERVERS = ("postgres", "redis")
 #: On two cores it takes a minute, and took five while other programs used both (docs/team.md).
@@ -214,10 +215,11 @@ def _aws_variables(role: str) -> dict[str, str]:
 
 
 def _prepare_account() -> None:
-    """Start the local AWS, with the stacks and the bucket for logs."""
-    local_account.call("up")
-    _as_administrator("the stacks", "infra_bootstrap", *DEPLOY)
-    _as_administrator("the bucket for logs", "laptop.stack.log_bucket", *LOG_BUCKET_OF)
+    """Start the local AWS, with the stacks, the identities and the bucket for logs."""
+    account = local_account.call("up")["account_id"]
+    viewer_of = f"ApiServerArn=arn:aws:iam::{account}:role/{API_SERVER_ROLE}"
+    _as_administrator("the stacks", "infra_bootstrap", *DEPLOY, "--parameter", viewer_of)
+    _as_administrator("the identities", "laptop.stack.identities", *IDENTITIES)
 
 
 def _as_administrator(step: str, module: str, *arguments: str) -> None:

@@ -12,7 +12,7 @@ from local_aws.commands.control import ask
 from local_aws.state_folder import Running
 
 WORKER_ROLE = "airflow-worker"
-SHORT_NAMES = ("launcher", "promoter", "trainer", "evaluator", "reaper", "deployer")
+SHORT_NAMES = ("launcher", "promoter", "trainer", "evaluator", "reaper", "viewer", "deployer")
 REMOVED = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",

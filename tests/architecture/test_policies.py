@@ -23,7 +23,14 @@ from infra_bootstrap.stacks.concerns import (
     user_data,
 )
 from infra_bootstrap.stacks.template_files import parse, template, template_body
-from rl_lifecycle.storage.layout import EVALUATIONS, WRITERS
+from rl_lifecycle.storage.layout import (
+    ARTIFACTS,
+    BUFFERS,
+    CHECKPOINTS,
+    EVALUATIONS,
+    POLICIES,
+    WRITERS,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "infra_bootstrap" / "templates"
@@ -149,6 +156,18 @@ def test_the_reaper_looks_at_machines_alone() -> None:
     )
 
 
+def test_the_viewer_only_reads() -> None:
+    """The viewer's role has rights to read, and names each class of keys that a page shows."""
+    (policy,) = template(Concern.IDENTITY)["Resources"]["ViewerRole"]["Properties"]["Policies"]
+    written = policy["PolicyDocument"]["Statement"]
+    found = [one["Fn::If"][1] if "Fn::If" in one else one for one in written]
+    actions = {action for statement in found for action in listed(statement["Action"])}
+    assert actions == {"s3:GetObject", "s3:ListBucket", "ec2:DescribeInstances", "kms:Decrypt"}
+    (read,) = (one for one in found if one["Action"] == "s3:GetObject")
+    classes = {one["Fn::Sub"].split("/")[-2] + "/" for one in read["Resource"]}
+    assert classes == set(WRITERS) - {ARTIFACTS, BUFFERS, CHECKPOINTS, POLICIES}
+
+
 @pytest.mark.parametrize(
     ("place", "statement"),
     [pair for pair in STATEMENTS if "Principal" in pair[1]],
@@ -172,7 +191,7 @@ def test_every_role_has_its_boundary() -> None:
         for name, resource in template(Concern.IDENTITY)["Resources"].items()
         if resource["Type"] == "AWS::IAM::Role"
     }
-    assert len(roles) == 9
+    assert len(roles) == 10
     own = {"DeployerRole": "DeployerBoundary", "PlayerRole": "PlayerBoundary"}
     for name, role in roles.items():
         expected = own.get(name, "Boundary")

@@ -42,6 +42,7 @@ ROLES = (
     "launcher",
     "promoter",
     "reaper",
+    "viewer",
     "deployer",
 )
 #: The error codes with which AWS's services refuse a call by policy.

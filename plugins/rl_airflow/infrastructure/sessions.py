@@ -1,5 +1,7 @@
 """AWS sessions by role: a task acts as the launcher, the promoter, the reaper or the deployer.
 
+The API server acts as the viewer, and its own credentials take the place of the worker's.
+
 If the Airflow connection `nightshift_<role>` exists, the session uses it. (For the worker's own
 session it is `nightshift_airflow`; `aws_conn_id` can name another one.) Without a connection,
 the credentials of the Airflow worker assume the role `nightshift-<environment>-<role>` in their own
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_service_quotas import ServiceQuotasClient
     from mypy_boto3_sns import SNSClient
 
-Role = Literal["launcher", "promoter", "reaper", "deployer"]
+Role = Literal["launcher", "promoter", "reaper", "viewer", "deployer"]
 
 #: The limits of one call. How long a call is repeated is in :mod:`rl_lifecycle.aws_errors`.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 10, 60, 4

@@ -276,6 +276,18 @@ def test_the_policy_for_task_logs_needs_no_credentials(
     assert "no AWS credentials: log in first" in capsys.readouterr().err
 
 
+def test_the_policy_of_an_api_server_lets_it_become_the_viewer(dev: Deployment) -> None:
+    """The command prints one right, on one environment, and not beside another policy."""
+    policy = ("airflow-policy", "--environment", "later", "--api-server")
+    viewer = f"arn:aws:iam::{dev.account.account_id}:role/nightshift-later-viewer"
+    assert json.loads(dev.account.cli(*policy).stdout)["Statement"] == [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": viewer}
+    ]
+    both = dev.account.cli(*policy, "--log-bucket", "my-airflow-logs")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert "not allowed with argument" in both.stderr
+
+
 def test_a_folder_is_no_bucket_for_task_logs(dev: Deployment) -> None:
     """A person may give the value of AIRFLOW_LOG_FOLDER. One line says what to give instead."""
     done = dev.account.cli(

@@ -139,7 +139,7 @@ def test_the_users_kms_key_encrypts_the_bucket(
         prod.settings.parameters["KmsKeyArn"],
     )
     iam = prod.as_role("administrator").iam
-    for role in ("trainer", "evaluator", "launcher", "promoter", "deployer"):
+    for role in ("trainer", "evaluator", "launcher", "promoter", "viewer", "deployer"):
         name = role_name("prod", role)
         documents = [
             iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
@@ -180,7 +180,9 @@ def retagged(request: dict[str, Any], environment: str) -> dict[str, Any]:
     return changed
 
 
-@pytest.mark.parametrize("role", ["trainer", "evaluator", "launcher", "promoter", "reaper"])
+@pytest.mark.parametrize(
+    "role", ["trainer", "evaluator", "launcher", "promoter", "reaper", "viewer"]
+)
 def test_no_role_reads_or_writes_the_others_bucket(
     both: tuple[Deployment, Deployment], role: str
 ) -> None:

@@ -134,7 +134,7 @@ def test_a_pointer_moves_only_by_comparing(dev: Deployment, role: str, key: str)
 
 @pytest.mark.parametrize("prefix", [ARTIFACTS, SPECS, EVALUATIONS, VERDICTS, LEDGER, REGISTRY])
 @pytest.mark.parametrize(
-    "role", ["promoter", "evaluator", "player", "judge", "launcher", "administrator"]
+    "role", ["promoter", "evaluator", "player", "judge", "launcher", "viewer", "administrator"]
 )
 def test_no_role_deletes_history(dev: Deployment, role: str, prefix: str) -> None:
     """Not even an administrator can delete plans, verdicts, promotions and costs."""

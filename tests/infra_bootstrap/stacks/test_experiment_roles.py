@@ -46,7 +46,7 @@ from tests.infra_bootstrap.stacks.test_least_privilege import dry_run, fleet, in
 A, B = "maze_ppo", "maze_ppo2"
 #: The roles of their machines.
 ROLE_A, ROLE_B = f"nightshift-dev-trainer.{A}", f"nightshift-dev-trainer.{B}"
-THE_OTHERS = ("launcher", "promoter", "reaper", "deployer", "flow-logs", "trainer")
+THE_OTHERS = ("launcher", "promoter", "reaper", "viewer", "deployer", "flow-logs", "trainer")
 
 
 def keys_of(trial: TrialId) -> dict[str, str]:
@@ -183,11 +183,11 @@ def test_an_experiments_own_role_writes_no_other_class(own: Deployment, key: str
 # ---- chains
 CHAINS = [(role, target) for role in (ROLE_A, "trainer") for target in (*THE_OTHERS, ROLE_B)] + [
     (role, target)
-    for role in ("launcher", "promoter", "reaper", "flow-logs", "deployer", "airflow-worker")
+    for role in (*THE_OTHERS[:-1], "airflow-worker")
     for target in (*THE_OTHERS, ROLE_A)
     if role != target
     and (role, target)
-    not in {("airflow-worker", name) for name in ("launcher", "promoter", "reaper")}
+    not in {("airflow-worker", name) for name in ("launcher", "promoter", "reaper", "viewer")}
 ]
 
 
@@ -198,13 +198,13 @@ def full_name(role: str) -> str:
 
 @pytest.mark.parametrize(("role", "target"), [pair for pair in CHAINS if pair[0] != pair[1]])
 def test_no_chain_of_roles(own: Deployment, role: str, target: str) -> None:
-    """No role becomes another, except Airflow's worker its three."""
+    """No role becomes another, except Airflow's worker its four."""
     arn = f"arn:aws:iam::{own.account.account_id}:role/{full_name(target)}"
     with pytest.raises(AccessRefusedError):
         become(own, full_name(role)).assume(arn)
 
 
-@pytest.mark.parametrize("through", ["launcher", "promoter", "reaper"])
+@pytest.mark.parametrize("through", ["launcher", "promoter", "reaper", "viewer"])
 @pytest.mark.parametrize("target", ["launcher", "promoter", "deployer", ROLE_A])
 def test_no_second_step_of_a_chain(own: Deployment, through: str, target: str) -> None:
     """What Airflow's worker becomes can become nothing more."""

@@ -28,6 +28,9 @@ TAGS = {
     "nightshift:deadline": "2026-01-01T00:00:00Z",
     "nightshift:attempt": "1",
 }
+#: The roles that Airflow's worker becomes.
+ITS_ROLES = ("launcher", "promoter", "reaper", "viewer")
+WORKING = (*ITS_ROLES, "trainer", "evaluator", "deployer", "airflow-worker")
 
 
 def fleet(dev: Deployment, **override: Any) -> Request:
@@ -331,7 +334,7 @@ def test_the_trainers_profile_with_another_role_in_it_is_not_passed(dev: Deploym
 
 
 @pytest.mark.parametrize(
-    "role", ["trainer", "evaluator", "promoter", "reaper", "deployer", "airflow-worker"]
+    "role", ["trainer", "evaluator", "promoter", "reaper", "viewer", "deployer", "airflow-worker"]
 )
 def test_only_the_launcher_launches(dev: Deployment, role: str) -> None:
     """Every other role is refused the pipeline's own request."""
@@ -355,9 +358,7 @@ def stranger(dev: Deployment) -> Any:
     ec2.terminate_instances(InstanceIds=[made])
 
 
-@pytest.mark.parametrize(
-    "role", ["launcher", "reaper", "trainer", "evaluator", "promoter", "deployer", "airflow-worker"]
-)
+@pytest.mark.parametrize("role", WORKING)
 def test_no_role_ends_a_foreign_machine(dev: Deployment, stranger: str, role: str) -> None:
     """Every role is refused to end a machine without our tag, also roles that may end ours."""
     assert_refused(dev.as_role(role).ec2.terminate_instances, InstanceIds=[stranger])
@@ -578,25 +579,24 @@ def test_the_deployer_touches_nothing_that_is_not_ours(
 # ---- becoming and passing
 BECOMING = [
     (role, target)
-    for role in ("trainer", "evaluator", "launcher", "promoter", "reaper", "airflow-worker")
-    for target in ("launcher", "promoter", "deployer", "trainer", "evaluator")
-    if (role, target) not in {("airflow-worker", "launcher"), ("airflow-worker", "promoter")}
-    and role != target
+    for role in WORKING
+    for target in ("launcher", "promoter", "viewer", "deployer", "trainer", "evaluator")
+    if role != target and (role != "airflow-worker" or target not in ITS_ROLES)
 ]
 
 
 @pytest.mark.parametrize(("role", "target"), BECOMING)
 def test_no_role_becomes_another(dev: Deployment, role: str, target: str) -> None:
-    """Only Airflow's role may assume roles: the launcher, the promoter and the reaper."""
+    """Only Airflow's role may assume roles: launcher, promoter, reaper and viewer."""
     with pytest.raises(AccessRefusedError):
         dev.as_role(role).assume(
             f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-{target}"
         )
 
 
-@pytest.mark.parametrize("target", ["launcher", "promoter", "reaper"])
-def test_airflows_role_becomes_its_three(dev: Deployment, target: str) -> None:
-    """Airflow's role may assume its three roles, so the refusals above can tell."""
+@pytest.mark.parametrize("target", ITS_ROLES)
+def test_airflows_role_becomes_its_four(dev: Deployment, target: str) -> None:
+    """Airflow's role may assume its four roles, so the refusals above can tell."""
     became: Clients = dev.as_role("airflow-worker").assume(
         f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-{target}"
     )
@@ -624,7 +624,7 @@ def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) 
 
 # ---- asking and deploying
 @pytest.mark.parametrize(
-    "role", ["trainer", "evaluator", "launcher", "promoter", "reaper", "deployer"]
+    "role", ["trainer", "evaluator", "launcher", "promoter", "reaper", "viewer", "deployer"]
 )
 def test_only_airflow_asks_the_evaluator(dev: Deployment, role: str) -> None:
     """Only Airflow's role may invoke the evaluator, and only through the alias."""
@@ -715,9 +715,7 @@ def test_airflow_could_replace_the_evaluator_unless_it_is_denied_to_deploy(
             iam.delete_role_policy(RoleName="airflow-worker", PolicyName="no-deployments")
 
 
-@pytest.mark.parametrize(
-    "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper", "deployer"]
-)
+@pytest.mark.parametrize("role", WORKING)
 def test_no_role_changes_identities(dev: Deployment, role: str) -> None:
     """Only an administrator, and not the deployer, changes policies, boundaries and trust."""
     iam = dev.as_role(role).iam
@@ -740,7 +738,7 @@ def test_no_role_changes_identities(dev: Deployment, role: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper"]
+    "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper", "viewer"]
 )
 def test_no_role_at_work_touches_the_buckets_policy(dev: Deployment, role: str) -> None:
     """Only the deployer, through CloudFormation, may change the bucket's policy."""

@@ -39,6 +39,7 @@ OTHERS = {
     "AirflowRoleName": "another-role",
     "AlarmEmail": "somebody@example.org",
     "AllowedInstanceTypes": "c7i.*",
+    "ApiServerArn": "arn:aws:iam::123456789012:role/api-server",
     "ImageId": "/another/image",
     "InstanceType": "c6i.large",
     "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1",

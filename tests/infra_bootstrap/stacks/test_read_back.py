@@ -46,10 +46,11 @@ def stages(running_account: Account) -> Iterator[dict[Concern, Resolver]]:
             "Arn"
         ]
         operator = administrator.role_arn("administrator")
+        arns = {"OperatorArn": operator, "ApiServerArn": administrator.role_arn("api-server")}
         settings = DeploymentSettings(
             "every",
             lambda_runtime=f"python{PYTHON}",
-            parameters=EVERY_SWITCH | {"KmsKeyArn": key, "OperatorArn": operator},
+            parameters=EVERY_SWITCH | arns | {"KmsKeyArn": key},
         )
         deployment = Deployment(running_account, "every")
         deployment.settings = settings

@@ -22,6 +22,7 @@ BUCKET_POLICY = 20_480
 LONGEST = {
     "Environment": "e" * 20,
     "AirflowRoleName": "a" * 64,
+    "ApiServerArn": "arn:aws:iam::123456789012:role/" + "s" * 64,
     "OperatorArn": "arn:aws:iam::123456789012:role/" + "o" * 64,
     "KmsKeyArn": "arn:aws:kms:ap-southeast-2:123456789012:key/" + "0" * 36,
     "EnableSessionManager": "true",
