@@ -298,6 +298,38 @@ def test_the_api_server_shows_complete_logs_from_s3(
         assert words in text, f"{task_id}: {text[:2000]}"
 
 
+#: Prints the bucket that the viewer lists, then the codes of what AWS refuses.
+AS_THE_API_SERVER = """
+from botocore.exceptions import ClientError
+from rl_airflow.infrastructure.sessions import RoleSession
+
+viewer = RoleSession("viewer", "dev").client("s3")
+account = RoleSession(None, "dev").client("sts").get_caller_identity()["Account"]
+print(viewer.list_objects_v2(Bucket=f"nightshift-dev-{account}-eu-west-1")["Name"])
+for role in ("launcher", "promoter"):
+    try:
+        RoleSession(role, "dev").client("sts").get_caller_identity()
+    except ClientError as error:
+        print(error.response["Error"]["Code"])
+"""
+
+
+def test_the_api_server_becomes_the_viewer_and_nothing_else(stack: TeamStack) -> None:
+    """With the service's own variables, as the console does it."""
+    name = "airflow-apiserver"
+    done = subprocess.run(
+        [str(stack.python), "-c", AS_THE_API_SERVER],
+        env=stack.environment_of(stack.services[name], name),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    bucket, *refused = done.stdout.split()[-3:]
+    assert bucket.startswith("nightshift-dev-")
+    assert refused == ["AccessDenied", "AccessDenied"]
+
+
 def log_of(api: Api, instance: dict[str, Any]) -> str:
     """Return the log of all tries of a task, as the UI gets it.
 
