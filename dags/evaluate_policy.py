@@ -9,5 +9,6 @@ is shown. Clear the task: episodes that were already evaluated are kept.
 """
 
 from rl_airflow.dag_builders.evaluate_policy import build_evaluation_dag
+from rl_airflow.infrastructure.experiment_paths import propose_experiments
 
-dag = build_evaluation_dag(doc_md=__doc__)
+dag = build_evaluation_dag(propose_experiments(__file__), doc_md=__doc__)

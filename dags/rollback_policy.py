@@ -15,5 +15,6 @@ the change of another run unnoticed.
 """
 
 from rl_airflow.dag_builders.rollback import build_rollback_dag
+from rl_airflow.infrastructure.experiment_paths import propose_experiments
 
-dag = build_rollback_dag(doc_md=__doc__)
+dag = build_rollback_dag(propose_experiments(__file__), doc_md=__doc__)

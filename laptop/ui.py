@@ -24,8 +24,11 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     :param port: the UI's port on the loopback address. 0 means a free port.
     :raises StepFailedError: if the port is taken, or Airflow does not come up.
     """
+    say("starting the local AWS")
     local_account.call("up")
     demo.bootstrap(say)
+    say("starting Airflow: API server, scheduler, DAG processor and triggerer")
+    say(f"  it takes a minute or two; its log: {_log()}")
     with running(port) as (url, user, password, process):
         say(f"Airflow at {url}\n  login: {user}\n  password: {password}\n  stop it with Ctrl-C")
         process.wait()
@@ -41,7 +44,7 @@ def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[by
     _refuse_taken(port)
     environment = demo.airflow_environment(None) | _ui_settings(port)
     airflow.prepare(environment)
-    log = log_folder() / "airflow-ui.log"
+    log = _log()
     with (
         log.open("wb") as file,
         subprocess.Popen(
@@ -64,6 +67,10 @@ def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[by
             yield url, "admin", _password(Path(environment["AIRFLOW_HOME"])), process
         finally:
             _stop(process)
+
+
+def _log() -> Path:
+    return log_folder() / "airflow-ui.log"
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 RlAirflowError
 ├── NoExperimentsFolderError     the folder of the experiment files is missing, or there are two
+├── BrokenExperimentsError       experiment files are wrong, so their DAGs refuse new runs
 ├── SlowFileError                reading an experiment file takes too long
 ├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or is incomplete
 ├── EvaluationFailedError        the evaluator answered with an error, or did not answer
@@ -35,6 +36,17 @@ class NoExperimentsFolderError(RlAirflowError):
         super().__init__(
             f"experiments: {problem}, or name the folder in Airflow's setting {setting}"
         )
+
+
+class BrokenExperimentsError(RlAirflowError):
+    """Experiment files are wrong, so their DAGs refuse new runs.
+
+    :param problems: one line for each file.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("\n".join((f"wrong experiment files: {len(problems)}", *problems)))
 
 
 class SlowFileError(RlAirflowError):

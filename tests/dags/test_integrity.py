@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rl_airflow.dag_builders.params import OPEN_SECTION
 from rl_airflow.infrastructure.experiment_paths import SHARDS
 from tests.dags.conftest import DAGS, run_python
 from tests.plugins.airflow_home import ROOT
@@ -83,9 +84,16 @@ def test_every_dag_and_task_is_the_one_that_is_expected(bag: "DagBag") -> None:
 
 
 def test_every_dag_file_is_listed() -> None:
-    """Every file in dags/ creates a DAG of the list above, or shares the experiments' DAGs."""
+    """Every file in dags/ creates a DAG of the list above, shares the experiments' DAGs, or shows
+    wrong experiment files.
+    """
     shards = {f"retrain_{number}" for number in range(2, SHARDS + 1)}
-    assert {path.stem for path in DAGS.glob("*.py")} == {*EXPECTED, "retrain", *shards}
+    assert {path.stem for path in DAGS.glob("*.py")} == {
+        *EXPECTED,
+        "retrain",
+        "check_experiments",
+        *shards,
+    }
 
 
 @pytest.mark.parametrize("dag_id", sorted(expected()))
@@ -104,6 +112,30 @@ def test_a_dag_tells_how_to_trigger_it_and_what_a_failure_means(bag: "DagBag", d
         "rollback_policy": 16,
         "import_policy": 16,
     }.get(dag_id, 1)
+
+
+def test_the_dag_that_deletes_stands_last_in_the_list(bag: "DagBag") -> None:
+    """Airflow sorts by the name that it shows. A newcomer tries the first DAGs of the list."""
+    shown = sorted((dag.dag_display_name, dag_id) for dag_id, dag in bag.dags.items())
+    assert shown[0][1] == "bootstrap_infrastructure"
+    assert shown[-1][1] == "destroy_infrastructure"
+
+
+def test_forms_propose_the_experiments_that_have_a_file(bag: "DagBag") -> None:
+    """Another name can still be typed: versions outlive the file of their experiment."""
+    names = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+    for dag_id in ("rollback_policy", "evaluate_policy", "import_policy", "replay_champion"):
+        schema = bag.dags[dag_id].params.get_param("experiment").schema
+        assert (schema["examples"], "enum" in schema) == (names, False)
+
+
+@pytest.mark.parametrize("dag_id", sorted(expected()))
+def test_what_must_be_filled_in_is_in_the_open_section(bag: "DagBag", dag_id: str) -> None:
+    """A form opens with its other sections closed, and *Trigger* is grey while a field is empty."""
+    for name, value in bag.dags[dag_id].params.dump().items():
+        schema = bag.dags[dag_id].params.get_param(name).schema
+        if value in ("", None) and "null" not in schema["type"]:
+            assert schema["section"] == OPEN_SECTION, name
 
 
 @pytest.mark.parametrize("dag_id", sorted(expected()))
@@ -232,6 +264,8 @@ def test_a_bad_file_becomes_a_dag_that_explains_the_error(tmp_path: Path) -> Non
     assert set(bag.dags["retrain_good"].task_ids) == RETRAIN
     broken = {dag_id: dag for dag_id, dag in bag.dags.items() if dag_id != "retrain_good"}
     assert len(broken) == 7
+    for dag_id, dag in broken.items():
+        assert dag.dag_display_name == f"{dag_id} (broken file: refuses new runs)"
     problems = {dag_id: dag.get_task("freeze_spec").problem for dag_id, dag in broken.items()}
     assert "two.yml is beside it and names the same experiment" in problems["retrain_two"]
     assert "trails: unknown key (did you mean trials?)" in problems["retrain_typo"]

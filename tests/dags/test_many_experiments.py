@@ -26,6 +26,8 @@ READ_FOLDER = {"retrain.py", *(f"retrain_{n}.py" for n in range(2, SHARDS + 1))}
     "import_policy.py",
     "replay_champion.py",
 }
+#: The DAG file without a DAG, which shows wrong files as an import error.
+CHECK = "check_experiments.py"
 
 
 def parse(dags: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -48,7 +50,7 @@ def copy_dags(folder: Path, experiments: str, names: list[str]) -> Path:
     """Copy the DAG files that read experiments, and make a folder of experiments."""
     dags = folder / "dags"
     dags.mkdir(parents=True)
-    for name in (*READ_FOLDER, ".airflowignore"):
+    for name in (*READ_FOLDER, CHECK, ".airflowignore"):
         shutil.copy(DAGS / name, dags / name)
     for name in names:
         path = folder / experiments / f"{name}.yaml"
@@ -66,7 +68,7 @@ def test_both_usual_folders_are_found(tmp_path: Path, folder: str) -> None:
     found, errors = parse(dags)
     assert errors == {}
     assert found["retrain_one"] == "retrain.py"
-    assert {Path(path).name for path in list_dag_files(dags)} == READ_FOLDER
+    assert {Path(path).name for path in list_dag_files(dags)} == {*READ_FOLDER, CHECK}
 
 
 @pytest.mark.parametrize("value", ["{folder}/elsewhere/nightly", "../elsewhere/nightly"])
@@ -101,6 +103,22 @@ def test_a_missing_folder_is_an_import_error(
         f"'../nightly' of the setting is not a folder (looked for {tmp_path}/nightly)"
         in (errors["retrain.py"])
     )
+
+
+def test_wrong_files_are_one_import_error_and_cost_no_dag(tmp_path: Path) -> None:
+    """Airflow's first page shows it. Airflow stops all DAGs of a file that has such an error, so it
+    comes from a file without one.
+    """
+    dags = copy_dags(tmp_path, "experiments", ["good", "typo", "empty"])
+    (tmp_path / "experiments" / "typo.yaml").write_text(GOOD.replace("trials", "trails"))
+    (tmp_path / "experiments" / "empty.yaml").write_text("")
+    found, errors = parse(dags)
+    assert set(errors) == {CHECK}
+    assert CHECK not in found.values()
+    assert "wrong experiment files: 2\n" in errors[CHECK]
+    for problem in ("experiments/empty.yaml: ", "experiments/typo.yaml: trails: unknown key"):
+        assert f"\n{problem}" in errors[CHECK]
+    assert {"retrain_good", "retrain_typo", "retrain_empty"} <= set(found)
 
 
 def test_two_folders_are_an_import_error(tmp_path: Path) -> None:

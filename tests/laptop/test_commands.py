@@ -44,6 +44,26 @@ def test_a_command_that_hangs_is_killed_at_its_deadline() -> None:
         )
 
 
+def test_it_is_said_what_happens_while_airflow_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its start takes minutes on a slow computer."""
+
+    class Started(Exception):
+        pass
+
+    def start(port: int) -> None:
+        raise Started
+
+    said: list[str] = []
+    monkeypatch.setattr(ui.local_account, "call", lambda what: said.append(f"called {what}"))
+    monkeypatch.setattr(ui.demo, "bootstrap", lambda say: say("bootstrapped"))
+    monkeypatch.setattr(ui, "running", start)
+    with pytest.raises(Started):
+        ui.serve(0, said.append)
+    assert said[:3] == ["starting the local AWS", "called up", "bootstrapped"]
+    assert said[3].startswith("starting Airflow")
+    assert said[4].endswith("airflow-ui.log")
+
+
 def test_a_port_in_use_is_reported_in_one_line() -> None:
     """A port that another Airflow may use is reported in one line."""
     import socket

@@ -154,7 +154,7 @@ class World:
             launch_template_id="lt-0123456789abcdef0",
             launch_template_version="1",
             subnet_ids={zone: subnet for subnet, zone in ZONES.items()},
-            evaluator="evaluator:live",
+            evaluator="arn:aws:lambda:eu-west-1:123456789012:function:evaluator:live",
         )
         self.progress: StepProgress | None = None
         self.clocks: tuple[StepProgress | None, ...] = ()

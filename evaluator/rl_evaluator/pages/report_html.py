@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from rl_evaluator.pages.report_plots import plot_pairs, plot_share
@@ -21,18 +22,35 @@ class Film(NamedTuple):
     note: str = ""
 
 
+class JudgedRun(NamedTuple):
+    """What the page says of the run: who was judged, against whom, and when the run began."""
+
+    began_at: datetime
+    candidate: str
+    champion: str
+
+
 def render_report(
-    report: Report, candidate: Shard | None, champion: Shard | None, films: Sequence[Film] = ()
+    report: Report,
+    run: JudgedRun,
+    candidate: Shard | None,
+    champion: Shard | None,
+    films: Sequence[Film] = (),
 ) -> str:
     """Render a decision as one HTML file.
 
     The page needs no script and loads nothing. It can be read on a phone and without colour.
 
+    :param run: the run of the decision.
     :param candidate: the episodes that the verdict saw.
     :param champion: None for a first champion.
     :param films: films of the candidate's worst episodes, to embed in the page.
     """
-    sections = [_headline(report), _looks(report.verdict.looks), _comparison(report.statistics)]
+    sections = [
+        _headline(report, run),
+        _looks(report.verdict.looks),
+        _comparison(report.statistics),
+    ]
     if report.statistics is not None and candidate is not None:
         sections += [
             _plots(report, report.statistics, candidate, champion),
@@ -92,14 +110,20 @@ _MEANING = {
 }
 
 
-def _headline(report: Report) -> str:
+def _headline(report: Report, run: JudgedRun) -> str:
     verdict = report.verdict
     n = verdict.looks[-1].n if verdict.looks else verdict.n_pairs
+    facts = [
+        ["candidate", run.candidate],
+        ["champion", run.champion],
+        ["the run began", f"{run.began_at:%Y-%m-%d %H:%M} UTC"],
+    ]
     lost = "".join(f"<p>⚠ {html.escape(one.describe())}</p>" for one in verdict.lost_episodes)
     return (
         f"<p class=faint>{html.escape(report.experiment)} · {html.escape(report.run)}</p>"
         f"<h1>{verdict.decision}: {_MEANING[verdict.decision]}</h1><p "
         f"class=reason>{html.escape(verdict.reason)}</p>"
+        f"{_table(['', ''], facts)}"
         f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} "
         f"of {report.gate.alpha:g}; "
         f"{verdict.lost} lost.</p>{lost}"
@@ -116,11 +140,11 @@ def _looks(looks: Sequence[Look]) -> str:
         "alpha",
         "difference",
         "p better",
-        "p guard",
-        *(["p ceiling"] if ceiling else []),
-        *(f"p guard, {name}" for name in names),
+        "p no more crashes",
+        *(["p few crashes"] if ceiling else []),
+        *(f"p no more crashes, {name}" for name in names),
         "p worse",
-        "p guard broken",
+        "p more crashes",
         "crashes",
     ]
     rows = [
@@ -142,9 +166,10 @@ def _looks(looks: Sequence[Look]) -> str:
         "<h2>Look by look</h2>"
         + _table(head, rows)
         + (
-            "<p><small>✓: at most the alpha of that look. PROMOTE needs “better” and every guard "
-            "at "
-            "one look.</small></p>"
+            "<p><small>Each p is the probability to see such episodes although the candidate is "
+            "not better, not worse, and so on. ✓: at most the alpha of that look, so it is shown. "
+            "PROMOTE needs “better”, every “no more crashes” and, if there is one, “few crashes” "
+            "at one look. “Worse” or “more crashes” gives KEEP.</small></p>"
         )
     )
 
@@ -197,20 +222,23 @@ def _plots(report: Report, found: PairStatistics, candidate: Shard, champion: Sh
         ).candidate
         figures = [
             (
-                plot_share(alone, "return", mark),
+                plot_share(alone, "return", mark, gate.return_range),
                 "Share of episodes at or below each return; the line is the bar.",
             )
         ]
     else:
         pairs = PairedReturns(candidate.returns[:n], champion.returns[:n], gate.return_range)
+        widest = gate.return_range[1] - gate.return_range[0]
         figures = [
             (
-                plot_pairs(pairs.candidate, pairs.champion, gate.crash_below),
+                plot_pairs(pairs.candidate, pairs.champion, gate.crash_below, gate.return_range),
                 "One dot a seed; above the diagonal the candidate did better. Dashed: the crash "
                 "threshold.",
             ),
             (
-                plot_share(pairs.differences, "difference", 0.0, found.lower_bound),
+                plot_share(
+                    pairs.differences, "difference", 0.0, (-widest, widest), found.lower_bound
+                ),
                 "Share of pairs at or below each difference. Solid: no difference; dashed: the "
                 "bound shown for the mean.",
             ),

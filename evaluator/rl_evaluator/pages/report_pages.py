@@ -11,11 +11,18 @@ from rl_evaluator.errors import InvalidRequestError
 from rl_evaluator.judging.decisions import JudgedEpisodes, find_report, gather
 from rl_evaluator.messages import DrawRequest, EpisodeToFilm, FilmRequest
 from rl_evaluator.pages.film_checks import checked_films
-from rl_evaluator.pages.report_html import render_report
+from rl_evaluator.pages.report_html import JudgedRun, render_report
 from rl_lifecycle.errors import MissingObjectError
 from rl_lifecycle.evaluation.decision_reports import Report
 from rl_lifecycle.evaluation.requests import RenderReportRequest, Shard
-from rl_lifecycle.storage.layout import page_of_report, report_key
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.layout import (
+    POLICIES,
+    page_of_report,
+    report_key,
+    step_of_policy,
+    trial_of_key,
+)
 from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 
@@ -47,7 +54,8 @@ def answer_draw(request: DrawRequest, store: ObjectStore) -> dict[str, Any]:
         return {"film": _film_request(asked, judged, episodes).model_dump(mode="json")}
 
     films = checked_films(request.films or (), episodes)
-    html = render_report(report, judged.candidate, judged.champion, films).encode()
+    run = _judged_run(asked, judged.spec)
+    html = render_report(report, run, judged.candidate, judged.champion, films).encode()
     key = page_of_report(report_key(*place))
     put_once(store, key, html)
     return {
@@ -55,6 +63,20 @@ def answer_draw(request: DrawRequest, store: ObjectStore) -> dict[str, Any]:
         "n_bytes": len(get(store, key).data),
         "films": sum(bool(film.webp) for film in films),
     }
+
+
+def _judged_run(asked: RenderReportRequest, spec: Spec) -> JudgedRun:
+    """Name the candidate by its trial and step, and the champion by its version."""
+    candidate = "a policy that was imported"
+    if asked.policy.key.startswith(POLICIES):
+        trial = trial_of_key(asked.policy.key, POLICIES).trial
+        candidate = f"trial {trial} at step {step_of_policy(asked.policy.key):,}"
+    champion = "none yet"
+    if spec.champion is not None:
+        champion = f"version {spec.champion.version}"
+        if spec.champion.new_lineage:
+            champion += f", not compared: {spec.champion.new_lineage}"
+    return JudgedRun(spec.created_at, candidate, champion)
 
 
 def _worst(

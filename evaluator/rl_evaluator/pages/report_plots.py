@@ -14,15 +14,17 @@ MOST_POINTS = 2000
 
 
 class Axes:
-    """The two axes of a plot, and the shapes that were drawn between them."""
+    """The two axes of a plot, and the shapes that were drawn between them.
+
+    :param x: the label of the axis, its low end, and its higher end.
+    """
 
     def __init__(
         self, title: str, x: tuple[str, float, float], y: tuple[str, float, float]
     ) -> None:
         self.title = title
-        (self.x_label, *x_limits), (self.y_label, *y_limits) = x, y
-        self.x_low, self.x_high = _widened(*x_limits)
-        self.y_low, self.y_high = _widened(*y_limits)
+        self.x_label, self.x_low, self.x_high = x
+        self.y_label, self.y_low, self.y_high = y
         self.parts: list[str] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -98,14 +100,20 @@ class Axes:
         return frame
 
 
-def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_below: float) -> str:
+def plot_pairs(
+    candidate: Sequence[float],
+    champion: Sequence[float],
+    crash_below: float,
+    return_range: tuple[float, float],
+) -> str:
     """Plot the candidate's return against the champion's, one dot for each seed.
 
     A dot above the diagonal is a seed on which the candidate did better. The dashed lines are the
     crash threshold.
+
+    :param return_range: both axes, if all returns are equal.
     """
-    both = [*candidate, *champion]
-    low, high = _widened(min(both), max(both))
+    low, high = _limits([*candidate, *champion], return_range)
     axes = Axes(
         "Return of the candidate against return of the champion, one dot per seed",
         ("champion's return", low, high),
@@ -119,14 +127,21 @@ def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_belo
     return axes.to_svg()
 
 
-def plot_share(values: Sequence[float], label: str, mark: float, bound: float | None = None) -> str:
+def plot_share(
+    values: Sequence[float],
+    label: str,
+    mark: float,
+    possible: tuple[float, float],
+    bound: float | None = None,
+) -> str:
     """Plot the share of values at or below each value.
 
     :param mark: a value to compare with, e.g. 0 for differences.
+    :param possible: the axis, if all values are equal to the mark.
     :param bound: the gate's lower bound of the mean. If it is None, no bound is drawn.
     """
     ordered, n = sorted(values), len(values)
-    low, high = _widened(min(ordered[0], mark), max(ordered[-1], mark))
+    low, high = _limits([*ordered, mark], possible)
     axes = Axes(
         f"Share of episodes at or below each {label}", (label, low, high), ("share", 0.0, 1.0)
     )
@@ -141,6 +156,7 @@ def plot_share(values: Sequence[float], label: str, mark: float, bound: float | 
     return axes.to_svg()
 
 
-def _widened(low: float, high: float) -> tuple[float, float]:
-    """Return the ends of an axis. If they are equal, move them apart, to a length of 1."""
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+def _limits(values: Sequence[float], possible: tuple[float, float]) -> tuple[float, float]:
+    """Return the ends of an axis: those of the values, or of what is possible if all are equal."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else possible

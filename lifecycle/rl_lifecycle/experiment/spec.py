@@ -5,7 +5,7 @@ It is fixed before the first machine is requested.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue
 
@@ -212,6 +212,14 @@ class Spec(Record):
         return sha256_hex(self.to_json())
 
 
+class FrozenTraining(NamedTuple):
+    """What decides the bytes of a training, as a spec holds it."""
+
+    hyperparameters: dict[str, Any]
+    segment_timesteps: int
+    shards: int
+
+
 def freeze_spec(
     experiment: Experiment,
     *,
@@ -247,24 +255,15 @@ def freeze_spec(
         experiment = _override(experiment, overrides)
     _refuse_past(experiment, created_at)
     source = source or f"experiments/{experiment.name}.yaml"
-    hyperparameters = freeze_hyperparameters(
-        experiment.algo, resolve_hyperparameters(experiment, source), source
-    )
-    rollout = rollout_timesteps(experiment.algo, hyperparameters, source)
-    n_envs = count_environments(experiment.algo, hyperparameters, source)
-    compute = experiment.compute
-    shards = freeze_shards(
-        experiment.shards, experiment.algo, hyperparameters, source, compute.machines
-    )
-    check_machines(compute, experiment.algo, shards, n_envs, source)
+    training = check_training(experiment, source)
     run = slug(run_id)
     return Spec(
         run=run,
         run_id=run_id,
         created_at=created_at,
         experiment=experiment,
-        hyperparameters=hyperparameters,
-        segment_timesteps=segment_timesteps(experiment.checkpoint_every, rollout),
+        hyperparameters=training.hyperparameters,
+        segment_timesteps=training.segment_timesteps,
         trials=plan_trials(experiment, run),
         selection_first_seed=first_seed(Purpose.SELECTION, experiment.name, run),
         gate_first_seed=first_seed(Purpose.GATE, experiment.name, run),
@@ -276,8 +275,31 @@ def freeze_spec(
         champion=champion,
         evaluator=evaluator,
         instance_profile_arn=instance_profile_arn,
-        gang_launch_template=gang_launch_template if compute.machines > 1 else None,
-        shards=shards,
+        gang_launch_template=gang_launch_template if experiment.compute.machines > 1 else None,
+        shards=training.shards,
+    )
+
+
+def check_training(experiment: Experiment, source: str) -> FrozenTraining:
+    """Check what decides the bytes of a training: hyper-parameters, segment, shards and machines.
+
+    It needs no network, so a file is checked before a run begins.
+
+    :param source: the experiment's file in error messages.
+    :raises InvalidExperimentError: with the first key that is wrong, and what is allowed there.
+    """
+    hyperparameters = freeze_hyperparameters(
+        experiment.algo, resolve_hyperparameters(experiment, source), source
+    )
+    rollout = rollout_timesteps(experiment.algo, hyperparameters, source)
+    n_envs = count_environments(experiment.algo, hyperparameters, source)
+    compute = experiment.compute
+    shards = freeze_shards(
+        experiment.shards, experiment.algo, hyperparameters, source, compute.machines
+    )
+    check_machines(compute, experiment.algo, shards, n_envs, source)
+    return FrozenTraining(
+        hyperparameters, segment_timesteps(experiment.checkpoint_every, rollout), shards
     )
 
 

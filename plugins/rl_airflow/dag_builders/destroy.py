@@ -14,6 +14,8 @@ def build_destroy_dag(*, doc_md: str | None = None) -> DAG:
     """
     with dag_with_form(
         "destroy_infrastructure",
+        # Airflow lists DAGs by this name, so the DAG that deletes stands last.
+        dag_display_name="teardown: destroy_infrastructure",
         description="Delete an environment's stacks; the bucket stays",
         schedule=None,
         catchup=False,

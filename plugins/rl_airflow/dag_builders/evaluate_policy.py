@@ -1,5 +1,7 @@
 """The DAG that evaluates a stored policy on fresh seeds."""
 
+from collections.abc import Sequence
+
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import evaluating_params
@@ -7,9 +9,10 @@ from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, dag_with_form
 from rl_airflow.evaluation.policy_evaluation_operator import LambdaEvaluatePolicyOperator
 
 
-def build_evaluation_dag(*, doc_md: str | None = None) -> DAG:
+def build_evaluation_dag(known: Sequence[str], *, doc_md: str | None = None) -> DAG:
     """Build `evaluate_policy`.
 
+    :param known: the experiments that the form proposes.
     :param doc_md: the documentation that the UI shows.
     """
     with dag_with_form(
@@ -18,7 +21,7 @@ def build_evaluation_dag(*, doc_md: str | None = None) -> DAG:
         schedule=None,
         catchup=False,
         max_active_runs=4,
-        form=evaluating_params(),
+        form=evaluating_params(known),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "policies"],
         doc_md=doc_md,

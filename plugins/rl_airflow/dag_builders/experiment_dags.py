@@ -8,6 +8,7 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_airflow.errors import BrokenExperimentsError, NoExperimentsFolderError
 from rl_airflow.infrastructure.experiment_paths import (
     find_experiments_folder,
     group_by_name,
@@ -48,3 +49,21 @@ def build_experiment_dags(
         file.dag_id: build_dag(file, doc_md=text)
         for file in read_experiment_files(folder, only_dag_id=only_dag_id, shard=shard)
     }
+
+
+def check_experiments(dag_file: str) -> None:
+    """Read all experiment files.
+
+    :param dag_file: the path of the DAG file, which must have no DAG: Airflow takes all DAGs of a
+        file with an import error out of service.
+    :raises BrokenExperimentsError: naming each wrong file and its problem. Airflow shows it as an
+        import error.
+    """
+    from rl_airflow.run.experiment_files import read_experiment_files
+
+    try:
+        folder = find_experiments_folder(dag_file)
+    except NoExperimentsFolderError:  # `retrain.py` shows it
+        return
+    if problems := tuple(file.problem for file in read_experiment_files(folder) if file.problem):
+        raise BrokenExperimentsError(problems)

@@ -8,6 +8,7 @@ from rl_airflow.dag_builders.params import importing_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, ENVIRONMENT, dag_with_form
 from rl_airflow.evaluation.environment_operator import LambdaCheckEnvironmentOperator
 from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
+from rl_airflow.infrastructure.experiment_paths import list_experiment_names
 from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
 from rl_airflow.registry.import_operators import S3FreezeImportOperator, S3ImportPolicyOperator
 
@@ -27,7 +28,7 @@ def build_import_dag(folder: Path, *, doc_md: str | None = None) -> DAG:
         schedule=None,
         catchup=False,
         max_active_runs=16,
-        form=importing_params(),
+        form=importing_params(list_experiment_names(folder)),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "policies"],
         doc_md=doc_md,
@@ -38,7 +39,9 @@ def build_import_dag(folder: Path, *, doc_md: str | None = None) -> DAG:
         judge = LambdaJudgeCandidateOperator(
             task_id="judge", plan=PLAN, candidate=CANDIDATE, environment=ENVIRONMENT
         )
-        approve = AskBeforePromotingOperator(task_id="approve", plan=PLAN, verdict=judge.output)
+        approve = AskBeforePromotingOperator(
+            task_id="approve", plan=PLAN, candidate=CANDIDATE, verdict=judge.output
+        )
         bring = S3ImportPolicyOperator(
             task_id="import_policy",
             plan=PLAN,

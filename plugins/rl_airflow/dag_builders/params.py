@@ -1,6 +1,7 @@
 """The forms of the DAGs: Params with sections, units and limits."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import Param
@@ -20,7 +21,10 @@ from rl_lifecycle.storage.layout import BUNDLE_PATTERN
 
 ENVIRONMENT_PATTERN = "^([a-z][a-z0-9-]{0,19})?$"
 KEEP = "Empty: the deployed value, or else the default"
-
+#: The only section that Airflow's form opens at the start. Each field that must be filled is here,
+#: because *Trigger* is grey until then. Source: `flexibleFormDefaultSection` in ConfigForm.tsx of
+#: Airflow's UI.
+OPEN_SECTION = "Run Parameters"
 
 #: pydantic's limits → JSON schema's words for them.
 LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
@@ -74,7 +78,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "needed_by": Param(
             compute.needed_by,
             type=["null", "string"],
-            section="When",
+            section=OPEN_SECTION,
             title="Needed by",
             pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d$|^\d{4}-\d\d-\d\dT\d\d:\d\d",
             description_md="`HH:MM` in UTC, or a time such as `2026-12-01T06:00Z`. When spot "
@@ -255,16 +259,21 @@ def bootstrap_params() -> dict[str, Param]:
     }
 
 
-def experiment_param() -> Param:
-    """Return the field for the experiment's name."""
+def experiment_param(known: Sequence[str]) -> Param:
+    """Return the field for the experiment's name.
+
+    :param known: the names that the form proposes. Another one may be typed: the versions of an
+        experiment stay in the registry when its file is gone.
+    """
     return Param(
         "",
         type="string",
+        examples=list(known),
         minLength=1,
         maxLength=100,
         pattern="^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$",
         title="Experiment",
-        section="What",
+        section=OPEN_SECTION,
         description_md="The name of its file, without `.yaml`.",
     )
 
@@ -300,7 +309,7 @@ def destroying_params() -> dict[str, Param]:
             minLength=1,
             pattern="^[a-z][a-z0-9-]{0,19}$",
             title="Environment",
-            section="What",
+            section=OPEN_SECTION,
             description_md="Name of the environment to delete.",
         ),
         "confirm": Param(
@@ -308,23 +317,26 @@ def destroying_params() -> dict[str, Param]:
             type="string",
             minLength=1,
             title="The same name again",
-            section="What",
+            section=OPEN_SECTION,
             description_md="Confirms the deletion.",
         ),
         "region_name": region_param(),
     }
 
 
-def rollback_params() -> dict[str, Param]:
-    """Return the form of a rollback."""
+def rollback_params(known: Sequence[str]) -> dict[str, Param]:
+    """Return the form of a rollback.
+
+    :param known: the experiments that the form proposes.
+    """
     return {
-        "experiment": experiment_param(),
+        "experiment": experiment_param(known),
         "version": Param(
             None,
             type=["null", "integer"],
             minimum=1,
             title="Version",
-            section="What",
+            section=OPEN_SECTION,
             description_md="The version to put back into service. Empty: choose from the existing "
             "versions in *Required Actions*.",
         ),
@@ -332,7 +344,7 @@ def rollback_params() -> dict[str, Param]:
             False,
             type="boolean",
             title="Only list",
-            section="What",
+            section=OPEN_SECTION,
             description_md="Log the versions and the history, and change nothing.",
         ),
         "reason": Param(
@@ -342,7 +354,7 @@ def rollback_params() -> dict[str, Param]:
             minLength=3,
             pattern=r"\S[\s\S]+\S",
             title="Reason",
-            section="Why",
+            section=OPEN_SECTION,
             description_md="Written into the history.",
         ),
         "environment": environment_param(),
@@ -350,12 +362,15 @@ def rollback_params() -> dict[str, Param]:
     }
 
 
-def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
+def replaying_params(
+    experiment: Experiment | None = None, known: Sequence[str] = ()
+) -> dict[str, Param]:
     """Return the form of a replay.
 
     :param experiment: the experiment of the DAG. None: the form asks for it.
+    :param known: the experiments that the form proposes.
     """
-    asked = {} if experiment is not None else {"experiment": experiment_param()}
+    asked = {} if experiment is not None else {"experiment": experiment_param(known)}
     return {
         **asked,
         "version": Param(
@@ -363,7 +378,7 @@ def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
             type=["null", "integer"],
             minimum=1,
             title="Version",
-            section="What",
+            section=OPEN_SECTION,
             description_md="A version of the registry. Empty: the champion.",
         ),
         "segments": Param(
@@ -379,16 +394,19 @@ def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
     }
 
 
-def importing_params() -> dict[str, Param]:
-    """Return the form of an import."""
+def importing_params(known: Sequence[str]) -> dict[str, Param]:
+    """Return the form of an import.
+
+    :param known: the experiments that the form proposes.
+    """
     return {
-        "experiment": experiment_param(),
+        "experiment": experiment_param(known),
         "bundle": Param(
             "",
             type="string",
             pattern=BUNDLE_PATTERN,
             title="Uploaded policy",
-            section="What",
+            section=OPEN_SECTION,
             description_md="The key that `python -m infra_bootstrap upload-policy` printed.",
         ),
         "origin": Param(
@@ -397,7 +415,7 @@ def importing_params() -> dict[str, Param]:
             format="multiline",
             minLength=3,
             pattern=r"\S[\s\S]+\S",
-            section="Why",
+            section=OPEN_SECTION,
             title="Where it comes from",
             description_md="Who trained the policy, with what software, on what data. Written into "
             "the manifest and the model card.",
@@ -407,16 +425,19 @@ def importing_params() -> dict[str, Param]:
     }
 
 
-def evaluating_params() -> dict[str, Param]:
-    """Return the form of an evaluation."""
+def evaluating_params(known: Sequence[str]) -> dict[str, Param]:
+    """Return the form of an evaluation.
+
+    :param known: the experiments that the form proposes.
+    """
     return {
-        "experiment": experiment_param(),
+        "experiment": experiment_param(known),
         "version": Param(
             None,
             type=["null", "integer"],
             minimum=1,
             title="Version",
-            section="What",
+            section=OPEN_SECTION,
             description_md="A version of the registry. Empty: the champion.",
         ),
         "n_episodes": Param(

@@ -1,6 +1,7 @@
 """The DAGs of replays: one with a form, and one for each experiment with a `replay_schedule`."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from airflow.sdk import DAG, Param, chain
@@ -8,6 +9,7 @@ from airflow.sdk import DAG, Param, chain
 from rl_airflow.dag_builders.machine_tasks import add_machine_tasks
 from rl_airflow.dag_builders.params import replaying_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, RUN_TYPES, dag_with_form
+from rl_airflow.infrastructure.experiment_paths import list_experiment_names
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.run.experiment_files import REPLAY, ExperimentFile, read_experiment_files
 from rl_airflow.run.schedules import timetable_of
@@ -31,7 +33,7 @@ def build_replay_dags(
     :param doc_md: the documentation that the UI shows.
     :return: DAG id → DAG.
     """
-    dags = {DAG_ID: build_replay_dag(DAG_ID, doc_md=doc_md)}
+    dags = {DAG_ID: build_replay_dag(DAG_ID, known=list_experiment_names(folder), doc_md=doc_md)}
     if only_dag_id == DAG_ID:
         return dags
 
@@ -74,12 +76,17 @@ def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -
 
 
 def build_replay_dag(
-    dag_id: str, file: ExperimentFile | None = None, *, doc_md: str | None = None
+    dag_id: str,
+    file: ExperimentFile | None = None,
+    *,
+    known: Sequence[str] = (),
+    doc_md: str | None = None,
 ) -> DAG:
     """Build the DAG of a replay.
 
     :param file: the file of the experiment whose champion is replayed on the schedule in it. None:
         the form asks for the experiment, and the DAG has no schedule.
+    :param known: the experiments that the form proposes.
     """
     # When Airflow parses the DAG, the experiment of the form is not known yet. So the DAG takes the
     # pool slots of `auto`. If it took those of the largest machine, one experiment with a machine
@@ -93,7 +100,7 @@ def build_replay_dag(
         allowed_run_types=RUN_TYPES,
         max_active_runs=1,
         schedule=timetable_of(experiment.replay_schedule) if experiment else None,
-        form=_form_of(file),
+        form=_form_of(file, known),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "care"],
         doc_md=doc_md,
@@ -113,9 +120,9 @@ def build_replay_dag(
     return dag
 
 
-def _form_of(file: ExperimentFile | None) -> dict[str, Param]:
+def _form_of(file: ExperimentFile | None, known: Sequence[str]) -> dict[str, Param]:
     """Return the form. The DAG of a wrong file does not ask for the experiment either."""
-    form = replaying_params(file.experiment if file else None)
+    form = replaying_params(file.experiment if file else None, known)
     if file is not None:
         form.pop("experiment", None)
     return form

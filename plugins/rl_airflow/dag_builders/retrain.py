@@ -29,6 +29,7 @@ from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 #: A template adds no edge between tasks: `report` must run when `promote` was skipped.
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
 VERDICT = "{{ ti.xcom_pull(task_ids='judge') }}"
+CANDIDATE = "{{ ti.xcom_pull(task_ids='select') }}"
 
 
 def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
@@ -71,7 +72,9 @@ def build_retraining_dag(file: ExperimentFile, *, doc_md: str | None = None) -> 
         judge = LambdaJudgeCandidateOperator(
             task_id="judge", plan=PLAN, candidate=candidate.output, environment=ENVIRONMENT
         )
-        approve = AskBeforePromotingOperator(task_id="approve", plan=PLAN, verdict=judge.output)
+        approve = AskBeforePromotingOperator(
+            task_id="approve", plan=PLAN, candidate=CANDIDATE, verdict=judge.output
+        )
         promote = S3PromoteCandidateOperator(
             task_id="promote",
             plan=PLAN,
@@ -119,6 +122,7 @@ def _empty_dag(file: ExperimentFile, doc_md: str | None) -> AbstractContextManag
     if experiment is None:
         return dag_with_form(
             file.dag_id,
+            dag_display_name=f"{file.dag_id} (broken file: refuses new runs)",
             description=f"Refuses new runs: {file.problem}"[:250],
             schedule=None,
             form={"environment": environment_param(), "region_name": region_param()},

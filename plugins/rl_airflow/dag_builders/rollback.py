@@ -1,5 +1,7 @@
 """The DAG that puts an earlier version back into service."""
 
+from collections.abc import Sequence
+
 from airflow.sdk import DAG
 
 from rl_airflow.dag_builders.params import rollback_params
@@ -8,9 +10,10 @@ from rl_airflow.registry.champion_operators import S3RollBackChampionOperator
 from rl_airflow.registry.version_choice_operator import AskForVersionOperator
 
 
-def build_rollback_dag(*, doc_md: str | None = None) -> DAG:
+def build_rollback_dag(known: Sequence[str], *, doc_md: str | None = None) -> DAG:
     """Build `rollback_policy`.
 
+    :param known: the experiments that the form proposes.
     :param doc_md: the documentation that the UI shows.
     """
     with dag_with_form(
@@ -19,7 +22,7 @@ def build_rollback_dag(*, doc_md: str | None = None) -> DAG:
         schedule=None,
         catchup=False,
         max_active_runs=16,
-        form=rollback_params(),
+        form=rollback_params(known),
         default_args=DEFAULT_ARGS,
         tags=["nightshift", "policies"],
         doc_md=doc_md,

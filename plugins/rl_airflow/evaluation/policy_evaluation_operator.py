@@ -12,6 +12,7 @@ from rl_airflow.evaluation.judge_operator import candidate_evaluation
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
+from rl_airflow.run.notes import keep_note
 from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.selection import Contender, summarise
@@ -76,7 +77,9 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
         summary = summarise(
             manifest.trial, manifest.step, files.get_merged(job), spec.experiment.evaluation
         )
-        log.info("%s", _line(name, version, summary, job))
+        line = _line(name, version, summary, job)
+        log.info("%s", line)
+        keep_note(context, line)
         return {"version": version, **summary.model_dump(mode="json")}
 
 

@@ -76,3 +76,20 @@ def shard_of(name: str, n_experiments: int) -> int:
     if n_experiments <= MOST_IN_ONE_FILE:
         return 1
     return zlib.crc32(name.encode()) % SHARDS + 1
+
+
+def list_experiment_names(folder: Path) -> list[str]:
+    """All names that the experiment files of a folder give, in order."""
+    return list(group_by_name(list_experiment_files(folder)))
+
+
+def propose_experiments(dag_file: str) -> list[str]:
+    """List the experiments that a form proposes.
+
+    :param dag_file: the path of the DAG file.
+    :return: empty without a folder of the experiments. `retrain.py` shows that as an import error.
+    """
+    try:
+        return list_experiment_names(find_experiments_folder(dag_file))
+    except NoExperimentsFolderError:
+        return []

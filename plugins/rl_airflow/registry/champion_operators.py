@@ -16,6 +16,7 @@ from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.registry.champion_asset import CHAMPIONS, announce
+from rl_airflow.run.notes import keep_note
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
@@ -163,10 +164,10 @@ class S3RollBackChampionOperator(BaseOperator):
                 log.info("%s", describe_history(store, name))
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
-        if params.get("only_list"):
-            raise AirflowSkipException("only listed: nothing was moved")
-        if version is None:
-            raise AirflowSkipException("no version was chosen: nothing was moved")
+        if version is None or params.get("only_list"):
+            why = "only listed" if params.get("only_list") else "no version was chosen"
+            keep_note(context, f"{why}: nothing was moved")
+            raise AirflowSkipException(f"{why}: nothing was moved")
         moved = self._moved(store, deployed, name, version, context)
         announce(
             context,
@@ -178,6 +179,7 @@ class S3RollBackChampionOperator(BaseOperator):
             uri=moved["uri"],
         )
         log.info("%s", describe_history(store, name))
+        keep_note(context, f"{name}: version {version} is in service")
         return moved
 
     def _moved(

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.run.notes import keep_note
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.spec_operator import PLAN_KEY, plan_of
@@ -131,13 +132,13 @@ class S3CompareReplayOperator(RunOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare. :return: the answer as JSON."""
-        del context
         plan = self._plan()
         store = plan.store(self._session(plan))
         spec = plan.get_spec(store)
         if spec.replay is None:
             raise AirflowFailException(f"{plan.spec.key}: is not the spec of a replay")
         answer = self._compare(store, spec, spec.replay)
+        keep_note(context, f"{answer.outcome}: {answer.reason}")
         if answer.outcome is ReplayOutcome.DRIFTED:
             send_notice(plan, "drifted", answer.reason)
             raise AirflowFailException(f"{answer.outcome}: {answer.reason}")

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
@@ -22,6 +22,7 @@ from rl_airflow.registry.champion_operators import (
     describe_version,
     find_readable_champion,
 )
+from rl_airflow.run.notes import keep_note
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.registry.contents import (
     VersionManifest,
@@ -84,10 +85,15 @@ class AskForVersionOperator(HITLOperator):
         session = RoleSession(None, environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), find_environment(environment, region).bucket)
         try:
-            self.options = [*describe_choices(store, params["experiment"]), NONE_OF_THEM]
-            self.body = _question(describe_history(store, params["experiment"]), params["reason"])
+            choices = describe_choices(store, params["experiment"])
+            self.options = [*choices.options, NONE_OF_THEM]
+            history = describe_history(store, params["experiment"])
+        except AirflowSkipException as nothing:
+            keep_note(context, str(nothing))
+            raise
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
+        self.body = _question(choices, history, params["reason"])
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -111,8 +117,21 @@ class AskForVersionOperator(HITLOperator):
         }
 
 
-def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
-    """The versions that can be put back, newest first, each with the version that it would replace.
+class Choices(NamedTuple):
+    """The versions that can be put back, newest first.
+
+    :param options: a short label of each version. Airflow draws few options as buttons in one row.
+    :param details: a line about each version.
+    :param replaced: what goes out of service.
+    """
+
+    options: list[str]
+    details: list[str]
+    replaced: str
+
+
+def describe_choices(store: ObjectStore, experiment: str) -> Choices:
+    """Find the versions that can be put back, and what one of them would replace.
 
     The mark is read first. If the pointer moves while the rest is read, the mark is old, and no
     answer with it counts.
@@ -126,10 +145,15 @@ def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
         refuse_lost_pointer(store, experiment)
     in_service = _find_version_in_service(store, experiment)
     replaced = f"version {in_service}" if in_service else "a champion that was edited by hand"
-    return [
-        f"{describe_version(manifest)}; replaces {replaced} (pointer {mark})"
-        for manifest in _find_choices(store, experiment, in_service)
-    ]
+    choices = _find_choices(store, experiment, in_service)
+    return Choices(
+        options=[
+            f"{one.version}: {one.created_at:%Y-%m-%d %H:%M} UTC, {one.trial} (pointer {mark})"
+            for one in choices
+        ],
+        details=[describe_version(one) for one in choices],
+        replaced=replaced,
+    )
 
 
 def _find_choices(
@@ -171,14 +195,18 @@ def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
     return pointer.version if pointer.entry.to_version == pointer.version else None
 
 
-def _question(history: str, reason: str) -> str:
-    """The question as Markdown: the history, the reason, and what happens without an answer. Text
-    that people wrote is quoted.
+def _question(choices: Choices, history: str, reason: str) -> str:
+    """Return the question as Markdown: what goes out of service, the versions, the history, the
+    reason, and what happens without an answer. Text that people wrote is quoted.
     """
     title, *moves = history.splitlines()
-    listed = "\n".join(f"- `{move.strip().replace('`', chr(39))}`" for move in moves)
     why = "\n".join(f"> {line}" for line in reason.splitlines())
     return (
-        f"{title}\n\n{listed}\n\nThe reason that was given:\n\n{why}\n\nNo answer within an "
-        "hour means no: nothing is moved."
+        f"Your choice replaces **{choices.replaced}**.\n\n{_bullets(choices.details)}\n\n"
+        f"{title}\n\n{_bullets(moves)}\n\nThe reason that was given:\n\n{why}\n\n"
+        "No answer within an hour means no: nothing is moved."
     )
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- `{line.strip().replace('`', chr(39))}`" for line in lines)

@@ -21,7 +21,7 @@ from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment import files
 from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.experiment import Experiment
-from rl_lifecycle.experiment.hyperparameters import resolve_hyperparameters
+from rl_lifecycle.experiment.spec import check_training
 from rl_lifecycle.records.names import slug
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def read_experiment_file(path: Path) -> ExperimentFile:
         with cpu_time_limit(CPU_LIMIT_S):
             experiment = files.read_experiment_file(path, file.source)
             check_schedules(experiment, file.source)
-            resolve_hyperparameters(experiment, file.source)
+            check_training(experiment, file.source)
     except InvalidExperimentError as error:
         return _read_part(file).refused(" ".join(str(error).split()))
     except SlowFileError as error:  # nothing of it is read again

@@ -58,12 +58,12 @@ JUDGE_LINKS = (S3ReportLink(),)
 
 def report_link(plan: RunPlan, key: str) -> str:
     """Return the console's URL of a report's page."""
-    return S3_OBJECT.format(bucket=plan.bucket, region=plan.region_name or "us-east-1", key=key)
+    return S3_OBJECT.format(bucket=plan.bucket, region=plan.own_region, key=key)
 
 
 def trial_links(plan: RunPlan, trial: str, attempt: int, instance_id: str | None) -> dict[str, str]:
     """Return the links of a trial by class name, without links to missing things."""
-    region, trial_id = plan.region_name or "us-east-1", TrialId(plan.experiment, plan.run, trial)
+    region, trial_id = plan.own_region, TrialId(plan.experiment, plan.run, trial)
     links = {
         "S3TrialLink": S3_CONSOLE.format(
             bucket=plan.bucket, region=region, prefix=checkpoint_prefix(trial_id)

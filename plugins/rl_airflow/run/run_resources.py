@@ -62,6 +62,15 @@ class RunPlan(Record):
         return self.model_dump(mode="json")
 
     @property
+    def own_region(self) -> str:
+        """The region of the environment and its bucket, also if the form left the region empty.
+
+        The evaluator's ARN names it.
+        """
+        arn = self.evaluator.split(":")
+        return arn[3] if arn[0] == "arn" else self.region_name or ""
+
+    @property
     def zones(self) -> dict[str, str]:
         """Subnet id → zone."""
         return {subnet: zone for zone, subnet in self.subnet_ids.items()}

@@ -109,6 +109,8 @@ def test_the_worst_episodes_are_filmed_and_embedded(store: DirectoryStore) -> No
     assert all(picture.n_frames > 3 and picture.width == films.WIDTH for picture in shown)  # type: ignore[attr-defined]
     assert "filmed, the episode had" not in decided.page
     assert decided.page.count("<details") == 3
+    assert "a policy that was imported" in decided.page
+    assert "<td>none yet</td>" in decided.page
     assert "<h1>PROMOTE: the candidate goes into service</h1>" in decided.page
     before = decided.page
     assert decided.draw(films=0)["films"] is None

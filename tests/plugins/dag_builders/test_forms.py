@@ -30,7 +30,7 @@ def test_no_field_that_may_stay_empty_blocks_the_form() -> None:
 def test_what_must_be_filled_in_is_refused_when_empty() -> None:
     """A rollback needs a reason, and a destruction needs the name twice."""
     must = {
-        "reason": forms.rollback_params(),
+        "reason": forms.rollback_params([]),
         "environment": forms.destroying_params(),
         "confirm": forms.destroying_params(),
     }

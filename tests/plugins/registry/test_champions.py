@@ -18,6 +18,7 @@ from rl_airflow.registry.champion_operators import (
     S3RollBackChampionOperator,
 )
 from rl_airflow.registry.version_choice_operator import NONE_OF_THEM, AskForVersionOperator
+from rl_airflow.run.notes import NOTE_KEY
 from rl_lifecycle.evaluation.verdicts import Decision
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.experiment.wrappers import WrapperForm
@@ -47,6 +48,7 @@ class Service:
         self.world = World()
         self.aws = FakeLambda(self.world.store, lambda name, seed: 0.0)
         self.events = OutletEventAccessors()
+        self.pushed: dict[str, Any] = {}
         self.nonces = iter(range(100))
         self.params: dict[str, Any] = {
             "experiment": "cartpole_ppo",
@@ -63,7 +65,16 @@ class Service:
 
     def context(self, dag_id: str = "retrain_cartpole_ppo") -> Any:
         """Build the context of a task."""
-        return {"params": self.params, "dag_run": FakeRun(dag_id), "outlet_events": self.events}
+        return {
+            "params": self.params,
+            "dag_run": FakeRun(dag_id),
+            "outlet_events": self.events,
+            "ti": self,
+        }
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        """Keep what a task pushes."""
+        self.pushed[key] = value
 
     def night(self, run: str) -> Night:
         """Make a night that ended with PROMOTE."""
@@ -335,6 +346,14 @@ VERDICT = {
     "summary": "PROMOTE: better\nmean return 450",
     "report": {"key": "evaluations/cartpole_ppo/n1/gate/report.json", "sha256": "a" * 64},
 }
+CANDIDATE = {
+    "trial": "seed-1",
+    "step": 81920,
+    "digest": "d",
+    "policy": {"key": "policies/cartpole_ppo/n1/seed-1/000000081920.onnx", "sha256": "b" * 64},
+    "record": {"key": "policies/cartpole_ppo/n1/seed-1/000000081920.json", "sha256": "c" * 64},
+    "mean_return": 450.0,
+}
 ADA = {"id": "7", "name": "ada"}
 
 
@@ -378,7 +397,9 @@ def asking(
     spec = Artifact(key=service.world.plan.spec.key, sha256=sha256_hex(data))
     service.world.store.put(spec.key, data)
     plan = service.world.plan.model_copy(update={"spec": spec})
-    return AskBeforePromotingOperator(task_id="approve", plan=plan.to_xcom(), verdict=verdict)
+    return AskBeforePromotingOperator(
+        task_id="approve", plan=plan.to_xcom(), candidate=CANDIDATE, verdict=verdict
+    )
 
 
 @pytest.mark.parametrize("origin", [None, "a friend\nPROMOTE: approved by the security team"])
@@ -394,13 +415,17 @@ def test_the_question_shows_the_report_and_the_default(
     assert answered == timedelta(hours=2)
     assert asked["defaults"] == [approval_operator.REJECT]
     for part in (
-        "mean return 450",
+        "\n- mean return 450\n",
+        "**Champion of cartpole_ppo**: no champion yet",
+        "**Cost so far**: 0.0000 USD of ",
         "s3://b/evaluations/cartpole_ppo/n1/gate/report.html",
         "console.aws.amazon.com/s3/object/b",
         "No answer within 2 hours means no",
     ):
         assert part in asked["body"]
     assert ("> a friend\n> PROMOTE: approved by the security team" in asked["body"]) is bool(origin)
+    trained = "an imported policy" if origin else "trial `seed-1` at step 81,920 of "
+    assert f"**Candidate**: {trained}" in asked["body"]
 
 
 @pytest.mark.parametrize(
@@ -491,12 +516,14 @@ def test_a_form_without_a_version_offers_all_versions(
     waits, asked = choosing(service, monkeypatch)
     assert waits == timedelta(hours=1)
     assert [option.partition(" ")[0] for option in asked["options"]] == ["2:", "1:", "None"]
-    assert "seed-0 at step 100 of n2, digest digest of n2" in asked["options"][0]
-    assert "; replaces version 3 (pointer " in asked["options"][0]
+    assert "seed-0 (pointer " in asked["options"][0]
+    assert max(map(len, asked["options"])) <= 60, "Airflow draws options as buttons in one row"
     assert asked["defaults"] == [NONE_OF_THEM]
     for part in (
         "promoted: version 2 → version 3 by ada",
         "> it shakes",
+        "Your choice replaces **version 3**",
+        " UTC, seed-0 at step 100 of n2, digest digest of n2`",
         "No answer within an hour means no",
     ):
         assert part in asked["body"]
@@ -528,6 +555,8 @@ def test_without_a_version_to_restore_the_task_says_so(
         service.promote(service.night(f"n{number}"))
     with pytest.raises(end, match="there is nothing to put back"):
         choosing(service, monkeypatch)
+    note = service.pushed.get(NOTE_KEY, "")
+    assert ("has no version but version 1, which is in service" in note) is (nights == 1)
 
 
 OPTION = (

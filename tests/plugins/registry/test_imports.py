@@ -189,7 +189,10 @@ def test_an_import_asks_for_the_approval_that_the_experiments_file_asks_for(
         "report": {"key": "evaluations/r/report.json", "sha256": "a" * 64},
     }
     task = AskBeforePromotingOperator(
-        task_id="approve", plan=importing.ti.pushed["plan"], verdict=verdict
+        task_id="approve",
+        plan=importing.ti.pushed["plan"],
+        candidate=importing.ti.pushed["candidate"],
+        verdict=verdict,
     )
     waits, asked = run_asking(task, importing, monkeypatch)
     assert waits == timedelta(hours=spec.experiment.approval_hours)
@@ -372,7 +375,7 @@ def test_of_two_imports_at_a_time_one_moves_the_champion(importing: Importing) -
 
 def test_a_form_with_nothing_but_blanks_is_not_taken() -> None:
     """Blank fields are refused, because the model card shows the origin permanently."""
-    schema = importing_params()["origin"].schema
+    schema = importing_params([])["origin"].schema
     jsonschema.validate("me, on a laptop", schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate("  \n ", schema)

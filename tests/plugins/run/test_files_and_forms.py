@@ -58,6 +58,16 @@ GOOD = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
         ),
         (
             "a.yaml",
+            GOOD.replace("hyperparameters: zoo", "hyperparameters: {n_step: 256}"),
+            "experiments/a.yaml: hyperparameters.n_step: unknown for ppo (did you mean n_steps?)",
+        ),
+        (
+            "a.yaml",
+            GOOD + "shards: 3\n",
+            "experiments/a.yaml: shards: 3 does not divide hyperparameters.n_envs = 8",
+        ),
+        (
+            "a.yaml",
             GOOD.replace('schedule: "0 2 * * *"', "schedule: every night"),
             "experiments/a.yaml: schedule: 'every night' is not a cron expression such as",
         ),

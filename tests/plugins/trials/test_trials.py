@@ -17,7 +17,7 @@ from rl_airflow.errors import InstancesLeftError
 from rl_airflow.infrastructure import patience
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run import evaluation_money
-from rl_airflow.run.links import trial_links
+from rl_airflow.run.links import report_link, trial_links
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.trial_ends import END_KEY
 from rl_airflow.trials import operators
@@ -665,3 +665,11 @@ def test_links_lead_to_the_machine_its_log_and_its_files(stage: Stage) -> None:
     assert stage.world.machines_of()[0] in shown["_link_Ec2InstanceLink"]
     assert "region=eu-west-1" in shown["_link_Ec2InstanceLink"]
     assert trial_links(stage.world.plan, "seed-0", 2, None).keys() == {"S3TrialLink", "S3LogLink"}
+
+
+def test_links_name_the_region_of_the_environment_if_the_form_named_none(stage: Stage) -> None:
+    """The form's empty field means the worker's own region, which a link must not guess."""
+    plan = stage.world.plan.model_copy(update={"region_name": None})
+    links = trial_links(plan, "seed-0", 2, "i-1").values()
+    for link in (*links, report_link(plan, "verdicts/report.html")):
+        assert "region=eu-west-1" in link
