@@ -5,6 +5,7 @@ The page is written once; a repeated request changes nothing. No wheel and no po
 the player films (:mod:`rl_evaluator.pages.film_requests`).
 """
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from rl_evaluator.errors import InvalidRequestError
@@ -20,7 +21,6 @@ from rl_lifecycle.storage.layout import (
     POLICIES,
     page_of_report,
     report_key,
-    step_of_policy,
     trial_of_key,
 )
 from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
@@ -70,7 +70,8 @@ def _judged_run(asked: RenderReportRequest, spec: Spec) -> JudgedRun:
     candidate = "a policy that was imported"
     if asked.policy.key.startswith(POLICIES):
         trial = trial_of_key(asked.policy.key, POLICIES).trial
-        candidate = f"trial {trial} at step {step_of_policy(asked.policy.key):,}"
+        step = int(PurePosixPath(asked.policy.key).stem)
+        candidate = f"trial {trial} at step {step:,}"
     champion = "none yet"
     if spec.champion is not None:
         champion = f"version {spec.champion.version}"

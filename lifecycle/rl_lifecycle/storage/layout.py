@@ -222,15 +222,6 @@ def policy_key(trial: TrialId, step: int, suffix: str) -> str:
     return f"{policy_prefix(trial)}{step:012d}.{suffix}"
 
 
-def step_of_policy(key: str) -> int:
-    """Read the step from the key of a file of a policy.
-
-    >>> step_of_policy("policies/cartpole/r1/seed-0/000000040960.onnx")
-    40960
-    """
-    return int(key.rpartition("/")[2].partition(".")[0])
-
-
 def log_prefix(trial: TrialId, attempt: int) -> str:
     """The prefix of the logs of one machine."""
     return f"{LOGS}{trial}/{attempt:04d}/"
