@@ -61,7 +61,7 @@ class StepCosts(NamedTuple):
         >>> round(StepCosts.of_training(0.001, 8, 2, 100.0).training_s, 4)
         0.0095
         """
-        stepping_s = _vector_step_s(n_envs, workers, cls(environment_s)) / n_envs
+        stepping_s = vector_step_s(n_envs, workers, cls(environment_s)) / n_envs
         return cls(environment_s, max(0.0, 1 / steps_per_s - stepping_s))
 
 
@@ -85,17 +85,21 @@ def choose_workers(n_envs: int, cores: int, costs: StepCosts) -> WorkerChoice:
     if costs.training_s:
         step += f" and the training {1000 * costs.training_s:.2f} ms"
     workers = min(
-        range(2, min(cores, n_envs) + 1), key=lambda count: _vector_step_s(n_envs, count, costs)
+        range(2, min(cores, n_envs) + 1), key=lambda count: vector_step_s(n_envs, count, costs)
     )
-    gain = _vector_step_s(n_envs, 1, costs) / _vector_step_s(n_envs, workers, costs)
+    gain = vector_step_s(n_envs, 1, costs) / vector_step_s(n_envs, workers, costs)
     if gain < LEAST_GAIN:
         would = f"{workers} processes would be only {gain:.1f} times as fast"
         return WorkerChoice(1, f"{step}, so {would}")
     return WorkerChoice(workers, f"{step}, so {workers} processes are {gain:.1f} times as fast")
 
 
-def _vector_step_s(n_envs: int, workers: int, costs: StepCosts) -> float:
-    """Estimate the seconds of one step of all environments."""
+def vector_step_s(n_envs: int, workers: int, costs: StepCosts) -> float:
+    """Estimate the seconds of one step of all environments.
+
+    >>> vector_step_s(8, 1, StepCosts(0.001)), round(vector_step_s(8, 4, StepCosts(0.001)), 5)
+    (0.008, 0.00218)
+    """
     largest_block = math.ceil(n_envs / workers)
     return (
         largest_block * costs.environment_s + (workers - 1) * MESSAGE_S + n_envs * costs.training_s

@@ -16,6 +16,7 @@ from rl_lifecycle.experiment.compute_settings import Compute
 from rl_lifecycle.experiment.evaluation_settings import Evaluation, GateSettings
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.seeds import LONGEST, SPAN
+from rl_lifecycle.machines.machine_estimates import describe_best_case
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import BUNDLE_PATTERN
 
@@ -134,7 +135,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             **limits_of(Compute, "max_hours"),
             section="Machines",
             title="Hours per trial",
-            description_md="Limit for all machines of a trial together. Then the trial is stopped.",
+            description_md="Limit for all machines of a trial together. Then the trial is stopped."
+            f"\n\n{describe_machines(compute)}",
         ),
         "budget_usd": Param(
             compute.budget_usd,
@@ -190,6 +192,22 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "environment": environment_param(),
         "region_name": region_param(),
     }
+
+
+def describe_machines(compute: Compute) -> str:
+    """Describe what the file says about processes and machines, and where the reasons are.
+
+    What a step costs is in the bucket, which is not read while a DAG file is parsed. So the figures
+    here are those of the table of prices.
+    """
+    best_case = describe_best_case(compute)
+    return (
+        f"The file has `compute.workers: {compute.workers}` and `compute.machines: "
+        f"{compute.machines}`. The log of `freeze_spec` shows for each machine the number of "
+        "processes, hours, steps per dollar and the reason, from the speed of the last run. In a "
+        "first run, `check_environment` logs them. More cores buy hours, and rarely steps per "
+        "dollar" + (f": {best_case}." if best_case else ".")
+    )
 
 
 def bootstrap_params() -> dict[str, Param]:

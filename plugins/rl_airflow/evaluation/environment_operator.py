@@ -12,6 +12,7 @@ from rl_airflow.evaluation.evaluator import (
     scene_of,
 )
 from rl_airflow.evaluation.lambda_operator import LambdaRunOperator
+from rl_airflow.machines.machine_advice import log_machines
 from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluation.policies import SpaceForm
@@ -35,7 +36,7 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
     """Check that the run's environment can be made, reset and stepped, also in each gate scenario.
 
     Refuses impossible wrappers and segments that are too short. A retry or a clear checks again.
-    The task writes no files.
+    The task writes no files. In the first run of an experiment the log compares the machines.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -76,6 +77,8 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
             report.max_episode_steps,
         )
         log.info("%s", describe_workers(spec, report.steps_per_s))
+        session = self._session(plan)
+        log_machines(spec, plan.store(session), session, report.steps_per_s or 0.0)
         return report.model_dump(mode="json")
 
     def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:

@@ -4,7 +4,8 @@ Without an answer the dated price table is used.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from infra_bootstrap.stacks.price_list import read_machine_price
@@ -77,6 +78,33 @@ class MarketPrices:
             )
             return None
         return {name: price for name, price in found.items() if price is not None}
+
+    def hourly(self, instance_types: Sequence[str], market: str, now: datetime) -> dict[str, float]:
+        """Return the present price of an hour by type. A type without an answer is left out.
+
+        A spot price is that of the most expensive zone.
+        """
+        if market != "spot":
+            return self.on_demand(instance_types) or {}
+        if self.ec2 is None:
+            return {}
+        found: dict[str, float] = {}
+        try:
+            pages = self.ec2.get_paginator("describe_spot_price_history").paginate(
+                # Unlike InstanceTypes, a filter may name a type that the region does not have.
+                Filters=[{"Name": "instance-type", "Values": list(instance_types)}],
+                ProductDescriptions=["Linux/UNIX"],
+                StartTime=now,
+            )
+            for entry in (entry for page in pages for entry in page["SpotPriceHistory"]):
+                name, usd = entry["InstanceType"], float(entry["SpotPrice"])
+                found[name] = max(usd, found.get(name, 0.0))
+        except (*aws_errors(), LookupError, TypeError, ValueError) as error:
+            self.log.info(
+                "the spot prices could not be read (%s); the table's are used", first_line(error)
+            )
+            return {}
+        return found
 
     def services(self) -> ServicePrices:
         """Return the region's prices of what is billed besides machines.

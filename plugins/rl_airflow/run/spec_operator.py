@@ -13,6 +13,7 @@ from rl_airflow.infrastructure.form_values import NEW_LINEAGE, environment_of, r
 from rl_airflow.infrastructure.project_version import find_bundle_version, find_commit
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.launch_checks import LaunchChecks
+from rl_airflow.machines.machine_advice import log_machines
 from rl_airflow.run.run_resources import RunPlan
 from rl_lifecycle.errors import (
     InvalidExperimentError,
@@ -46,7 +47,8 @@ class S3FreezeSpecOperator(BaseOperator):
     """Freeze the run's spec: experiment, overrides, seeds, image, wheels, champion.
 
     The spec is written once, as the launcher. A retry or a clear uses the frozen spec, even if the
-    experiment's file has changed: a change needs a new run. No machine is launched here.
+    experiment's file has changed: a change needs a new run. No machine is launched here. The log
+    compares the machines: processes, hours and steps per dollar.
 
     :param experiment: the experiment as JSON.
     :param folder: the folder of the experiment's file and its wheels.
@@ -98,6 +100,8 @@ class S3FreezeSpecOperator(BaseOperator):
         self._log_spec(spec)
         self.plan = plan
         context["ti"].xcom_push(key=PLAN_KEY, value=plan.to_xcom())
+        if self.with_form:  # a drill compares no machines, and an import rents none
+            log_machines(spec, store, session)
         return list(plan.trials)
 
     def _freeze(
