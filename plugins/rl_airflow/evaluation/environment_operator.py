@@ -43,7 +43,8 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         """Check. :return: the evaluator's report on the environment."""
         del context
         plan = self._plan()
-        spec = plan.get_spec(self._store(plan))
+        store = self._store(plan)
+        spec = plan.get_spec(store)
         try:
             check_wrappers(spec.experiment, spec.hyperparameters)
         except InvalidExperimentError as error:
@@ -77,8 +78,7 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
             report.max_episode_steps,
         )
         log.info("%s", describe_workers(spec, report.steps_per_s))
-        session = self._session(plan)
-        log_machines(spec, plan.store(session), session, report.steps_per_s or 0.0)
+        log_machines(spec, store, self._session(plan), report.steps_per_s or 0.0)
         return report.model_dump(mode="json")
 
     def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:

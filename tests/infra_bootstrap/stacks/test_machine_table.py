@@ -15,6 +15,8 @@ from rl_airflow.run import spec_operator
 from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import freeze_spec
+from rl_lifecycle.storage.layout import WRITERS
+from rl_lifecycle.storage.object_store import put_once
 from rl_lifecycle.storage.s3_store import S3Store
 from tests.infra_bootstrap.accounts import Deployment
 from tests.lifecycle.reports.earlier_runs import files_of_run
@@ -30,13 +32,20 @@ EXPERIMENT = {
 }
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged about machines."""
+    return [one.getMessage() for one in caplog.records if one.name == machine_advice.__name__]
+
+
 class Night:
     """The freezing task of an experiment in the deployed environment."""
 
     def __init__(self, dev: Deployment, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         launcher = dev.as_role("launcher")
         self.experiment = read_experiment(EXPERIMENT, name)
-        self.store = S3Store(dev.as_role("administrator").s3, dev.bucket)
+        self.writers = {
+            role: S3Store(dev.as_role(role).s3, dev.bucket) for role in ("launcher", "trainer")
+        }
         place = deployed(1)._replace(bucket=dev.bucket)
         monkeypatch.setattr(spec_operator, "find_environment", lambda *_, **__: place)
         monkeypatch.setattr(RoleSession, "client", lambda _, service: launcher.client(service))
@@ -62,7 +71,8 @@ class Night:
         now = datetime.now(UTC)
         spec = freeze_spec(self.experiment, run_id=run_id, created_at=now)
         for key, data in files_of_run(spec, now, steps_per_s=16 / 0.02406).items():
-            self.store.put(key, data)
+            (role,) = WRITERS[key.partition("/")[0] + "/"]
+            put_once(self.writers[role], key, data)
 
 
 def test_the_log_has_hours_and_steps_per_dollar_from_the_last_run(
@@ -72,11 +82,11 @@ def test_the_log_has_hours_and_steps_per_dollar_from_the_last_run(
     caplog.set_level(logging.INFO, machine_advice.__name__)
     night = Night(dev, "measured", monkeypatch)
     assert night.freeze("first")
-    assert caplog.messages == [machine_advice.NOT_YET]
+    assert said(caplog) == [machine_advice.NOT_YET]
     night.train("second")
     caplog.clear()
     assert night.freeze("third")
-    lines = caplog.messages
+    lines = said(caplog)
     assert lines[0] == (
         "How many? From run second on c7i.large: a step takes 1.00 ms, and the updates 1.00 ms more"
     )
@@ -99,4 +109,4 @@ def test_no_error_of_the_table_fails_the_task(
 
     monkeypatch.setattr(machine_advice, "find_measured_run", fail)
     assert Night(dev, "unlucky", monkeypatch).freeze("first")
-    assert "the table of machines could not be made: no table" in caplog.messages
+    assert "the table of machines could not be made: no table" in said(caplog)

@@ -36,3 +36,11 @@ def test_what_must_be_filled_in_is_refused_when_empty() -> None:
     }
     for name, params in must.items():
         assert params[name].schema["minLength"] >= 1
+
+
+def test_the_form_says_where_the_choice_of_machines_is_explained() -> None:
+    """It has what the file says and what the table of prices knows, and reads nothing else."""
+    text = str(forms.retraining_params(EXPERIMENT)["max_hours"].schema["description_md"])
+    assert "`compute.workers: auto` and `compute.machines: 1`" in text
+    assert "The log of `freeze_spec` shows" in text
+    assert "c7i.4xlarge has 8 times the vCPUs of c6i.large for 8.4 times the price" in text
