@@ -403,7 +403,16 @@ def test_the_evaluators_error_fails_the_task() -> None:
 def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], message: str
 ) -> None:
-    """A bad scenario is refused before the training is paid, and a good one passes."""
+    """A bad scenario is refused before the training is paid, and a good one passes.
+
+    Then the machines are compared at the speed that was measured.
+    """
+    speeds: list[float] = []
+    monkeypatch.setattr(
+        environment_operator,
+        "log_machines",
+        lambda spec, store, session, speed: speeds.append(speed),
+    )
     limits = {"return_range": [0, 500], "crash_below": 100}
 
     def check(scenarios: dict[str, Any]) -> Any:
@@ -417,9 +426,11 @@ def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
         monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
         return task.execute({})
 
-    assert check({"sticky": {"perturbation": {"sticky_actions": 0.2}}})["problem"] == ""
+    report = check({"sticky": {"perturbation": {"sticky_actions": 0.2}}})
+    assert report["problem"] == ""
     with pytest.raises(AirflowFailException, match=message):
         check({"odd": scenario})
+    assert speeds == [report["steps_per_s"]]
 
 
 def policy_record(
