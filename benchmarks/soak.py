@@ -2,9 +2,13 @@
 
     python -m benchmarks.soak [ROUNDS]     # 100 by default
 
-The name of a failing test holds its seed, so you can run that test alone. A round that kills a
-whole Airflow takes minutes, so there is only one such round for every five others. The whole takes
-more than an hour.
+The name of a failing test holds its seed, so you can run that test alone, for example seed 57:
+
+    NIGHTSHIFT_KILL_ROUNDS=58 python -m pytest 'tests/trainer/gangs/test_grid.py' -k '57]'
+
+256 rounds have every cell of the grid of processes and machines (tests/trainer/gangs/grid.py); each
+such round takes less than a minute. A round that kills a whole Airflow takes minutes, so there is
+only one such round for every five others. The whole takes more than an hour.
 """
 
 import os

@@ -12,7 +12,10 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
+from collections.abc import Sequence
+from multiprocessing import forkserver, util
 
 from rl_trainer.checkpointing.numeric_class import pin_threads
 
@@ -20,7 +23,9 @@ from rl_trainer.checkpointing.numeric_class import pin_threads
 def serve() -> None:
     """Answer requests until stdin ends."""
     pin_threads()
-    import rl_trainer.attempts.trials  # noqa: F401  before the first fork
+    import rl_trainer.attempts.seat
+    import rl_trainer.attempts.trials
+    import rl_trainer.environments.preloaded  # noqa: F401  before the first fork
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -43,6 +48,11 @@ def start(request: dict[str, object]) -> int:
     if "TEST_FILE_LIMIT" in os.environ:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["TEST_FILE_LIMIT"]),) * 2)
+    if "TEST_GATHER_S" in os.environ:
+        from rl_trainer.gangs import gang
+
+        gang.GATHER_S = float(os.environ["TEST_GATHER_S"])
+    keep_fork_server_ready()
     code = 70
     try:
         from rl_trainer.commands.cli import run
@@ -53,6 +63,47 @@ def start(request: dict[str, object]) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        os._exit(code)
+
+
+def keep_fork_server_ready() -> None:
+    """Fork a child that becomes this process's fork server when it wants one.
+
+    A fork server that is started as usual imports torch once more, which takes seconds.
+    `tests/trainer/environments/test_fork_server.py` starts one as usual. This child is like that
+    one in all that a test can see: a child of this process, without its threads and signals.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        become_fork_server(theirs)
+    theirs.close()
+    ready = [pid]
+    usual = util.spawnv_passfds
+
+    def spawn(path: bytes, args: Sequence[str], passfds: Sequence[int]) -> int:
+        if "multiprocessing.forkserver" not in args[-1] or not ready:
+            return usual(path, args, passfds)
+        socket.send_fds(ours, [b"start"], list(passfds))
+        return ready.pop()
+
+    util.spawnv_passfds = spawn
+
+
+def become_fork_server(requests: socket.socket) -> None:
+    """Wait until the parent wants a fork server, and be one. End with the parent."""
+    code = 1
+    try:
+        _, fds, _, _ = socket.recv_fds(requests, 16, 2)
+        requests.close()
+        if fds:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+            forkserver.main(*fds, preload=[])
+        code = 0
+    except SystemExit:
+        code = 0
+    finally:
         os._exit(code)
 
 

@@ -1,6 +1,8 @@
 """Trials on several machines, each a process on an address of its own, with kills."""
 
+import contextlib
 import json
+import os
 import random
 import signal
 import time
@@ -11,14 +13,17 @@ from typing import Any
 import psutil
 
 from tests.trainer.conftest import Done, TrainerProcess
+from tests.trainer.environments.processes import workers_of
 from tests.trainer.gangs.paced_env import PACE_FILE
 
 #: Exit status of a machine that was told to stop, and of one that a later attempt replaced.
 STOPPED, REPLACED = 75, 76
-#: What happens to a member.
-HOW = ("kill", "kill", "notice", "vanish")
+#: Exit status of a machine of which a collecting process was killed.
+OUT_OF_MEMORY = 71
 #: Seconds that a training may take here.
 PATIENCE_S = 240.0
+#: Seconds that a step waits, so that a training lasts while something happens to its machines.
+PACE_S = 0.006
 
 
 class Machines:
@@ -33,21 +38,29 @@ class Machines:
     ) -> None:
         self._start, self._spec, self.store, self._addresses = start, spec, store, addresses
         self._pace = store.with_name(f"{store.name}-pace")
-        self.pace(0.003)
+        self.pace(PACE_S)
         self.processes: dict[int, TrainerProcess] = {}
         self._boots: dict[int, int] = {}
         self.ends: list[tuple[int, int]] = []
+        #: Seconds that a new learner waits for all machines.
+        self.gather_s = 60.0
+        #: Machines that are not replaced before :meth:`boot`, and those that may lack memory.
+        self.away: set[int] = set()
+        self._short_of_memory: set[int] = set()
+        self._stopped: list[psutil.Process] = []
 
     def boot(self, seats: Iterable[int]) -> None:
         """Start machines."""
         for seat in seats:
+            self.away.discard(seat)
+            self._short_of_memory.discard(seat)
             self._boots[seat] = self._boots.get(seat, 0) + 1
             role = ["train"] if seat == 0 else ["collect", "--seat", str(seat)]
             self.processes[seat] = self._start(
                 *role,
                 *("--spec", str(self._spec), "--store", str(self.store), "--json"),
                 *("--address", self.address(seat)),
-                env={PACE_FILE: str(self._pace)},
+                env={PACE_FILE: str(self._pace), "TEST_GATHER_S": str(self.gather_s)},
             )
 
     def address(self, seat: int) -> str:
@@ -64,11 +77,30 @@ class Machines:
         """Send a signal to a machine."""
         self.processes[seat].send_signal(number)
 
+    def end_vanished(self) -> None:
+        """Kill every process of machines that have vanished: a stopped one outlives its parent."""
+        for process in self._stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._stopped = []
+
     def vanish(self, seat: int) -> None:
         """Stop every process of a machine, so that no connection is closed."""
-        machine = psutil.Process(self.processes[seat].pid)
-        for process in [machine, *machine.children(recursive=True)]:
-            process.send_signal(signal.SIGSTOP)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            machine = psutil.Process(self.processes[seat].pid)
+            for process in [machine, *machine.children(recursive=True)]:
+                self._stopped.append(process)
+                process.send_signal(signal.SIGSTOP)
+
+    def kill_part(self, seat: int, rng: random.Random) -> bool:
+        """Kill a process of a machine that collects or steps. :return: whether there was one."""
+        machine = self.processes[seat]
+        parts = sorted(workers_of(machine.pid)) if machine.poll() is None else []
+        if parts:
+            self._short_of_memory.add(seat)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(parts), signal.SIGKILL)
+        return bool(parts)
 
     def wake(self, seat: int) -> None:
         """Continue the processes of a machine."""
@@ -79,11 +111,26 @@ class Machines:
         for seat, process in list(self.processes.items()):
             if (code := process.poll()) is None or code == 0:
                 continue
-            assert code < 0 or code in (STOPPED, REPLACED), process.finish().stderr
-            self.ends.append((seat, code))
-            self.boot([seat])
+            expected = code < 0 or code in (STOPPED, REPLACED)
+            killed = code == OUT_OF_MEMORY and seat in self._short_of_memory
+            assert expected or killed, process.finish().stderr
+            if seat not in self.away:
+                self.ends.append((seat, code))
+                self.boot([seat])
         learner = self.processes.get(0)
         return learner.finish() if learner is not None and learner.poll() == 0 else None
+
+    @property
+    def running(self) -> list[int]:
+        """The machines that run; all if none does."""
+        running = [seat for seat, one in self.processes.items() if one.poll() is None]
+        return sorted(running or self.processes)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the newest learner trains."""
+        beat = self._beat(0)
+        return beat.get("state") == "training" and beat.get("attempt") == self._boots[0]
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Tend the machines until something is so."""
@@ -136,7 +183,7 @@ class Machines:
             self.boot([seat])
         self.until(lambda: self._is_ready(seat))
         nonce = self._beat(seat)["announcement"]["nonce"]
-        self.pace(0.003)
+        self.pace(PACE_S)
         self.until(lambda: self._collects(nonce))
 
     def _beat(self, seat: int) -> dict[str, Any]:
@@ -159,28 +206,6 @@ class Machines:
     def seats_now(self) -> set[int]:
         """The machines that the learner collects with."""
         return {member["seat"] for member in self.gang.get("members", ())}
-
-
-def kill_at_random(machines: Machines, rng: random.Random, kills: int) -> None:
-    """Kill, interrupt or stop members at random instants.
-
-    A machine that was stopped is killed before the next one, as AWS ends one that has vanished.
-    """
-    asleep: int | None = None
-    for _ in range(kills):
-        until = time.monotonic() + rng.uniform(1, 8)
-        seat, how = rng.choice(sorted(machines.processes)), rng.choice(HOW)
-        machines.until(lambda until=until: time.monotonic() > until)  # type: ignore[misc]
-        if asleep is not None:
-            machines.kill(asleep)
-            asleep = None
-        if how == "vanish":
-            machines.vanish(seat)
-            asleep = seat
-        else:
-            machines.kill(seat, signal.SIGTERM if how == "notice" else signal.SIGKILL)
-    if asleep is not None:
-        machines.kill(asleep)
 
 
 def wake(pid: int) -> None:

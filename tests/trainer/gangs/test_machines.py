@@ -1,10 +1,6 @@
-"""Any number of machines, which join, leave and are killed: the same bytes and curves."""
+"""Any number of machines, which join, leave and are lost: the same bytes and curves."""
 
-import json
-import random
 import signal
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,61 +13,9 @@ from rl_trainer.gangs.gang import Gang, GangJob
 from rl_trainer.gangs.roster import Roster
 from rl_trainer.shards.learning import LocalCollectors
 from rl_trainer.training.preparation import make_trainer
-from tests.kill_rounds import seeds
-from tests.trainer.conftest import Trainer, TrainerProcess, Zygote, frozen, json_of
-from tests.trainer.gangs.machines import Machines, kill_at_random, listening_addresses, wake
-from tests.trainer.shards.cases import sharded_spec
-
-Start = Callable[..., TrainerProcess]
-#: Values of SB3's logger that follow from the clock.
-CLOCK = ("time/fps", "time/time_elapsed")
-PACED: dict[str, Any] = {
-    "env_id": "tests.trainer.gangs.paced_env:Paced-v0",
-    "env_kwargs": {},
-    "checkpoint_every": 1_000,
-    "total_timesteps": 40_000,
-}
-
-
-def document(
-    algo: str = "ppo", environment: str = "CartPole", *, normalize: bool = True, **changes: Any
-) -> dict[str, Any]:
-    """Return an experiment of five shards of two environments."""
-    experiment = sharded_spec(algo, environment, normalize=normalize).experiment
-    return {**experiment.model_dump(mode="json", exclude={"name"}), "trials": 1, **changes}
-
-
-class Stage:
-    """Writes specs, trains on one machine for comparison, and makes sets of machines."""
-
-    def __init__(self, folder: Path, start: Start) -> None:
-        self.folder, self.start = folder, start
-        self._made = 0
-
-    def write(self, experiment: dict[str, Any], machines: int) -> Path:
-        """Freeze an experiment for a number of machines."""
-        self._made += 1
-        path = self.folder / f"spec-{self._made}.json"
-        compute = {"machines": machines, "workers": 1}
-        path.write_bytes(frozen({**experiment, "compute": compute}).to_json())
-        return path
-
-    def alone(self, experiment: dict[str, Any]) -> tuple[str, list[Any]]:
-        """Train on one machine. :return: the digest and the curves."""
-        spec, store = self.write(experiment, 1), self.folder / f"alone-{self._made}"
-        process = self.start("train", "--spec", str(spec), "--store", str(store), "--json")
-        return json_of(process.finish())["digest"], curves(store)
-
-    def machines(self, experiment: dict[str, Any], number: int) -> Machines:
-        """Make the machines of a trial. None is started yet."""
-        spec = self.write(experiment, number)
-        return Machines(self.start, spec, self.folder / f"gang-{self._made}", f"127.9.{self._made}")
-
-
-@pytest.fixture
-def stage(tmp_path: Path, start_trainer: Start) -> Stage:
-    """An empty stage."""
-    return Stage(tmp_path, start_trainer)
+from tests.trainer.conftest import Trainer, Zygote
+from tests.trainer.gangs.machines import listening_addresses, wake
+from tests.trainer.gangs.stage import PACED, Stage, curves, document
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +24,6 @@ def alone(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     folder = tmp_path_factory.mktemp("alone")
     stage = Stage(folder, lambda *arguments: zygote.start(list(arguments), folder))
     return stage.alone(document(**PACED))
-
-
-def curves(store: Path) -> list[Any]:
-    """Return all curves of a store, without what follows from the clock."""
-    lines = [
-        json.loads(line)
-        for path in sorted(store.glob("metrics/**/*.jsonl"))
-        for line in path.read_text().splitlines()
-    ]
-    return [{key: value for key, value in one.items() if key not in CLOCK} for one in lines]
 
 
 @pytest.mark.parametrize(
@@ -114,24 +48,12 @@ def test_one_two_and_four_machines_give_the_same_bytes_and_curves(
         assert {member["seat"] for member in generation["members"]} == set(range(number))
 
 
-@pytest.mark.kills
-@pytest.mark.parametrize("seed", seeds(2))
-def test_kills_of_any_member_change_no_byte(
-    stage: Stage, alone: tuple[str, list[Any]], seed: int
-) -> None:
-    """Learners and collectors are killed, interrupted, and vanish: five times in a training."""
-    machines = stage.machines(document(**PACED), 3)
-    machines.boot(range(3))
-    kill_at_random(machines, random.Random(seed), kills=5)
-    done = machines.to_the_end()
-    assert (done["digest"], curves(machines.store)) == alone
-
-
 def test_machines_join_and_leave_at_the_ends_of_segments(
     stage: Stage, alone: tuple[str, list[Any]]
 ) -> None:
     """A machine that joins, and one that leaves after a notice, cost no segment."""
     machines = stage.machines(document(**PACED), 3)
+    machines.gather_s = 3.0
     machines.boot([0, 1])
     machines.until(lambda: machines.seats_now() == {0, 1})
     machines.join(2)
@@ -166,6 +88,7 @@ def test_a_learner_is_killed_while_a_machine_joins(
 ) -> None:
     """The next learner has a higher attempt, and everybody joins that one."""
     machines = stage.machines(document(**PACED), 3)
+    machines.gather_s = 3.0
     machines.boot([0, 1])
     machines.until(lambda: machines.seats_now() == {0, 1} and machines.step > 0)
     before = len(machines.generations)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -16,6 +17,7 @@ from rl_trainer.errors import InterruptedTrainingError, OtherHardwareError
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
 from rl_trainer.training.interruptions import Interruption
+from tests.trainer.gangs.stage import PACED, Stage, document
 from tests.trainer.shards.cases import sharded_spec
 
 SPEC = sharded_spec("ppo", "CartPole", normalize=False)
@@ -84,3 +86,16 @@ def test_a_machine_of_another_numeric_class_ends(tmp_path: Path) -> None:
     store.put(gang_key(TRIAL, 1, 1), generation.to_json())
     with pytest.raises(OtherHardwareError, match="class ours, and the trial's collectors are of"):
         seat_of(store, Interruption()).run()
+
+
+def test_a_killed_collecting_process_is_a_lack_of_memory(stage: Stage) -> None:
+    """The machine ends with exit status 71, and the others go on until it is replaced."""
+    machines = stage.machines(document(**PACED), 2)
+    machines.boot(range(2))
+    machines.until(lambda: machines.seats_now() == {0, 1})
+    machines.away.add(1)
+    assert machines.kill_part(1, Random(0))
+    done = machines.processes[1].finish()
+    assert done.returncode == 71
+    assert "collector 1 (process " in done.stderr
+    assert "was killed (SIGKILL)" in done.stderr

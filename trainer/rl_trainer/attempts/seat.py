@@ -9,7 +9,12 @@ from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.gangs import Announcement, Generation, Member
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from rl_trainer.attempts.seat_reports import SeatReporter
-from rl_trainer.errors import FencedError, InterruptedTrainingError, OtherHardwareError
+from rl_trainer.errors import (
+    FencedError,
+    InterruptedTrainingError,
+    OtherHardwareError,
+    OutOfMemoryError,
+)
 from rl_trainer.gangs.liveness import BEAT_S, SeatPulse
 from rl_trainer.gangs.processes import CollectorProcesses
 from rl_trainer.gangs.roster import GenerationFinder
@@ -60,6 +65,7 @@ class Seat:
 
         :raises FencedError: if a later attempt of this seat has begun.
         :raises OtherHardwareError: if the trial's collectors are of another numeric class.
+        :raises OutOfMemoryError: if a collecting process of this machine was killed.
         :raises InterruptedTrainingError: after a notice.
         """
         self._reporter.beat(TrainerState.WAITING, "waits for the learner", at_once=True)
@@ -98,7 +104,10 @@ class Seat:
         return member
 
     def _serve(self, generation: Generation, member: Member) -> None:
-        """Collect until the generation ends."""
+        """Collect until the generation ends.
+
+        :raises OutOfMemoryError: if a collecting process of this machine was killed.
+        """
         shards = [s for s, rank in enumerate(generation.shards) if rank in member.ranks]
         self._journal.event(
             "joined",
@@ -119,6 +128,8 @@ class Seat:
             pulse.close()
             problem = processes.why_ended()
             processes.kill()
+        if isinstance(problem, OutOfMemoryError):
+            raise problem
         why = str(problem) if problem is not None else why
         self._journal.event("left", f"{self._place}: generation {generation.name}: {why}")
         self._reporter.announcement = self._announcement.after(generation.name)

@@ -1,64 +1,48 @@
-"""Make the gang of a trial, and say what its learner waits for."""
+"""The other machines of a trial, and how long its learner has waited for them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pydantic import JsonValue
 
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.storage.object_store import ObjectStore
+from rl_trainer.checkpointing.chain import CheckpointChain
 from rl_trainer.checkpointing.numeric_class import COLLECTORS, MIXED, class_name
-from rl_trainer.gangs.gang import Gang, GangJob
-from rl_trainer.gangs.roster import Roster, Start
-from rl_trainer.training.segments import SegmentTrainer
+from rl_trainer.gangs.roster import Roster
 
 #: A wait that follows the last one after more than this many seconds is another wait.
 ANOTHER_WAIT_S = 5.0
 
 
-def make_gang(
+def make_roster(
     spec: Spec,
-    trial: TrialId,
-    attempt: int,
+    chain: CheckpointChain,
     store: ObjectStore,
-    trainer: SegmentTrainer,
-    address: str,
-    facts: dict[str, JsonValue],
-    waiting: Callable[[str, float], None],
-    start: Callable[[int], Start],
-) -> Gang:
-    """Make the gang that collects the shards of a trial.
+    facts: Mapping[str, JsonValue],
+    *,
+    learner_collects: bool,
+) -> Roster | None:
+    """Make the roster of a trial's other machines; None if it has none.
 
-    :param address: this machine's own address.
     :param facts: the numeric class of the learner.
-    :param waiting: called while the learner waits, with what it waits for and for how long.
-    :param start: returns what a generation begins with, for a segment.
     """
-    compute, on_cpu = spec.experiment.compute, not trainer.builder.device.startswith("cuda")
+    compute = spec.experiment.compute
+    if compute.machines == 1:
+        return None
     own = {key: value for key, value in facts.items() if key != MIXED}
-    known = class_name(own) if on_cpu else facts.get(COLLECTORS)
-    roster = Roster(
+    known = class_name(own) if learner_collects else facts.get(COLLECTORS)
+    return Roster(
         store,
-        trial,
-        attempt,
+        chain.trial,
+        chain.attempt,
         compute.machines,
         str(known) if known else None,
         any_class=compute.on_other_hardware == "continue",
     )
-    job = GangJob(
-        spec,
-        trial.trial,
-        trainer.work,
-        address,
-        learner_collects=on_cpu,
-        waiting=_WaitMeasure(waiting),
-        start=start,
-    )
-    return Gang(job, roster if compute.machines > 1 else None)
 
 
-class _WaitMeasure:
+class WaitMeasure:
     """Measures how long the learner has waited."""
 
     def __init__(self, report: Callable[[str, float], None]) -> None:

@@ -20,7 +20,7 @@ from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.gangs import LOOPBACK, GangReport
 from rl_trainer.attempts.policy_files import PolicyWriter
 from rl_trainer.attempts.processes import Processes, choose_again, choose_processes
-from rl_trainer.attempts.trial_gangs import make_gang
+from rl_trainer.attempts.trial_gangs import WaitMeasure, make_roster
 from rl_trainer.checkpointing.chain import Checkpoint, CheckpointChain, Contents
 from rl_trainer.checkpointing.committer import Committer
 from rl_trainer.checkpointing.digests import digest_arrays
@@ -39,7 +39,7 @@ from rl_trainer.errors import (
     OtherHardwareError,
     TrainerError,
 )
-from rl_trainer.gangs.gang import Gang
+from rl_trainer.gangs.gang import Gang, GangJob
 from rl_trainer.gangs.roster import Start
 from rl_trainer.reporting.curves import curve_files
 from rl_trainer.reporting.journal import Journal
@@ -139,17 +139,7 @@ class _TrialRun:
         self.class_name = class_name(facts)
         self.gang: Gang | None = None
         if trainer.plan.n_shards > 1:
-            trainer.collectors = self.gang = make_gang(
-                job.spec,
-                job.chain.trial,
-                job.chain.attempt,
-                job.store,
-                trainer,
-                job.address,
-                facts,
-                self._while_gathering,
-                self._start_of,
-            )
+            trainer.collectors = self.gang = self._make_gang()
         self.losses = 0
         self.policies = PolicyWriter(
             job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers
@@ -162,6 +152,21 @@ class _TrialRun:
         self.reconsidered = False
         self.began = self.logged_at = time.monotonic()
         self.next_waiting_report_at = 0.0
+
+    def _make_gang(self) -> Gang:
+        """Make the gang that collects the shards. A learner with a GPU does not collect."""
+        job, collects = self.job, not self.trainer.builder.device.startswith("cuda")
+        roster = make_roster(job.spec, job.chain, job.store, self.facts, learner_collects=collects)
+        gang_job = GangJob(
+            job.spec,
+            job.trial,
+            self.trainer.work,
+            job.address,
+            learner_collects=collects,
+            waiting=WaitMeasure(self._while_gathering),
+            start=self._start_of,
+        )
+        return Gang(gang_job, roster)
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
         """Train all segments that are missing."""

@@ -35,6 +35,8 @@ from rl_trainer.shards.learning import LocalCollectors, RolloutSource
 JOIN_S = 30.0
 #: Seconds that the members of a generation have to come back after it.
 RETURN_S = 10.0
+#: Seconds until the end of a process of this machine is known, after its connection has broken.
+UNKNOWN_S = 1.0
 #: Seconds that a learner waits for all machines of its trial before its first generation.
 GATHER_S = 60.0
 #: Shortest and longest time between two looks for machines that could join, seconds. It is
@@ -64,31 +66,49 @@ class GangJob:
     start: Callable[[int], Start] = Start
 
 
-@dataclass
-class _Generation:
-    """What one generation consists of."""
+@dataclass(frozen=True)
+class _Crew:
+    """Those who collect in one generation: machines, and processes of this machine."""
 
-    collectors: RolloutSource
     members: tuple[Member, ...] = ()
-    processes: CollectorProcesses | None = None
-    channel: Channel | None = None
-    watch: SeatWatch | None = None
     shards: tuple[int, ...] = ()
-    waited_s: Mapping[int, float] = field(default_factory=dict)
+    processes: CollectorProcesses | None = None
 
     @property
     def nonces(self) -> dict[int, str]:
         """The seats of the other machines, with their nonces."""
         return {one.seat: one.nonce for one in self.members if one.seat != LEARNER}
 
-    @property
-    def seats(self) -> list[int]:
-        """The seats of the other machines."""
-        return list(self.nonces)
-
     def seats_of(self, ranks: Sequence[int]) -> list[int]:
         """The seats to which ranks belong."""
         return [one.seat for one in self.members if set(one.ranks) & set(ranks)]
+
+    def kill_processes(self) -> None:
+        """End this machine's processes at once."""
+        if self.processes is not None:
+            self.processes.kill()
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """A crew that has met. The defaults are those of this process alone."""
+
+    collectors: RolloutSource
+    crew: _Crew = _Crew()
+    channel: Channel | None = None
+    watch: SeatWatch | None = None
+    waited_s: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def leaving_seats(self) -> list[int]:
+        """The machines that asked to be left out of the next generation."""
+        return self.watch.leaving_seats() if self.watch is not None else []
+
+    def abort(self) -> None:
+        """End this machine's processes, and break the connections with the other machines."""
+        self.crew.kill_processes()
+        if self.channel is not None:
+            self.channel.abort()
 
 
 class Gang:
@@ -117,8 +137,8 @@ class Gang:
     @property
     def pids(self) -> list[int]:
         """The ids of this machine's other processes in the present generation."""
-        now = self._now
-        return now.processes.pids if now is not None and now.processes is not None else []
+        processes = self._now.crew.processes if self._now is not None else None
+        return processes.pids if processes is not None else []
 
     @property
     def collectors_class(self) -> str:
@@ -130,20 +150,10 @@ class Gang:
         """What a person may want to know; None if the trial has one machine."""
         if self._roster is None:
             return None
-        now = self._now or _Generation(LocalCollectors(self._job.work))
+        now = self._now
         return GangReport(
-            generation=self._roster.generation if now.channel is not None else 0,
-            members=tuple(
-                MemberReport(
-                    seat=one.seat,
-                    processes=len(one.ranks),
-                    shards=sum(rank in one.ranks for rank in now.shards),
-                    waited_s=round(
-                        max((now.waited_s.get(r, 0.0) for r in one.ranks), default=0), 3
-                    ),
-                )
-                for one in now.members
-            ),
+            generation=self._roster.generation if now is not None and now.channel else 0,
+            members=_member_reports(now) if now is not None else (),
             joined=len(self._joined),
             lost=self._lost,
         )
@@ -196,9 +206,7 @@ class Gang:
         now = self._now
         if now is None or self.processes != self._made_with:
             return True
-        if now.watch is not None and now.watch.leaving_seats():
-            return True
-        return self._newcomers
+        return self._newcomers or bool(now.leaving_seats)
 
     def _look_for_newcomers(self) -> None:
         """Look every few seconds, during a segment, for machines that could join after it."""
@@ -207,7 +215,7 @@ class Gang:
             return
         age_s = now - self._formed_at
         self._look_at = now + min(MOST_LOOK_S, max(LOOK_S, LOOK_SHARE * age_s))
-        called = self._now.nonces
+        called = self._now.crew.nonces
         if len(called) < len(self._roster.seats):
             self._newcomers = any(one.seat not in called for one in self._roster.find(called))
 
@@ -254,17 +262,15 @@ class Gang:
         members, collecting = _members(self.processes, candidates, job)
         shards = tuple(share_out(job.work.n_shards, collecting))
         processes = CollectorProcesses(job.spec, job.trial, job.address)
+        crew = _Crew(members, shards, processes)
         with bind(job.address) as listening:
             world = sum(len(member.ranks) for member in members)
             meeting = Rendezvous(job.address, listening.getsockname()[1], world)
-            made = _Generation(
-                LocalCollectors(job.work), members, processes=processes, shards=shards
-            )
             if self._roster is not None and candidates:
                 self._roster.call(meeting, members, shards, job.start(segment))
             processes.start(meeting, members[0].ranks[1:])
             try:
-                made.channel = channel = Channel(
+                channel = Channel(
                     meeting,
                     LEARNER,
                     job.address,
@@ -273,18 +279,15 @@ class Gang:
                     connect_s=JOIN_S if candidates else CONNECT_S,
                 )
             except LostPeerError as error:
-                self._set_late_aside(made, candidates, error)
+                self._set_late_aside(crew, candidates, error)
                 return None
             except BaseException:
                 processes.kill()
                 raise
-        made.watch = SeatWatch(channel.store, made.seats) if candidates else None
-        made.collectors = conversation = Conversation(
-            channel, job.work, shards, lambda: self._check(made)
-        )
-        made.waited_s = conversation.waited_s
+        watch = SeatWatch(channel.store, crew.nonces) if candidates else None
+        conversation = Conversation(channel, job.work, shards, lambda: _check(crew, watch))
         self._joined |= {(one.seat, one.announcement.nonce) for one in candidates}
-        return made
+        return _Generation(conversation, crew, channel, watch, conversation.waited_s)
 
     def _watch_start(self, processes: CollectorProcesses) -> None:
         """Notice a process of this machine that has ended before it could connect."""
@@ -292,70 +295,52 @@ class Gang:
         self._job.waiting("waits until all that collect have connected")
 
     def _set_late_aside(
-        self, made: _Generation, candidates: Sequence[FoundMachine], error: LostPeerError
+        self, crew: _Crew, candidates: Sequence[FoundMachine], error: LostPeerError
     ) -> None:
         """Set aside the machines that did not join; or explain why this machine's own did not.
 
         :raises TrainerError: if a process of this machine did not connect.
         """
-        if made.processes is not None:
-            explained = made.processes.why_ended()
-            made.processes.kill()
-            if explained is not None:
-                raise explained from error
-        seats = made.seats_of(error.ranks) if error.ranks else made.seats
+        explained = crew.processes.why_ended() if crew.processes is not None else None
+        crew.kill_processes()
+        if explained is not None:
+            raise explained from error
+        seats = crew.seats_of(error.ranks) if error.ranks else list(crew.nonces)
         late = [one for one in candidates if one.seat in seats]
         if not late or self._roster is None:
             raise TrainerError(f"a collector did not start: {error}") from error
         self._roster.set_aside({one.seat: one.announcement.nonce for one in late})
-        self._called = made.nonces
+        self._called = crew.nonces
         self._expected = self._called.keys() - {one.seat for one in late}
-
-    def _check(self, made: _Generation) -> None:
-        """Notice machines that are silent, and processes of this machine that have ended.
-
-        :raises LostPeerError: naming them.
-        """
-        if made.processes is not None:
-            made.processes.check_alive()
-        if made.watch is not None and (silent := made.watch.silent_seats()):
-            ranks = [rank for one in made.members if one.seat in silent for rank in one.ranks]
-            raise LostPeerError(f"no sign of life for {SILENCE_S:g} s", ranks)
 
     def _disband(self) -> None:
         """End the generation. Its machines announce themselves anew when they have left it."""
         made, self._now = self._now, None
         if made is None:
             return
-        self._called = made.nonces
-        leaving = made.watch.leaving_seats() if made.watch is not None else []
-        self._expected = self._called.keys() - set(leaving)
+        self._called = made.crew.nonces
+        self._expected = self._called.keys() - set(made.leaving_seats)
         made.collectors.close()
-        if made.processes is not None:
-            made.processes.join()
+        if made.crew.processes is not None:
+            made.crew.processes.join()
 
     def lose(self, error: LostPeerError) -> TrainerError:
         """End a generation in the middle, and return the error that explains it best."""
         made, self._now = self._now, None
         if made is None:
             return TrainerError(f"a collector does not answer: {error}")
-        explained = None
-        if made.processes is not None:
-            if not made.seats or made.seats_of(error.ranks) == [LEARNER]:
-                made.processes.wait(RETURN_S)
-            explained = made.processes.why_ended()
-            made.processes.kill()
-        if made.channel is not None:
-            made.channel.abort()
+        crew = made.crew
+        explained = _why_ours_ended(crew, error)
+        made.abort()
         if explained is not None:
             return explained
-        if not made.seats:
+        if not crew.nonces:
             return TrainerError(f"a collector does not answer: {error}")
-        lost = [seat for seat in made.seats_of(error.ranks) if seat != LEARNER]
-        self._called = made.nonces
+        lost = [seat for seat in crew.seats_of(error.ranks) if seat != LEARNER]
+        self._called = crew.nonces
         self._expected = self._called.keys() - set(lost)
         self._lost += max(1, len(lost))
-        names = ", ".join(map(str, lost)) or "one of " + ", ".join(map(str, made.seats))
+        names = ", ".join(map(str, lost)) or "one of " + ", ".join(map(str, crew.nonces))
         return LostMemberError(f"the machine of seat {names} was lost: {error}")
 
     def end_after_error(self) -> None:
@@ -363,12 +348,9 @@ class Gang:
         made, self._now = self._now, None
         if made is None:
             return
-        self._called = made.nonces
+        self._called = made.crew.nonces
         self._expected = set(self._called)
-        if made.processes is not None:
-            made.processes.kill()
-        if made.channel is not None:
-            made.channel.abort()
+        made.abort()
 
 
 class _Explained:
@@ -386,6 +368,46 @@ class _Explained:
             raise self._gang.lose(error) from error
         if error is not None:
             self._gang.end_after_error()
+
+
+def _check(crew: _Crew, watch: SeatWatch | None) -> None:
+    """Notice machines that are silent, and processes of this machine that have ended.
+
+    :raises LostPeerError: naming them.
+    """
+    if crew.processes is not None:
+        crew.processes.check_alive()
+    if watch is not None and (silent := watch.silent_seats()):
+        ranks = [rank for one in crew.members if one.seat in silent for rank in one.ranks]
+        raise LostPeerError(f"no sign of life for {SILENCE_S:g} s", ranks)
+
+
+def _why_ours_ended(crew: _Crew, error: LostPeerError) -> TrainerError | None:
+    """Explain the end of a process of this machine; None if all others were well.
+
+    A connection breaks a moment before the end of its process is known.
+    """
+    if crew.processes is None:
+        return None
+    if not crew.nonces or crew.seats_of(error.ranks) == [LEARNER]:
+        crew.processes.wait(RETURN_S)
+    elif not error.ranks:
+        crew.processes.wait(UNKNOWN_S)
+    return crew.processes.why_ended()
+
+
+def _member_reports(now: _Generation) -> tuple[MemberReport, ...]:
+    """Tell of each machine how much it collects, and how long the learner has waited for it."""
+    waited_s, crew = now.waited_s, now.crew
+    return tuple(
+        MemberReport(
+            seat=one.seat,
+            processes=len(one.ranks),
+            shards=sum(rank in one.ranks for rank in crew.shards),
+            waited_s=round(max((waited_s.get(r, 0.0) for r in one.ranks), default=0), 3),
+        )
+        for one in crew.members
+    )
 
 
 def _members(

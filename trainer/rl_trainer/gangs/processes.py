@@ -18,7 +18,7 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_trainer.checkpointing.numeric_class import pin_threads
 from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.worker import end_with_parent
-from rl_trainer.errors import InterruptedTrainingError, TrainerError
+from rl_trainer.errors import InterruptedTrainingError, OutOfMemoryError, TrainerError
 from rl_trainer.gangs.conversation import serve
 from rl_trainer.gangs.transport import Channel, LostPeerError, Rendezvous
 from rl_trainer.shards.collecting import ShardCollector
@@ -93,7 +93,12 @@ class CollectorProcesses:
             if not code:
                 continue
             who = f"{process.name} (process {process.pid})"
-            if code in (-signal.SIGKILL, -signal.SIGTERM):
+            if code == -signal.SIGKILL:
+                return OutOfMemoryError(
+                    f"{who} was killed (SIGKILL). Linux kills a process when the memory is full: "
+                    "choose a larger machine or fewer compute.workers"
+                )
+            if code == -signal.SIGTERM:
                 return InterruptedTrainingError(
                     f"{who} was ended by {signal.Signals(-code).name}: start the same command again"
                 )
