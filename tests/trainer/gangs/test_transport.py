@@ -2,13 +2,15 @@
 
 import socket
 import threading
+import time
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
 from rl_lifecycle.trials.gangs import LOOPBACK
-from rl_trainer.gangs.conversation import share_out
+from rl_trainer.gangs.conversation import Conversation, share_out
 from rl_trainer.gangs.transport import Channel, LostPeerError, Order, Rendezvous, bind
 
 #: An address of loopback that no other program listens on. Linux has all of 127/8.
@@ -101,3 +103,28 @@ def test_a_broken_channel_lets_no_thread_wait(channels: tuple[Channel, Channel])
     learner.abort()
     thread.join(20)
     assert [error.ranks for error in errors] == [(1,)]
+
+
+class NoWork:
+    """Work that has no shards."""
+
+    n_shards = 0
+
+
+def test_an_order_to_a_machine_that_has_vanished_ends_with_the_watch(
+    channels: tuple[Channel, Channel],
+) -> None:
+    """Nothing there takes the order, and no connection is closed. The watch knows it first."""
+    learner, _ = channels
+    work: Any = NoWork()
+
+    def watch() -> None:
+        raise LostPeerError("no sign of life", [1])
+
+    conversation = Conversation(learner, work, [1], watch)
+    began = time.monotonic()
+    with pytest.raises(LostPeerError, match="no sign of life"):
+        conversation.begin(0)
+    conversation.close()
+    assert time.monotonic() - began < 20
+    learner.abort()

@@ -64,7 +64,7 @@ class Conversation:
         :raises LostPeerError: if a collector has ended.
         :raises TrainerError: if a collector reports an error.
         """
-        self._channel.give_order(Order.BEGIN, segment, {RANKS: self._ranks})
+        self._give_order(Order.BEGIN, segment, {RANKS: self._ranks})
         answers = self._listen()
         self._own = ShardCollector(self._work, segment, _shards_of(self._ranks, LEARNER))
         for _ in range(1, self._channel.world):
@@ -80,7 +80,7 @@ class Conversation:
         """
         if self._own is None:
             raise RuntimeError("the segment has not begun: call begin() first")
-        self._channel.give_order(Order.COLLECT, arrays=base)
+        self._give_order(Order.COLLECT, arrays=base)
         answers = self._listen()
         rollouts = self._own.collect(base, on_step)
         began = time.monotonic()
@@ -93,7 +93,7 @@ class Conversation:
     def end(self) -> None:
         """Close the environments of the segment."""
         if self._own is not None:
-            self._channel.give_order(Order.END)
+            self._give_order(Order.END)
             self._own.close()
             self._own = None
 
@@ -103,8 +103,42 @@ class Conversation:
             self._own.close()
             self._own = None
         try:
-            self._channel.give_order(Order.CLOSE)
+            self._give_order(Order.CLOSE)
         except LostPeerError:
+            return
+
+    def _give_order(
+        self,
+        order: Order,
+        number: int = 0,
+        arrays: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    ) -> None:
+        """Give an order in a thread of its own, and watch meanwhile.
+
+        gloo sends nothing to a process that does not ask for it, and a machine that has vanished
+        closes no connection. So an order may wait until the watch finds that machine silent.
+
+        :raises LostPeerError: if a collector has ended.
+        """
+        given: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        def give() -> None:
+            try:
+                self._channel.give_order(order, number, arrays)
+            except Exception as error:  # the thread that waits raises it
+                given.put(error)
+            else:
+                given.put(None)
+
+        threading.Thread(target=give, daemon=True).start()
+        while True:
+            try:
+                error = given.get(timeout=WATCH_EVERY_S)
+            except queue.Empty:
+                self._watch()
+                continue
+            if error is not None:
+                raise error
             return
 
     def _listen(self) -> "Answers":
