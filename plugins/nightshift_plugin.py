@@ -1,4 +1,7 @@
-"""The Airflow plugin: registers the extra links and the listeners."""
+"""The Airflow plugin: registers the extra links, the listeners and the console."""
+
+from functools import cached_property
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -8,10 +11,14 @@ from rl_airflow.run.abandoned_runs import AbandonedRunListener
 from rl_airflow.run.links import JUDGE_LINKS, TRIAL_LINKS
 from rl_airflow.run.notes import RunNoteListener
 
+#: The address of the console's pages. It is relative, because Airflow may have a base path.
+BUNDLE = "nightshift/web/console.js"
+
 
 class NightshiftPlugin(AirflowPlugin):
-    """The links on the tasks of a retraining, and the listeners: they create the trials' pool, fail
-    runs whose DAG is gone, write the notes of runs, and keep who ended a run by hand.
+    """The links on the tasks of a retraining, the console, and the listeners: they create the
+    trials' pool, fail runs whose DAG is gone, write the notes of runs, and keep who ended a run by
+    hand.
     """
 
     name = "nightshift"
@@ -22,3 +29,25 @@ class NightshiftPlugin(AirflowPlugin):
         RunNoteListener(),
         EndedByHandListener(),
     ]
+    react_apps = [
+        {
+            "name": "Nightshift",
+            "bundle_url": BUNDLE,
+            "destination": "nav",
+            "url_route": "nightshift",
+            "nav_top_level": True,
+        },
+        {
+            "name": "Nightshift run",
+            "bundle_url": BUNDLE,
+            "destination": "dag_run",
+            "url_route": "nightshift_run",
+        },
+    ]
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # only the API asks
+        """The console, made only where it is served: every process loads the plugin."""
+        from rl_airflow.console.app import create_app
+
+        return [{"app": create_app(), "url_prefix": "/nightshift", "name": "Nightshift console"}]

@@ -16,6 +16,7 @@ ARGUMENTS: dict[str, Any] = {
     "experiment": "an-experiment",
     "file_name": "a-file.json",
     "generation": 13,
+    "key_class": "metrics/",
     "key": "policies/an-experiment/a-run/seed-0/000000040960.json",
     "month": "2026-01",
     "name": "gate-candidate",
@@ -32,6 +33,7 @@ ARGUMENTS: dict[str, Any] = {
 #: Arguments of functions that take only some of the keys.
 OWN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "attempt_and_generation_of": {"key": "gangs/an-experiment/a-run/seed-0/0007-000013.json"},
+    "run_and_name_of_report": {"key": "verdicts/an-experiment/a-run/gate-candidate.json"},
 }
 #: What the boot script adds only if the launch template sets `gang`.
 FOR_GANGS = re.compile(r"\$\{gang:\+([^}]*)\}")

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from rl_evaluator.pages.report_plots import plot_pairs, plot_share
-from rl_lifecycle.evaluation.decision_reports import Report, format_return
+from rl_lifecycle.evaluation.decision_reports import MEANINGS, Report, format_return
 from rl_lifecycle.evaluation.pair_statistics import PairStatistics, PolicyStatistics
 from rl_lifecycle.evaluation.paired_returns import PairedReturns
 from rl_lifecycle.evaluation.requests import Shard
-from rl_lifecycle.evaluation.verdicts import Decision, Look
+from rl_lifecycle.evaluation.verdicts import Look
 
 
 class Film(NamedTuple):
@@ -101,14 +101,6 @@ svg .diagonal{stroke:var(--ink);stroke-width:1}
 svg .crash{stroke:var(--orange);stroke-width:1.5;stroke-dasharray:6 4}
 """
 
-_MEANING = {
-    Decision.PROMOTE: "the candidate goes into service",
-    Decision.KEEP: "the champion stays in service",
-    Decision.INCONCLUSIVE: "nothing was shown, so the champion stays in service",
-    Decision.CONTINUE: "more episodes are needed",
-    Decision.UNCHANGED: "the candidate is the champion",
-}
-
 
 def _headline(report: Report, run: JudgedRun) -> str:
     verdict = report.verdict
@@ -121,7 +113,7 @@ def _headline(report: Report, run: JudgedRun) -> str:
     lost = "".join(f"<p>⚠ {html.escape(one.describe())}</p>" for one in verdict.lost_episodes)
     return (
         f"<p class=faint>{html.escape(report.experiment)} · {html.escape(report.run)}</p>"
-        f"<h1>{verdict.decision}: {_MEANING[verdict.decision]}</h1><p "
+        f"<h1>{verdict.decision}: {MEANINGS[verdict.decision]}</h1><p "
         f"class=reason>{html.escape(verdict.reason)}</p>"
         f"{_table(['', ''], facts)}"
         f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} "

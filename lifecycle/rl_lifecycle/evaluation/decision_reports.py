@@ -6,8 +6,17 @@ The evaluator draws it as an HTML page (`rl_evaluator.pages.report_html`).
 from typing import Literal
 
 from rl_lifecycle.evaluation.pair_statistics import PairStatistics
-from rl_lifecycle.evaluation.verdicts import Gate, Verdict
+from rl_lifecycle.evaluation.verdicts import Decision, Gate, Verdict
 from rl_lifecycle.records.record import Record
+
+#: What each decision means for the policy in service.
+MEANINGS = {
+    Decision.PROMOTE: "the candidate goes into service",
+    Decision.KEEP: "the champion stays in service",
+    Decision.INCONCLUSIVE: "nothing was shown, so the champion stays in service",
+    Decision.CONTINUE: "more episodes are needed",
+    Decision.UNCHANGED: "the candidate is the champion",
+}
 
 
 class Report(Record):

@@ -113,6 +113,17 @@ class TrialId(NamedTuple):
         return self.at_seat(LEARNER_SEAT)
 
 
+def class_prefix(key_class: str, experiment: str, run: str = "") -> str:
+    """The prefix of all keys of a class that belong to an experiment, or to one of its runs.
+
+    :param key_class: for example :data:`LOGS`; for ledgers also the month.
+
+    >>> class_prefix(LOGS, "cartpole"), class_prefix(LOGS, "cartpole", "r1")
+    ('logs/cartpole/', 'logs/cartpole/r1/')
+    """
+    return f"{key_class}{experiment}/{run}/" if run else f"{key_class}{experiment}/"
+
+
 def artifact_key(sha256: str, file_name: str) -> str:
     """The key of an immutable file, named by the SHA-256 of its bytes."""
     return f"{ARTIFACTS}{sha256}/{file_name}"
@@ -322,6 +333,18 @@ def is_report_of(key: str, experiment: str, run: str) -> bool:
     name = key.rpartition("/")[2].removesuffix(".json")
     former = key.removesuffix(f"/{REPORT_FILE}").rpartition("/")[2]
     return key in (report_key(experiment, run, name), former_report_key(experiment, run, former))
+
+
+def run_and_name_of_report(key: str) -> tuple[str, str]:
+    """Read the run and the name of the candidate's evaluation from the key of a report.
+
+    >>> run_and_name_of_report("verdicts/cartpole/r1/gate-candidate.json")
+    ('r1', 'gate-candidate')
+    >>> run_and_name_of_report("evaluations/cartpole/r1/gate-candidate/report.json")
+    ('r1', 'gate-candidate')
+    """
+    _, _, run, name, *_ = key.split("/")
+    return run, name.removesuffix(".json")
 
 
 def ledger_prefix(month: str) -> str:

@@ -1,0 +1,118 @@
+"""The console over a stored night: Airflow's real application, and a folder as the bucket."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tests.plugins.airflow_home
+from rl_airflow.console.cached_store import CachedStore, KeptValues, ReadingPool
+from rl_airflow.console.environments import ViewedEnvironment, ViewedPlace
+from rl_airflow.machines.instances import Machines
+from rl_lifecycle.errors import StoreUnavailableError
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, StoredObject
+from tests.plugins.fake_ec2 import FakeEc2
+from tests.stored_forms.night.restore import Clock, read_archive, rename
+
+assert tests.plugins.airflow_home.HOME.is_dir()
+
+#: When the stored night was in progress.
+NOW = datetime(2026, 11, 29, 23, 10, tzinfo=UTC)
+EXPERIMENT = "stored_night"
+DAG_ID = f"retrain_{EXPERIMENT}"
+
+
+@cache
+def stored_objects(experiment: str = EXPERIMENT) -> dict[str, bytes]:
+    """The bucket of a real night, without what the console may not read.
+
+    :param experiment: the name that the experiment gets. Digests that follow from it are new.
+    """
+    unseen = ("checkpoints/", "policies/", "artifacts/", "buffers/")
+    night = read_archive()
+    names = {} if experiment == EXPERIMENT else {EXPERIMENT: experiment}
+    objects, _ = rename(night.objects, names, Clock(night.facts["stopped_at"], NOW))
+    return {key: data for key, data in objects.items() if not key.startswith(unseen)}
+
+
+def write_bucket(folder: Path, experiment: str = EXPERIMENT) -> DirectoryStore:
+    """Write the stored night into a folder.
+
+    Its files get times in the order of the runs, because the archive keeps none.
+    """
+    for key, data in stored_objects(experiment).items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        number = next((n for n in (1, 2, 3) if f"night-{n}" in key), 1)
+        at = NOW.timestamp() - 3600 + 600 * number
+        os.utime(path, (at, at))
+    return DirectoryStore(folder)
+
+
+class CountingStore:
+    """A store that counts its requests, and can be away."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.found: list[str] = []
+        self.listed: list[str] = []
+        self.away = False
+
+    @property
+    def uri(self) -> str:
+        """The address of the store."""
+        return self.store.uri
+
+    def find(self, key: str) -> StoredObject | None:
+        """Read a key."""
+        self.found.append(key)
+        self._answer(key)
+        return self.store.find(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List keys."""
+        self.listed.append(prefix)
+        self._answer(prefix)
+        return self.store.list(prefix)
+
+    def put(self, key: str, data: bytes, **conditions: Any) -> str:
+        """Write a key."""
+        return self.store.put(key, data, **conditions)
+
+    def delete(self, key: str) -> None:
+        """Delete a key."""
+        self.store.delete(key)
+
+    def _answer(self, key: str) -> None:
+        if self.away:
+            raise StoreUnavailableError(f"{self.uri}/{key}", "ConnectTimeoutError: no answer")
+
+
+def view_of(store: ObjectStore, ec2: FakeEc2 | None = None) -> ViewedEnvironment:
+    """An environment whose bucket is a store."""
+    return ViewedEnvironment(
+        "dev",
+        CachedStore(store, KeptValues(), ReadingPool(4)),
+        store,
+        Machines(ec2 or FakeEc2(lambda: NOW), "dev"),
+    )
+
+
+class OpenedFolder:
+    """Opens every environment as one store."""
+
+    def __init__(self, store: ObjectStore, ec2: FakeEc2 | None = None) -> None:
+        self.viewed = view_of(store, ec2)
+        self.places: list[ViewedPlace] = []
+
+    def __call__(
+        self, place: ViewedPlace, kept: KeptValues, pool: ReadingPool
+    ) -> ViewedEnvironment:
+        """Open an environment."""
+        del kept, pool
+        self.places.append(place)
+        return self.viewed

@@ -1,0 +1,140 @@
+"""The home page as a browser gets it: Airflow's part, the bucket's part, and the machines."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rl_airflow.console.comparisons import flatten_settings
+from rl_airflow.console.environments import ViewedEnvironment
+from rl_airflow.console.home_page import PermittedDags, compose_home
+from rl_airflow.console.machine_list import mark_orphans, read_machines
+from rl_airflow.machines.instances import Machines
+from tests.plugins.console.stored_console import NOW, CountingStore, view_of
+from tests.plugins.worlds import World
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+DAG = "retrain_cartpole_ppo"
+
+
+@pytest.fixture(scope="module")
+def vera(airflow_app: "FastAPI") -> Any:
+    """A viewer's browser."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from fastapi.testclient import TestClient
+
+    from tests.plugins.console.restricted_access import VIEWER
+
+    token = get_auth_manager().generate_jwt(VIEWER)
+    return TestClient(airflow_app, headers={"Authorization": f"Bearer {token}"})
+
+
+def machines_of(world: World) -> list[dict[str, Any]]:
+    """The machines of a world, as the console lists them."""
+    viewed = view_of(world.store)
+    return read_machines(
+        ViewedEnvironment("dev", viewed.store, world.store, Machines(world.ec2, "dev")), world.time
+    )
+
+
+def test_a_machine_shows_what_it_reported() -> None:
+    """Until its trainer reports, it is starting."""
+    world = World(trials=1)
+    world.look()
+    (before,) = machines_of(world)
+    assert (before["state"], before["step"], before["dag_id"]) == ("starting", None, DAG)
+    world.beat(step=5000)
+    world.pass_time(90)
+    (after,) = machines_of(world)
+    assert (after["state"], after["step"], after["silent_s"]) == ("training", 5000, 90)
+    assert (after["run"], after["trial"], after["seat"]) == ("night-1", "seed-0", 0)
+    assert (after["orphan"], after["attempt"]) == (False, 1)
+
+
+def test_an_orphan_is_past_its_deadline_or_its_run_has_ended() -> None:
+    """A machine of an active run within its time is none."""
+    world = World(trials=1)
+    world.look()
+    (one,) = machines_of(world)
+    assert not mark_orphans([one], {(DAG, "night-1")})[0]["orphan"]
+    assert mark_orphans([one], {(DAG, "night-2")})[0]["orphan"]
+    world.pass_time(timedelta(days=2).total_seconds())
+    (late,) = machines_of(world)
+    assert mark_orphans([late], {(DAG, "night-1")})[0]["orphan"]
+
+
+def test_money_and_machines_of_other_experiments_are_not_shown() -> None:
+    """Also those of experiments that have no DAG any more."""
+    from rl_airflow.console.home_page import HomeReading, MonthOfExperiment
+    from rl_airflow.run.experiment_files import dag_id_of
+
+    world = World(trials=1)
+    world.look()
+    reading = HomeReading(
+        months={"cartpole_ppo": MonthOfExperiment(1.0, 2, 1), "gone": MonthOfExperiment(4.0, 1, 0)},
+        machines=tuple(machines_of(world)),
+    )
+
+    def page(*permitted: str, everything: bool = False) -> dict[str, Any]:
+        permissions = PermittedDags(permitted, everything)
+        return compose_home(reading, [], {}, set(), permissions, NOW, dag_id_of)
+
+    shown = {name: page(DAG)[name] for name in ("usd_month", "n_runs", "champions")}
+    assert shown == {"usd_month": 1.0, "n_runs": 2, "champions": 1}
+    assert len(page(DAG)["machines"]) == 1
+    assert (page("retrain_other")["usd_month"], page("retrain_other")["machines"]) == (0, [])
+    assert page(everything=True)["usd_month"] == 5.0
+
+
+@pytest.mark.airflow
+def test_the_home_page_joins_airflow_and_the_bucket(vera: Any) -> None:
+    """An experiment that never ran has only Airflow's part."""
+    page = vera.get("/nightshift/api/home").json()
+    assert (page["problem"], page["month"]) == ("", "2026-11")
+    rows = {row["experiment"]: row for row in page["experiments"]}
+    ours, other = rows["cartpole_ppo"], rows["lunarlander_ppo"]
+    assert (ours["problem"], ours["champion"]["version"]) == ("", 2)
+    assert ours["usd_month"] == pytest.approx(page["usd_month"])
+    assert (other["champion"], other["decision"], other["curve"]) == (None, None, [])
+    assert set(ours) == set(other)
+    assert "T" in page["at"]
+
+
+@pytest.mark.airflow
+def test_runs_are_compared_by_the_settings_in_which_they_differ(vera: Any) -> None:
+    """The stored nights trained for other lengths; their names and seeds are no difference."""
+    address = f"/nightshift/api/experiments/{DAG}/compare?run_id=night-1&run_id=night-2"
+    page = vera.get(address).json()
+    assert [run["run"] for run in page["runs"]] == ["night-1", "night-2"]
+    differences = {row["key"]: row["values"] for row in page["differences"]}
+    assert differences["total_timesteps"] == [5120, 15360]
+    assert differences["champion_version"] == [None, 1]
+    assert not {"run", "run_id", "name", "created_at"} & differences.keys()
+
+
+@pytest.mark.airflow
+def test_a_bucket_that_is_away_leaves_airflows_part(
+    airflow_app: "FastAPI", vera: Any, bucket: CountingStore
+) -> None:
+    """Each page says it in `problem`, and what goes through the bucket alone answers 503."""
+    place = f"/nightshift/api/experiments/{DAG}"
+    bucket.away = True
+    try:
+        run = vera.get(f"{place}/run?run_id=night-3").json()
+        assert run["problem"].startswith("The bucket does not answer")
+        answer = vera.get(f"{place}/log?run_id=night-2&trial=seed-0&attempt=1&offset=1")
+        assert answer.status_code == 503
+        assert answer.json()["detail"].startswith("The bucket does not answer")
+    finally:
+        bucket.away = False
+
+
+def test_settings_are_flat_and_have_no_seeds_or_names() -> None:
+    """Only then does a comparison show what a person changed."""
+    settings = flatten_settings(World().spec)
+    assert settings["evaluation.return_range"] == "[0.0, 500.0]"
+    assert settings["compute.market"] == "spot"
+    assert not {"name", "run", "run_id", "trials.0", "gate_first_seed"} & settings.keys()
+    assert all(not isinstance(value, dict | list) for value in settings.values())
