@@ -72,6 +72,12 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@$(call install,.venv-sbx) -r locks/sbx.txt
 	@touch $@
 
+.venv-ray/.ready: .venv-uv/.ready locks/ray.txt
+	@echo "setup: .venv-ray (Ray, to compare speeds with)"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-ray
+	@$(call install,.venv-ray) -r locks/ray.txt
+	@touch $@
+
 # The policy checker pins its own versions of boto3 and packaging. Only `make check` needs it.
 .venv-checkov/.ready: .venv-uv/.ready locks/checkov.txt
 	@echo "setup: .venv-checkov (the policy checker)"
@@ -111,7 +117,7 @@ check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, p
 	@$(RUN) -m pytest -q tests/architecture
 	@$(RUN) -m pytest -q tests/architecture/check_service_authorization.py # by name: its data is in .venv-checkov
 
-bench: setup .venv-sbx/.ready ## measure the figures that docs/ shows (hours); each gets a dated record
+bench: setup .venv-sbx/.ready .venv-ray/.ready ## measure the figures that docs/ shows (hours); each gets a dated record
 	@$(RUN) -m laptop bench
 
 soak: setup ## kill processes and machines many more times than test does (more than an hour)

@@ -18,7 +18,7 @@ grep -E '^[A-Za-z0-9]' "$work/dev.txt" | sed 's/ \\$//' > "$work/constraints.txt
 keep "$work/dev.txt" torch-pypi.txt '^torch=='
 keep "$work/dev.txt" torch-cuda.txt "$cuda"
 keep "$work/dev.txt" dev.txt "!^torch==|${cuda}"
-for name in trainer evaluator ami airflow sbx; do
+for name in trainer evaluator ami airflow sbx ray; do
   compile "$name.in" -c "$work/constraints.txt" -o "$work/$name.txt"
   keep "$work/$name.txt" "$name.txt" "!^torch==|${cuda}"
 done

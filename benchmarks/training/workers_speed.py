@@ -2,10 +2,11 @@
 
     python -m benchmarks.training.workers_speed [--rounds N] [--case NAME …] [--seconds S]
 
-The arms are the trainer with different numbers of processes, SB3's SubprocVecEnv and Gymnasium's
-AsyncVectorEnv with shared memory; both have one process for each environment, and all start by
-forkserver. All have the same environments, and get the same actions. One turn of each is not
-counted. Ray is not among the locked packages, so its actors are not measured.
+The arms are the trainer with different numbers of processes, SB3's SubprocVecEnv, Gymnasium's
+AsyncVectorEnv with shared memory, and Ray's actors; these three have one process for each
+environment. All but Ray start by forkserver. All have the same environments, and get random
+actions. One turn of each is not counted. Ray has an environment of its own (`make
+.venv-ray/.ready`, which `make bench` does).
 
 What is measured: CPU time of the main process and of all its children, and time on the clock. On a
 machine with fewer cores than processes, the clock says something only for environments that wait.
@@ -19,13 +20,15 @@ import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -36,6 +39,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from benchmarks.training import costly_envs
 from benchmarks.training.trainer_speed import spread
 from laptop.figures.records import earlier_runs, taken, todays_cases, write_record
+from laptop.places import ROOT
 from rl_trainer.attempts.processes import choose_processes
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.environments.fork_server import start_fork_server
@@ -43,6 +47,7 @@ from rl_trainer.settings.model_settings import read_settings
 
 COSTLY = f"{costly_envs.__name__}:Costly-v0"
 TICKS = os.sysconf("SC_CLK_TCK")
+RAY_PYTHON = ROOT / ".venv-ray" / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ CASES = {
 
 
 def main(arguments: list[str]) -> int:
-    """Measure. :return: 0."""
+    """Measure. :return: 0, or 1 without Ray's environment."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,6 +92,9 @@ def main(arguments: list[str]) -> int:
         "--case", nargs="*", choices=sorted(CASES), default=list(CASES), help="default: all"
     )
     options = parser.parse_args(arguments)
+    if not RAY_PYTHON.exists():
+        print("error: .venv-ray is missing: run make .venv-ray/.ready", file=sys.stderr)
+        return 1
     torch.set_num_threads(1)
     start_fork_server()
     whole = set(options.case) == set(CASES)
@@ -117,8 +125,8 @@ def measure(case: StepCase, rounds: int, seconds: float) -> dict[str, Any]:
     memory: dict[str, float] = {}
     with _arms(case) as arms:
         for number in range(rounds + 1):
-            for arm, step in arms.items():
-                turn = _take_turn(step, case.n_envs, seconds if number else seconds / 4)
+            for arm, take_turn in arms.items():
+                turn = take_turn(seconds if number else seconds / 4)
                 if number:
                     turns.setdefault(arm, []).append(turn)
         memory = _memory_of_workers()
@@ -158,8 +166,10 @@ def _own_work(case: StepCase, turns: dict[str, list[Turn]]) -> dict[str, float]:
 
 
 @contextmanager
-def _arms(case: StepCase) -> Iterator[dict[str, Callable[[Any], object]]]:
-    """Make the environments of every arm, and close them in the end."""
+def _arms(case: StepCase) -> Iterator[dict[str, Callable[[float], Turn]]]:
+    """Make the environments of every arm, and close them in the end.
+    :return: what takes a turn of so many seconds, for each arm.
+    """
     factory, seeds = case.factory, list(range(case.n_envs))
     arms: dict[str, Any] = {}
     for processes in case.processes:
@@ -173,10 +183,42 @@ def _arms(case: StepCase) -> Iterator[dict[str, Callable[[Any], object]]]:
     try:
         for arm in arms.values():
             arm.reset()
-        yield {name: _stepper(arm) for name, arm in arms.items()}
+        turns = {
+            name: partial(_take_turn, _stepper(arm), case.n_envs) for name, arm in arms.items()
+        }
+        with _ray_actors(case) as ray:
+            yield turns | {"Ray actors": ray}
     finally:
         for arm in arms.values():
             arm.close()
+
+
+@contextmanager
+def _ray_actors(case: StepCase) -> Iterator[Callable[[float], Turn]]:
+    """Ray's arm, in a process of its own, which ends with the block."""
+    worker = subprocess.Popen(
+        [str(RAY_PYTHON), "benchmarks/training/ray_worker.py"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stdin, stdout = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
+
+    def ask(task: dict[str, Any]) -> dict[str, Any]:
+        print(json.dumps(task), file=stdin, flush=True)
+        answer = stdout.readline()
+        if not answer:
+            raise RuntimeError("Ray's process ended; its error is above")
+        return dict(json.loads(answer))
+
+    env_id = case.env_id.removeprefix("benchmarks.training.")  # where the process finds it
+    ask({"env_id": env_id, "env_kwargs": case.env_kwargs, "n_envs": case.n_envs})
+    try:
+        yield lambda seconds: Turn(**ask({"seconds": seconds}))
+    finally:
+        stdin.close()  # it ends, and ends its actors
+        worker.wait()
 
 
 def _stepper(env: Any) -> Callable[[Any], object]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-#: sbx_worker.py runs in an environment of its own, which has JAX.
+#: These run in environments of their own, which have JAX and Ray.
 BENCHMARKS = sorted(
     ".".join(path.relative_to(ROOT / "benchmarks").with_suffix("").parts)
     for path in (ROOT / "benchmarks").rglob("[!_]*.py")
-    if path.stem != "sbx_worker"
+    if path.stem not in ("sbx_worker", "ray_worker")
 )
 
 
