@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rl_airflow.console.airflow_facts import AirflowRun, DagFacts
 from rl_airflow.console.cached_store import Snapshot
 from rl_airflow.console.curves import band_of, list_selection_shards, read_selection
-from rl_airflow.console.decisions import JudgedRun, newest_reports, read_judged
+from rl_airflow.console.decisions import DecidedRun, newest_reports, read_judged
 from rl_airflow.console.environments import ViewedEnvironment
 from rl_airflow.console.problems import Problems
 from rl_airflow.console.registry_view import (
@@ -165,11 +165,11 @@ def _newest_spec(view: Snapshot, experiment: str, runs: Sequence[ListedRun]) -> 
     return next((spec for spec in specs if spec is not None), None)
 
 
-def _read_decisions(view: Snapshot, experiment: str, problems: Problems) -> dict[str, JudgedRun]:
+def _read_decisions(view: Snapshot, experiment: str, problems: Problems) -> dict[str, DecidedRun]:
     """Read the newest decision of each run. One that cannot be read is named."""
     reports = newest_reports(view.list(class_prefix(VERDICTS, experiment)))
 
-    def read(item: ObjectInfo) -> JudgedRun | None:
+    def read(item: ObjectInfo) -> DecidedRun | None:
         return problems.read(lambda: read_judged(view, item), None)
 
     found = view.together(read, reports.values())
@@ -257,7 +257,7 @@ def _describe_move(
 
 
 def _describe_run(
-    one: ListedRun, ids: Mapping[str, str], judged: JudgedRun | None, ledger: Ledger | None
+    one: ListedRun, ids: Mapping[str, str], judged: DecidedRun | None, ledger: Ledger | None
 ) -> dict[str, Any]:
     return {
         "run_id": ids.get(one.run, one.run),
