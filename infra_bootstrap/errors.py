@@ -12,7 +12,9 @@ BootstrapError
 ├── NotDeployedError          a stack that must exist does not
 ├── RoleNotReadyError         an experiment has a stack for its role, but the role is not usable
 ├── NotConfirmedError         the environment's exact name did not confirm a deletion
-└── InstancesRunningError     the environment cannot be deleted while machines run
+├── InstancesRunningError     the environment cannot be deleted while machines run
+├── MissingLibraryError       a command needs a library that is not installed
+└── TrackingServerError       an MLflow tracking server is away, or refused a request
 """
 
 from collections.abc import Sequence
@@ -181,3 +183,24 @@ class InstancesRunningError(BootstrapError):
             f"nothing was deleted: {len(instance_ids)} machines run "
             f"({', '.join(instance_ids[:5])}); end their runs first, or terminate the machines"
         )
+
+
+class MissingLibraryError(BootstrapError):
+    """A command needs a library that is not installed."""
+
+    def __init__(self, what: str, package: str) -> None:
+        self.package = package
+        super().__init__(
+            f"{what} needs the package {package}: run `python -m pip install {package}`"
+        )
+
+
+class TrackingServerError(BootstrapError):
+    """An MLflow tracking server is away, or refused a request.
+
+    :param problem: what happened, and what to do.
+    """
+
+    def __init__(self, address: str, problem: str) -> None:
+        self.address, self.problem = address, problem
+        super().__init__(f"the tracking server {address} {problem}")

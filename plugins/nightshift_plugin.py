@@ -8,7 +8,7 @@ from airflow.plugins_manager import AirflowPlugin
 from rl_airflow.infrastructure.audit_log import EndedByHandListener
 from rl_airflow.machines.pools import PoolListener
 from rl_airflow.run.abandoned_runs import AbandonedRunListener
-from rl_airflow.run.links import JUDGE_LINKS, TRIAL_LINKS
+from rl_airflow.run.links import JUDGE_LINKS, TRIAL_LINKS, VERSION_LINKS
 from rl_airflow.run.notes import RunNoteListener
 
 #: The address of the console's pages. It is relative, because Airflow may have a base path.
@@ -22,7 +22,7 @@ class NightshiftPlugin(AirflowPlugin):
     """
 
     name = "nightshift"
-    operator_extra_links = [*TRIAL_LINKS, *JUDGE_LINKS]
+    operator_extra_links = [*TRIAL_LINKS, *JUDGE_LINKS, *VERSION_LINKS]
     listeners = [
         PoolListener(),
         AbandonedRunListener(),

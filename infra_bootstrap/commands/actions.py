@@ -16,6 +16,7 @@ from infra_bootstrap.commands.airflow_policy import (
 from infra_bootstrap.commands.champion_restoration import restore_in_bucket
 from infra_bootstrap.commands.policy_upload import upload_policy
 from infra_bootstrap.commands.price_refresh import describe, refresh_prices
+from infra_bootstrap.commands.run_export import export_from_bucket
 from infra_bootstrap.commands.smoke import run_smoke
 from infra_bootstrap.deployment import deploy, destroy, drift
 from infra_bootstrap.deployment import plan as planning
@@ -114,6 +115,19 @@ def send_policy(command: Command) -> Answer:
         "bundle": done.key,
         "uploaded": done.n_new,
     }, text
+
+
+def export_run(command: Command) -> Answer:
+    """Write a run for TensorBoard or MLflow."""
+    arguments = command.arguments
+    return export_from_bucket(
+        command.clients,
+        command.settings.environment,
+        arguments.run,
+        arguments.to,
+        experiment=arguments.experiment,
+        output=Path(arguments.output) if arguments.output else None,
+    )
 
 
 def plan_stacks(command: Command) -> Answer:

@@ -1,8 +1,8 @@
 """The command line: `python -m infra_bootstrap COMMAND --environment NAME`.
 
 The commands are preflight, plan, deploy, build, outputs, airflow-policy, drift, upload-policy,
-restore-champion, prices, destroy and smoke. With ``--json`` a command prints one object to stdout,
-and its progress to stderr.
+restore-champion, export-run, prices, destroy and smoke. With ``--json`` a command prints one object
+to stdout, and its progress to stderr.
 
 The exit status is 0 if the command succeeded. It is 1 if AWS refused a call or something failed.
 The message then has the reason and the next command. It is 2 if the input is wrong. One line then
@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra_bootstrap.clients import Clients, code_of
 from infra_bootstrap.commands import actions
+from infra_bootstrap.commands.run_export import TOOLS
 from infra_bootstrap.commands.smoke import ENVIRONMENT
 from infra_bootstrap.errors import (
     BadInputError,
@@ -164,6 +165,25 @@ def build_parser() -> argparse.ArgumentParser:
         "restore a lost pointer to an experiment's champion, from the history",
     )
     restore.add_argument("--experiment", metavar="NAME", help="name of the experiment")
+    export = _add(
+        kinds,
+        "export-run",
+        actions.export_run,
+        "write the curves and the decision of a run for TensorBoard or MLflow",
+    )
+    export.add_argument("run", metavar="RUN", help="Airflow's run id, or its name in the bucket")
+    export.add_argument(
+        "--to",
+        choices=TOOLS,
+        required=True,
+        help="tensorboard: event files in a folder; mlflow: the server at MLFLOW_TRACKING_URI",
+    )
+    export.add_argument(
+        "--experiment", metavar="NAME", help="needed only if several experiments have such a run"
+    )
+    export.add_argument(
+        "--output", metavar="FOLDER", help="for tensorboard (default: .nightshift/tensorboard)"
+    )
     prices = _add(
         kinds,
         "prices",

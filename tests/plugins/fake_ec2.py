@@ -84,7 +84,7 @@ class FakeEc2:
     its machine (before it answers)
     """
 
-    meta = SimpleNamespace(region_name="eu-west-1")
+    meta = SimpleNamespace(region_name="eu-west-1", endpoint_url="http://127.0.0.1:4566")
     now: Callable[[], datetime]
     refuse: Callable[[str, str, str], str | None] = lambda *_: None
     machines: dict[str, FakeMachine] = field(default_factory=dict)

@@ -144,6 +144,11 @@ def run_of_spec_key(key: str) -> str:
     return key.split("/")[2]
 
 
+def experiment_of_spec_key(key: str) -> str:
+    """Read the experiment from the key of a spec or of an import."""
+    return key.split("/")[1]
+
+
 def is_spec_key(key: str) -> bool:
     """Check whether a key below `specs/` is a spec and not an import."""
     return key.endswith(f"/{SPEC_FILE}")

@@ -6,7 +6,6 @@ from typing import Any
 
 from rl_airflow.console.airflow_facts import AirflowRun
 from rl_airflow.console.cached_store import Snapshot
-from rl_airflow.console.comparisons import flatten_settings
 from rl_airflow.console.curves import read_selection, read_training
 from rl_airflow.console.decisions import (
     DecidedRun,
@@ -26,6 +25,7 @@ from rl_lifecycle.evaluation.stored_shards import read_shard
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.machines.machine_attempts import Attempt
+from rl_lifecycle.reports.run_settings import flatten_settings
 from rl_lifecycle.reports.run_summary import (
     RunSummary,
     TrialSummary,

@@ -84,7 +84,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         spec = plan.get_spec(self._store(plan))
         champion = spec.champion
         if unchanged := decide_unchanged(candidate.digest, champion):
-            return self._told(plan, unchanged, None)
+            return self._told(plan, spec, unchanged, None)
         compared = champion if champion is not None and not champion.new_lineage else None
         if champion is not None and champion.new_lineage:
             log.info("a new lineage begins: %s", champion.new_lineage)
@@ -112,7 +112,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             judged = self._evaluator(plan).decide(request)
             if judged.verdict.decision is not Decision.CONTINUE:
                 self._draw(plan, request, candidate.policy)
-                return self._told(plan, judged.verdict, judged.report) | describe_trouble(
+                return self._told(plan, spec, judged.verdict, judged.report) | describe_trouble(
                     judged.verdict, candidate, spec
                 )
             if judged.verdict.next_look is None or judged.verdict.next_look <= look:
@@ -147,7 +147,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             looks=(),
             broken=True,
         )
-        return self._told(plan, verdict, None) | describe_trouble(verdict, candidate, spec)
+        return self._told(plan, spec, verdict, None) | describe_trouble(verdict, candidate, spec)
 
     def _why_unplayable(self, plan: RunPlan, spec: Spec, policy: Artifact) -> str:
         """Explain why a policy cannot be played. The text is empty if it can."""
@@ -187,7 +187,9 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                 log.info("page of %s bytes, films: %s", f"{drawn['n_bytes']:,}", drawn["films"])
                 return
 
-    def _told(self, plan: RunPlan, verdict: Verdict, report: Artifact | None) -> dict[str, Any]:
+    def _told(
+        self, plan: RunPlan, spec: Spec, verdict: Verdict, report: Artifact | None
+    ) -> dict[str, Any]:
         told = {
             "decision": verdict.decision.value,
             "reason": verdict.reason,
@@ -198,7 +200,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             log.info("%s: %s", verdict.decision, verdict.reason)
             return told
         page = page_of_report(report.key)
-        self.links = {"S3ReportLink": report_link(plan, page)}
+        self.links = {"S3ReportLink": report_link(spec)}
         summary = summarise_report(
             Report.from_json(get(self._store(plan), report.key, report.sha256).data, report.key)
         )

@@ -62,7 +62,7 @@ class AskBeforePromotingOperator(HITLOperator):
             (
                 _facts(spec, None if origin else candidate, LedgerFile(store, spec).read()),
                 *_origin(origin),
-                _verdict(plan, self.verdict),
+                _verdict(plan, spec, self.verdict),
                 f"No answer within {spec.experiment.approval_hours:.3g} hours means no: the "
                 "champion stays.",
             )
@@ -123,9 +123,9 @@ def _origin(origin: str) -> tuple[str, ...]:
     return ("This policy was imported. The person who triggered the import wrote:", quoted)
 
 
-def _verdict(plan: RunPlan, verdict: dict[str, Any]) -> str:
+def _verdict(plan: RunPlan, spec: Spec, verdict: dict[str, Any]) -> str:
     """Write the verdict and the place of the report as a list in Markdown."""
     page = page_of_report(Artifact.model_validate(verdict["report"]).key)
     found = (verdict.get("summary") or verdict["reason"]).splitlines()
-    report = f"[Report]({report_link(plan, page)}) (`s3://{plan.bucket}/{page}`)"
+    report = f"[Report]({report_link(spec)}) (`s3://{plan.bucket}/{page}`)"
     return "\n".join(f"- {line}" for line in (*found, report))

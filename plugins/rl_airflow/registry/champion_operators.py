@@ -16,6 +16,7 @@ from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.registry.champion_asset import CHAMPIONS, announce
+from rl_airflow.run.links import VERSION_LINKS, version_links
 from rl_airflow.run.notes import keep_note
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
@@ -60,6 +61,7 @@ class S3PromoteCandidateOperator(RunOperator):
     template_fields: Sequence[str] = ("plan", "candidate", "verdict", "approval")
     candidate, verdict = XComField(), XComField()
     move = Move.PROMOTED
+    operator_extra_links = VERSION_LINKS
 
     def __init__(self, *, candidate: Any, verdict: Any, approval: Any, **kwargs: Any) -> None:
         super().__init__(outlets=[CHAMPIONS], **kwargs)
@@ -103,6 +105,7 @@ class S3PromoteCandidateOperator(RunOperator):
         )
         log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
         if promotion.outcome is PromotionOutcome.PROMOTED:
+            self.links = version_links(plan.experiment)
             send_notice(
                 plan,
                 "promoted",
@@ -140,10 +143,12 @@ class S3RollBackChampionOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("choice",)
+    operator_extra_links = VERSION_LINKS
 
     def __init__(self, *, choice: Any, aws_conn_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(outlets=[CHAMPIONS], **kwargs)
         self.choice, self.aws_conn_id = choice, aws_conn_id
+        self.links: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Roll back. :return: the move as JSON."""
@@ -178,6 +183,7 @@ class S3RollBackChampionOperator(BaseOperator):
             digest=moved["digest"],
             uri=moved["uri"],
         )
+        self.links = version_links(name)
         log.info("%s", describe_history(store, name))
         keep_note(context, f"{name}: version {version} is in service")
         return moved

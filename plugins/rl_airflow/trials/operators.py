@@ -15,7 +15,7 @@ from rl_airflow.infrastructure.xcom_fields import XComField, value_of
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run.abandoned_runs import read_abandoned_runs
 from rl_airflow.run.evaluation_money import longest_episode_s, settle_evaluations
-from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
+from rl_airflow.run.links import TRIAL_LINKS, is_of_aws, show_links, trial_links
 from rl_airflow.run.notices import send_notice
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_resources import RunPlan
@@ -86,10 +86,20 @@ class TrialOperator(RunOperator):
             )
         raise SystemExit(128 + signal.SIGTERM)
 
-    def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
+    def _show_links(
+        self, context: Context, plan: RunPlan, supervisor: TrialSupervisor, evidence: Evidence
+    ) -> None:
         newest = evidence.newest
         if newest is not None:
-            self.links = trial_links(plan, trial, newest.attempt, newest.outcome.instance_id)
+            endpoint_url = self._session(plan).client("ec2").meta.endpoint_url
+            self.links = trial_links(
+                plan,
+                supervisor.spec,
+                supervisor.trial.trial,
+                newest.attempt,
+                newest.outcome.instance_id,
+                of_aws=is_of_aws(endpoint_url),
+            )
             show_links(context, self.links)
 
 
@@ -195,7 +205,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
             except (BudgetExceededError, LaunchRefusedError) as error:
                 self._report_end(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
-            self._show_links(context, plan, self.trial, evidence)
+            self._show_links(context, plan, supervisor, evidence)
             for seat, attempt in supervisor.replaced:
                 self._report_relaunch(plan, seat, attempt)
             if action.kind is not ActionKind.WAIT:

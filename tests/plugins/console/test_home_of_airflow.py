@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rl_airflow.console.comparisons import flatten_settings
 from rl_airflow.console.environments import ViewedEnvironment
 from rl_airflow.console.home_page import PermittedDags, compose_home
 from rl_airflow.console.machine_list import mark_orphans, read_machines
@@ -129,12 +128,3 @@ def test_a_bucket_that_is_away_leaves_airflows_part(
         assert answer.json()["detail"].startswith("The bucket does not answer")
     finally:
         bucket.away = False
-
-
-def test_settings_are_flat_and_have_no_seeds_or_names() -> None:
-    """Only then does a comparison show what a person changed."""
-    settings = flatten_settings(World().spec)
-    assert settings["evaluation.return_range"] == "[0.0, 500.0]"
-    assert settings["compute.market"] == "spot"
-    assert not {"name", "run", "run_id", "trials.0", "gate_first_seed"} & settings.keys()
-    assert all(not isinstance(value, dict | list) for value in settings.values())

@@ -10,8 +10,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Route
 
+from rl_airflow.run.links import report_link, trial_links, version_links
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.layout import spec_key
+from rl_lifecycle.storage.object_store import get
 from tests.plugins.console.browser import NARROW, Visitor, new_context, opened_browser, served
 from tests.plugins.console.stored_console import NOW, CountingStore
+from tests.plugins.worlds import World
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -271,6 +276,25 @@ def test_the_run_has_a_tab_in_airflow(visit: Visit) -> None:
     visitor.page.get_by_role("link", name="Nightshift run").click()
     visitor.see("Looks at the result")
     visitor.page.get_by_role("img", name=re.compile("Learning curve")).wait_for()
+
+
+def test_the_links_of_tasks_open_their_pages(visit: Visit, bucket: CountingStore) -> None:
+    """Report, log, curve and version: each link of a task leads to the thing itself."""
+    spec = Spec.from_json(get(bucket, spec_key("cartpole_ppo", "night-2")).data)
+    trial = trial_links(World().plan, spec, "seed-0", 1, "i-1", of_aws=False)
+    links = {
+        report_link(spec): "open the report alone",
+        trial["S3LogLink"]: "lines;",
+        trial["LearningCurveLink"]: "Looks at the result",
+        trial["Ec2InstanceLink"]: "Machines",
+        version_links("cartpole_ppo")["VersionLink"]: "Returns that decided",
+    }
+    visitor = visit()
+    visitor.go(HOME, "Experiments")
+    for link, text in links.items():
+        resolve = "(href) => Object.assign(document.createElement('a'), { href }).href"
+        assert visitor.page.evaluate(resolve, link) == f"{visitor.url}/{link}"
+        visitor.go(f"/{link}", text)
 
 
 def test_a_part_that_cannot_be_read_is_one_sentence(visit: Visit, bucket: CountingStore) -> None:

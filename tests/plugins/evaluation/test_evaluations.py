@@ -155,6 +155,7 @@ class Judge:
             update={"spec": Artifact(key=key, sha256=sha256_hex(data))}
         )
         self.spec = spec
+        self.asked: list[LambdaJudgeCandidateOperator] = []
         self.aws = FakeLambda(self.world.store, returns)
         self.noted = NotedTask()
         self.candidate = Candidate(
@@ -176,6 +177,7 @@ class Judge:
         operator._store = lambda plan: self.world.store  # type: ignore[method-assign]
         operator._evaluator = lambda plan: self.aws.evaluator()  # type: ignore[method-assign]
         operator._money = lambda plan: money_of(self.world)  # type: ignore[method-assign]
+        self.asked.append(operator)
         return operator
 
     def run(self, most_deferrals: int = 20) -> dict[str, Any]:
@@ -215,6 +217,8 @@ def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
     assert result["decision"] == "PROMOTE"
     assert result["report"]["key"].endswith(f"{OURS}.json")
     assert sum(event.n_episodes for event in judge.aws.events) == 2 * look
+    page = f"plugin/nightshift/retrain_{judge.spec.experiment.name}/report"
+    assert judge.asked[-1].links == {"S3ReportLink": f"{page}?run_id={judge.spec.run_id}"}
 
 
 def test_candidate_and_champion_play_the_same_seeds_on_the_same_environment() -> None:

@@ -111,13 +111,25 @@ class Service:
             "reason": "better",
             "report": night.report.model_dump(),
         }
-        return S3PromoteCandidateOperator(
-            task_id="promote",
-            plan=plan.to_xcom(),
-            candidate=candidate.model_dump(mode="json"),
-            verdict=verdict,
-            approval={"approved": approved, "by": "grace", "person": "grace"},
-        ).execute(self.context())
+        return self.executed(
+            S3PromoteCandidateOperator(
+                task_id="promote",
+                plan=plan.to_xcom(),
+                candidate=candidate.model_dump(mode="json"),
+                verdict=verdict,
+                approval={"approved": approved, "by": "grace", "person": "grace"},
+            ),
+            self.context(),
+        )
+
+    def executed(self, task: Any, context: Any) -> dict[str, Any]:
+        """Run a task, and keep its links."""
+        try:
+            return dict(task.execute(context))
+        finally:
+            self.links = {
+                one.name: one.get_link(task, ti_key=None) for one in task.operator_extra_links
+            }
 
     def roll_back(self, version: int | None, person: str | None = None) -> dict[str, Any]:
         """Run the rolling-back task."""
@@ -127,7 +139,8 @@ class Service:
         """Run the rolling-back task with a chosen version."""
         context = self.context("rollback_policy")
         context["dag_run"].run_id = run_id
-        return S3RollBackChampionOperator(task_id="roll_back", choice=choice).execute(context)
+        task = S3RollBackChampionOperator(task_id="roll_back", choice=choice)
+        return self.executed(task, context)
 
     def announced(self) -> list[dict[str, Any]]:
         """Return the asset events that Airflow got."""
@@ -166,6 +179,18 @@ def test_a_promotion_is_announced_with_version_and_digest(service: Service) -> N
             "uri": "s3://memory/registry/cartpole_ppo/versions/000001",
         }
     ]
+
+
+def test_the_version_is_a_link_to_the_experiment(service: Service) -> None:
+    """A promotion and a rollback show where the versions are; what moved nothing shows none."""
+    page = {"Version": "plugin/nightshift/retrain_cartpole_ppo"}
+    service.promote(service.night("n1"))
+    assert service.links == page
+    service.promote(service.night("n2"), approved=False)
+    assert service.links == {"Version": ""}
+    service.promote(service.night("n3"))
+    service.roll_back(1)
+    assert service.links == page
 
 
 @pytest.mark.parametrize("case", ["not approved", "superseded", "refused"])
@@ -419,7 +444,7 @@ def test_the_question_shows_the_report_and_the_default(
         "**Champion of cartpole_ppo**: no champion yet",
         "**Cost so far**: 0.0000 USD of ",
         "s3://b/evaluations/cartpole_ppo/n1/gate/report.html",
-        "console.aws.amazon.com/s3/object/b",
+        f"[Report](plugin/nightshift/retrain_cartpole_ppo/report?run_id={service.world.spec.run_id})",
         "No answer within 2 hours means no",
     ):
         assert part in asked["body"]

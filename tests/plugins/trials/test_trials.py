@@ -8,6 +8,7 @@ import logging
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -17,7 +18,7 @@ from rl_airflow.errors import InstancesLeftError
 from rl_airflow.infrastructure import patience
 from rl_airflow.machines.instances import Machines
 from rl_airflow.run import evaluation_money
-from rl_airflow.run.links import report_link, trial_links
+from rl_airflow.run.links import trial_links
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.trial_ends import END_KEY
 from rl_airflow.trials import operators
@@ -655,21 +656,61 @@ def test_a_teardown_without_a_plan_has_nothing_to_do(stage: Stage) -> None:
         ) == {"instances_left": [], "attempts": {}}
 
 
-def test_links_lead_to_the_machine_its_log_and_its_files(stage: Stage) -> None:
-    """The links appear with the machine, also while the task is deferred."""
+def test_links_lead_to_the_machine_its_log_and_its_files(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The links appear with the machine, also while the task is deferred.
+
+    AWS shows the machine and the checkpoints; the console shows the log and the curve.
+    """
+    real = SimpleNamespace(endpoint_url="https://ec2.eu-west-1.amazonaws.com")
+    monkeypatch.setattr(stage.world.ec2, "meta", real)
     stage.launch()
     assert stage.ti.pushed == {}
     stage.defer()
     shown = {key: value for key, value in stage.ti.pushed.items() if key.startswith("_link_")}
-    assert set(shown) == {"_link_Ec2InstanceLink", "_link_S3LogLink", "_link_S3TrialLink"}
+    assert set(shown) == {
+        "_link_Ec2InstanceLink",
+        "_link_S3LogLink",
+        "_link_S3TrialLink",
+        "_link_LearningCurveLink",
+    }
     assert stage.world.machines_of()[0] in shown["_link_Ec2InstanceLink"]
     assert "region=eu-west-1" in shown["_link_Ec2InstanceLink"]
-    assert trial_links(stage.world.plan, "seed-0", 2, None).keys() == {"S3TrialLink", "S3LogLink"}
+    spec = stage.world.spec
+    place = f"plugin/nightshift/retrain_{spec.experiment.name}"
+    query = f"run_id={quote_plus(spec.run_id)}"
+    assert shown["_link_LearningCurveLink"] == f"{place}/run?{query}"
+    assert shown["_link_S3LogLink"] == f"{place}/log?{query}&trial=seed-0&seat=0&attempt=1"
+
+
+def test_without_aws_no_link_leads_to_aws(stage: Stage) -> None:
+    """On a laptop AWS's console shows another account, so the console's pages stand for it."""
+    stage.launch()
+    stage.defer()
+    shown = {key: value for key, value in stage.ti.pushed.items() if key.startswith("_link_")}
+    assert set(shown) == {"_link_Ec2InstanceLink", "_link_S3LogLink", "_link_LearningCurveLink"}
+    assert shown["_link_Ec2InstanceLink"] == shown["_link_LearningCurveLink"]
+    assert not [url for url in shown.values() if "://" in url]
+
+
+def test_a_link_to_nothing_is_left_out(stage: Stage) -> None:
+    """A launch that AWS refused has no machine; a replay and a drill have no page."""
+    plan, spec = stage.world.plan, stage.world.spec
+    for of_aws in (True, False):
+        links = trial_links(plan, spec, "seed-0", 2, None, of_aws=of_aws)
+        assert "Ec2InstanceLink" not in links
+    drill = spec.model_copy(
+        update={"experiment": spec.experiment.model_copy(update={"name": "drill"})}
+    )
+    assert trial_links(plan, drill, "seed-0", 2, "i-1", of_aws=False) == {}
+    links = trial_links(plan, drill, "seed-0", 2, "i-1", of_aws=True)
+    assert links.keys() == {"Ec2InstanceLink", "S3LogLink", "S3TrialLink"}
 
 
 def test_links_name_the_region_of_the_environment_if_the_form_named_none(stage: Stage) -> None:
     """The form's empty field means the worker's own region, which a link must not guess."""
     plan = stage.world.plan.model_copy(update={"region_name": None})
-    links = trial_links(plan, "seed-0", 2, "i-1").values()
-    for link in (*links, report_link(plan, "verdicts/report.html")):
-        assert "region=eu-west-1" in link
+    links = trial_links(plan, stage.world.spec, "seed-0", 2, "i-1", of_aws=True)
+    for name in ("Ec2InstanceLink", "S3TrialLink"):
+        assert "region=eu-west-1" in links[name]

@@ -1,0 +1,1 @@
+"""A run's curves and decision, for TensorBoard and MLflow."""
