@@ -166,7 +166,7 @@ def test_each_scenarios_guard_is_in_the_report(second: dict[str, Any], store: S3
     page = get(
         store, summary.report_uri.removeprefix(f"{store.uri}/").removesuffix(".json") + ".html"
     ).data.decode()
-    assert "p guard, sticky" in page
+    assert "p no more crashes, sticky" in page
     played = _shards_by_evaluation(store, summary)
     gates = {
         name: merge_shards(shards) for name, shards in played.items() if name.startswith("gate-")

@@ -183,6 +183,7 @@ class RegistryMachine(RuleBasedStateMachine):
         night, done = data.draw(st.sampled_from(self.nights)), []
 
         def rival() -> None:
+            self._note_move()  # the promotion may have moved the pointer already
             with contextlib.suppress(InvalidRecordError):  # the version came into service meanwhile
                 done.append(self._roll_back(self.store, to))
 
@@ -245,8 +246,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def history_has_every_move_in_its_order(self) -> None:
         """Check that each move has one entry, which begins where the previous entry ended."""
         champion = self.champion()
-        if champion is not None and champion.entry not in self.moves:
-            self.moves.append(champion.entry)
+        self._note_move()
         history = read_entries(self.store, NAME, champion.entry if champion else None)
         assert list(history) == self.moves
         for before, after in itertools.pairwise(history):
@@ -310,6 +310,12 @@ class RegistryMachine(RuleBasedStateMachine):
             now=NIGHT + timedelta(days=1, minutes=next(self.count)),
             new_nonce=self._nonce,
         )
+
+    def _note_move(self) -> None:
+        """Remember the move that the pointer names."""
+        champion = self.champion()
+        if champion is not None and champion.entry not in self.moves:
+            self.moves.append(champion.entry)
 
     def _try(self, move: Callable[[], Promotion]) -> None:
         with contextlib.suppress(KilledError, LostPointerError):
