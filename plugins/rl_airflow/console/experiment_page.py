@@ -110,9 +110,13 @@ def _read_parts(
         "environment_id": newest.experiment.env_id if newest else None,
         "algo": newest.experiment.algo if newest else None,
         "champion": describe_champion(champion),
-        "history": [_describe_move(entry, versions, reports, ids) for entry in reversed(moves)],
+        "history": [
+            _describe_move(entry, versions, reports, ids, ledgers) for entry in reversed(moves)
+        ],
         "versions": [
-            describe_version(one, ids, champion.version if champion else None)
+            describe_version(
+                one, ids, champion.version if champion else None, _cost_of(one, ledgers)
+            )
             for one in reversed(versions)
         ],
         "runs": [
@@ -235,6 +239,7 @@ def _describe_move(
     versions: Sequence[VersionManifest],
     reports: Mapping[int, Report],
     ids: Mapping[str, str],
+    ledgers: Mapping[str, Ledger],
 ) -> dict[str, Any]:
     """Describe a move of the pointer, with the returns that decided."""
     version = next((one for one in versions if one.version == entry.to_version), None)
@@ -251,9 +256,15 @@ def _describe_move(
         "why": entry.why,
         "mean_candidate": verdict.mean_candidate if verdict else None,
         "mean_champion": verdict.mean_champion if verdict and not against_bar else None,
-        "usd": version.cost_usd if version else None,
+        "usd": _cost_of(version, ledgers) if version else None,
         "run_id": ids.get(version.run, version.run) if version else None,
     }
+
+
+def _cost_of(version: VersionManifest, ledgers: Mapping[str, Ledger]) -> float | None:
+    """What the run of a version cost; its manifest was written before the run had paid for all."""
+    ledger = ledgers.get(version.run)
+    return ledger.spent_usd if ledger else version.cost_usd
 
 
 def _describe_run(

@@ -264,6 +264,16 @@ def test_a_chart_can_be_read_as_a_table(visit: Visit) -> None:
     assert figure.get_by_role("row").count() > 1
 
 
+def test_a_curve_of_one_point_names_its_step_once(visit: Visit) -> None:
+    """Labels of an axis differ, also if a run has one checkpoint only."""
+    visitor = visit()
+    visitor.go(f"{EXPERIMENT}/run?run_id=night-1", "Looks at the result")
+    figure = visitor.page.get_by_role("figure", name="Learning curve on the selection seeds")
+    labels = figure.locator("svg text").all_inner_texts()
+    assert "5120" in labels
+    assert len(labels) == len(set(labels)), labels
+
+
 def test_the_run_has_a_tab_in_airflow(visit: Visit) -> None:
     """Airflow's page of a run has a tab with the decision and the curves."""
     visitor = visit()

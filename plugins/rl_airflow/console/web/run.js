@@ -146,6 +146,7 @@ function RunView({ run, runId, onChange }) {
           series: training,
           x: "environment steps",
           y: "mean of the last 100 episodes",
+          empty: "No points yet. They come with the checkpoints.",
         }),
       ),
       h(Card, { title: "Trials", wide: true }, h(Trials, { trials: run.trials })),
@@ -171,7 +172,13 @@ function factsOf(run) {
       "Cost",
       usd(cost?.usd),
       cost
-        ? `of at most ${usd(cost.budget_usd)}${run.live ? `; committed ${usd(cost.committed_usd)}` : ""}${cost.evaluation_usd ? `; evaluation ${usd(cost.evaluation_usd)}` : ""}`
+        ? [
+            `of at most ${usd(cost.budget_usd)}`,
+            cost.evaluation_usd && `evaluations ${usd(cost.evaluation_usd)}`,
+            run.live && `${usd(cost.committed_usd - cost.usd)} more is reserved`,
+          ]
+            .filter(Boolean)
+            .join("; ")
         : "",
     ],
     ["Champion then", run.champion_version ? `version ${run.champion_version}` : "none"],
@@ -232,7 +239,7 @@ function Returns({ run, other }) {
   const histogram = h(Histogram, {
     title: paired ? "Differences of the pairs" : "Returns above the bar",
     mark: 0,
-    markText: "Dashed: no difference.",
+    markText: paired ? "Dashed: no difference." : "Dashed: the bar.",
     values: differencesOf(pairs.candidate, other),
     x: paired ? "candidate − champion" : "return − bar",
   });
@@ -304,7 +311,19 @@ function Trials({ trials }) {
       sort: (t) => t.steps_per_s,
       cell: (t) => short(t.steps_per_s),
     },
-    { name: "Cost", number: true, sort: (t) => t.usd, cell: (t) => usd(t.usd) },
+    {
+      name: "Cost",
+      number: true,
+      sort: (t) => t.usd,
+      cell: (t) =>
+        h(
+          Fragment,
+          null,
+          usd(t.usd),
+          t.attempts.some((one) => one.launched_at && !one.ended_at) &&
+            h("div", { className: "ns-soft" }, "without the machine that runs"),
+        ),
+    },
     {
       name: "Interruptions",
       number: true,
@@ -320,6 +339,11 @@ function Trials({ trials }) {
   ];
   return h(Table, { label: "Trials", columns, rows: trials, keyOf: (t) => t.trial, most: 20 });
 }
+
+/** How long a machine has run, also if it runs now. */
+const secondsOf = (machine) =>
+  machine.seconds ??
+  (machine.launched_at && !machine.end ? (Date.now() - new Date(machine.launched_at)) / 1000 : null);
 
 function Machines({ run, runId }) {
   const rows = run.trials.flatMap((trial) =>
@@ -347,7 +371,12 @@ function Machines({ run, runId }) {
         ),
     },
     { name: "Launched", sort: (m) => m.launched_at, cell: (m) => h(Time, { at: m.launched_at }) },
-    { name: "Time", number: true, sort: (m) => m.seconds, cell: (m) => duration(m.seconds) },
+    {
+      name: "Time",
+      number: true,
+      sort: (m) => secondsOf(m),
+      cell: (m) => duration(secondsOf(m)),
+    },
     { name: "Cost", number: true, sort: (m) => m.usd, cell: (m) => usd(m.usd) },
     {
       name: "End",
