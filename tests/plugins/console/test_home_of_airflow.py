@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rl_airflow.console.answers import wait_for
 from rl_airflow.console.comparisons import flatten_settings
 from rl_airflow.console.environments import ViewedEnvironment
 from rl_airflow.console.home_page import PermittedDags, compose_home
@@ -129,6 +130,23 @@ def test_a_bucket_that_is_away_leaves_airflows_part(
         assert answer.json()["detail"].startswith("The bucket does not answer")
     finally:
         bucket.away = False
+
+
+@pytest.mark.airflow
+def test_a_slow_bucket_costs_one_sentence_and_no_page(
+    vera: Any, bucket: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages keep Airflow's part, and say that they ask again."""
+    monkeypatch.setattr(wait_for, "__defaults__", (0.2,))
+    place = f"/nightshift/api/experiments/{DAG}"
+    bucket.answers.clear()
+    try:
+        for path in ("", "/run?run_id=slow-1"):
+            page = vera.get(place + path).json()
+            assert "the page asks again by itself" in page["problem"]
+            assert page["dag_id"] == DAG
+    finally:
+        bucket.answers.set()
 
 
 def test_settings_are_flat_and_have_no_seeds_or_names() -> None:

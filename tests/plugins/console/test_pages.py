@@ -173,6 +173,7 @@ def test_an_experiment_shows_its_champions_runs_and_costs(viewed: ViewedEnvironm
     assert [run["run_id"] for run in page["runs"]] == ["night-3", "night-2", "night-1"]
     assert [run["state"] for run in page["runs"]] == ["running", None, None]
     assert [run["promoted_version"] for run in page["runs"]] == [None, 2, 1]
+    assert [run["decision"] for run in page["runs"]] == [None, "PROMOTE", "PROMOTE"]
     first, last = page["history"][-1], page["history"][0]
     assert (last["to_version"], last["mean_candidate"], last["mean_champion"]) == (
         2,
@@ -234,6 +235,17 @@ def test_a_bucket_that_is_away_is_said_once(
     assert page["problem"] == experiment_page(viewed)["problem"] != ""
     assert page["trials"] == []
     assert len(bucket.found) + len(bucket.listed) == 1
+
+
+def test_a_bucket_of_another_environment_is_one_sentence(
+    viewed: ViewedEnvironment, bucket: CountingStore
+) -> None:
+    """The viewer of one environment may not read the bucket of another."""
+    bucket.refuses = True
+    pages = run_page(viewed, "night-2"), experiment_page(viewed)
+    for problem in (home(viewed).problem, *(page["problem"] for page in pages)):
+        assert problem.startswith("The bucket may not be read (")
+        assert problem.count("DAG bootstrap_infrastructure") == 1
 
 
 def test_an_environment_that_cannot_be_opened_is_one_sentence() -> None:
