@@ -1,10 +1,12 @@
 """The console in Airflow's own UI, used with a browser: ten questions, with the clicks counted."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ from playwright.sync_api import Browser, Route
 
 from rl_lifecycle.storage.layout import champion_key, shard_key, version_prefix
 from rl_lifecycle.storage.object_store import get
+from tests.conftest import ROOT
 from tests.plugins.console.browser import (
     NARROW,
     Visitor,
@@ -510,6 +513,24 @@ def test_who_may_only_look_gets_a_sentence(visit: Visit) -> None:
     visitor.page.get_by_role("button", name="Replay").first.click()
     visitor.page.get_by_role("button", name="Rent a machine and replay").click()
     visitor.see("Ask an administrator of Airflow")
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "height"), [("console-home", "home", 500), ("console-run", "run", 1060)]
+)
+def test_a_picture_of_the_page_is_small(
+    visit: Visit, tmp_path: Path, name: str, page: str, height: int
+) -> None:
+    """The pictures of README and docs come from here; set WRITE_PICTURES=1 to write them again."""
+    folder = ROOT / "docs/pictures" if os.environ.get("WRITE_PICTURES") else tmp_path
+    visitor = visit(size=(1100, height))
+    visitor.page.clock.set_fixed_time(NOW)
+    visitor.go(*PAGES[page])
+    visitor.page.locator(".ns svg").first.wait_for()
+    visitor.page.wait_for_timeout(500)  # Airflow's own parts settle
+    visitor.page.screenshot(path=folder / f"{name}.png")
+    assert (folder / f"{name}.png").stat().st_size < 150_000
+    assert f"pictures/{name}.png" in (ROOT / "README.md").read_text()
 
 
 def test_a_hidden_page_asks_for_nothing(visit: Visit) -> None:

@@ -427,12 +427,6 @@ export function PairDots({ candidate, champion, crashBelow, firstSeed }) {
         y2: y.at(ends[1]),
         stroke: "var(--ns-soft)",
       }),
-      h("text", { x: LEFT + 6, y: TOP + 12 }, "candidate better"),
-      h(
-        "text",
-        { x: size - RIGHT - 4, y: size - BOTTOM - 8, textAnchor: "end" },
-        "champion better",
-      ),
       inside &&
         h(
           "g",
@@ -451,6 +445,12 @@ export function PairDots({ candidate, champion, crashBelow, firstSeed }) {
             fill: "var(--ns-1)",
             opacity: 0.55,
           }),
+      ),
+      h("text", { className: "ns-over", x: LEFT + 6, y: TOP + 34 }, "candidate better"),
+      h(
+        "text",
+        { className: "ns-over", x: size - RIGHT - 4, y: size - BOTTOM - 8, textAnchor: "end" },
+        "champion better",
       ),
     );
   };

@@ -61,6 +61,7 @@ export const CSS = `
 .ns figure{margin:0}
 .ns-svg{display:block;margin:0 auto;overflow:visible;touch-action:pan-y}
 .ns-svg text{fill:var(--ns-soft);font-size:12px;font-family:inherit}
+.ns-svg .ns-over{paint-order:stroke;stroke:var(--ns-panel);stroke-width:4px}
 .ns-svg .ns-axis{stroke:var(--ns-grid)}
 .ns-reading{display:block;min-height:20px;font-size:12px;color:var(--ns-soft)}
 .ns-legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:12px;list-style:none;margin:0;padding:0}
