@@ -25,7 +25,7 @@ MEANINGS_FOR_BAR = {
 }
 
 
-class JudgedRun(NamedTuple):
+class DecidedRun(NamedTuple):
     """A decision of a run.
 
     :param name: the name of the candidate's evaluation.
@@ -53,13 +53,13 @@ def newest_reports(items: Iterable[ObjectInfo]) -> dict[str, ObjectInfo]:
     return {run: item for run, item in found.items() if item is not None}
 
 
-def read_judged(view: Snapshot, item: ObjectInfo) -> JudgedRun:
+def read_judged(view: Snapshot, item: ObjectInfo) -> DecidedRun:
     """Read a report that a listing shows."""
     run, name = run_and_name_of_report(item.key)
     report = view.store.derive(
         f"report {item.key}", item.etag, 4 * item.n_bytes, lambda: _read_report(view, item)
     )
-    return JudgedRun(run, name, item.key, item.modified_at, report)
+    return DecidedRun(run, name, item.key, item.modified_at, report)
 
 
 def _read_report(view: Snapshot, item: ObjectInfo) -> Report:
@@ -69,7 +69,7 @@ def _read_report(view: Snapshot, item: ObjectInfo) -> Report:
     return Report.from_json(found.data, f"{view.uri}/{item.key}")
 
 
-def find_page(view: Snapshot, judged: JudgedRun) -> str | None:
+def find_page(view: Snapshot, judged: DecidedRun) -> str | None:
     """Find the key of the HTML page of a report; None if it has none."""
     keys = (
         report_page_key(judged.report.experiment, judged.run, judged.name),
@@ -78,7 +78,7 @@ def find_page(view: Snapshot, judged: JudgedRun) -> str | None:
     return next((key for key in keys for item in view.list(key) if item.key == key), None)
 
 
-def describe_decision(judged: JudgedRun, spec: Spec | None, *, has_page: bool) -> dict[str, Any]:
+def describe_decision(judged: DecidedRun, spec: Spec | None, *, has_page: bool) -> dict[str, Any]:
     """Describe a decision as the pages show it.
 
     :param spec: the run's spec, which has Airflow's id of the run; None if it cannot be read.

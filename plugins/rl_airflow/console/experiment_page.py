@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rl_airflow.console.airflow_facts import AirflowRun, DagFacts
 from rl_airflow.console.cached_store import Snapshot
 from rl_airflow.console.curves import band_of, list_selection_shards, read_selection
-from rl_airflow.console.decisions import JudgedRun, newest_reports, read_judged
+from rl_airflow.console.decisions import DecidedRun, newest_reports, read_judged
 from rl_airflow.console.environments import ViewedEnvironment
 from rl_airflow.console.problems import Problems
 from rl_airflow.console.registry_view import (
@@ -177,7 +177,7 @@ def _newest_spec(view: Snapshot, experiment: str, runs: Sequence[ListedRun]) -> 
 
 def _read_decisions(
     view: Snapshot, evaluations: Snapshot, experiment: str, problems: Problems
-) -> dict[str, JudgedRun]:
+) -> dict[str, DecidedRun]:
     """Read the newest decision of each run. One that cannot be read is named.
 
     :param evaluations: of the newest runs. Earlier releases wrote the reports there.
@@ -190,7 +190,7 @@ def _read_decisions(
         ]
     )
 
-    def read(item: ObjectInfo) -> JudgedRun | None:
+    def read(item: ObjectInfo) -> DecidedRun | None:
         return problems.read(lambda: read_judged(view, item), None)
 
     found = view.together(read, reports.values())
@@ -285,7 +285,7 @@ def _cost_of(version: VersionManifest, ledgers: Mapping[str, Ledger]) -> float |
 
 
 def _describe_run(
-    one: ListedRun, ids: Mapping[str, str], judged: JudgedRun | None, ledger: Ledger | None
+    one: ListedRun, ids: Mapping[str, str], judged: DecidedRun | None, ledger: Ledger | None
 ) -> dict[str, Any]:
     return {
         "run_id": ids.get(one.run, one.run),

@@ -8,7 +8,7 @@ from rl_airflow.console.airflow_facts import AirflowRun, DagFacts, earliest
 from rl_airflow.console.cached_store import CachedStore, Snapshot
 from rl_airflow.console.curves import best_curve, read_selection
 from rl_airflow.console.decisions import (
-    JudgedRun,
+    DecidedRun,
     describe_decision,
     find_page,
     newest_report,
@@ -173,7 +173,7 @@ def _last_decision(
     }
 
 
-def _find_judged(view: Snapshot, experiment: str) -> JudgedRun | None:
+def _find_judged(view: Snapshot, experiment: str) -> DecidedRun | None:
     item = newest_report(view.list(class_prefix(VERDICTS, experiment)))
     if item is None:
         item = _find_former_report(view, experiment)

@@ -9,7 +9,7 @@ from rl_airflow.console.cached_store import Snapshot
 from rl_airflow.console.comparisons import flatten_settings
 from rl_airflow.console.curves import read_selection, read_training
 from rl_airflow.console.decisions import (
-    JudgedRun,
+    DecidedRun,
     describe_decision,
     find_page,
     newest_report,
@@ -182,7 +182,7 @@ def describe_spec(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _find_judged(view: Snapshot, spec: Spec) -> JudgedRun | None:
+def _find_judged(view: Snapshot, spec: Spec) -> DecidedRun | None:
     place = spec.experiment.name, spec.run
     item = newest_report(
         [*view.list(class_prefix(VERDICTS, *place)), *view.list(class_prefix(EVALUATIONS, *place))]
@@ -190,7 +190,7 @@ def _find_judged(view: Snapshot, spec: Spec) -> JudgedRun | None:
     return read_judged(view, item) if item is not None else None
 
 
-def read_pairs(view: Snapshot, spec: Spec, judged: JudgedRun | None) -> dict[str, Any] | None:
+def read_pairs(view: Snapshot, spec: Spec, judged: DecidedRun | None) -> dict[str, Any] | None:
     """Read the pairs of a decision, clipped as the gate clips them.
 
     :return: None if nothing was decided, or no episode was played.
