@@ -116,6 +116,26 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(vera: Any) -> No
 
 
 @pytest.mark.airflow
+def test_a_slow_bucket_costs_one_sentence_and_no_page(
+    vera: Any, bucket: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages keep Airflow's part, and say that they ask again.
+
+    This comes before the bucket that is away, because that one is not asked again for seconds.
+    """
+    monkeypatch.setattr(wait_for, "__defaults__", (0.2,))
+    place = f"/nightshift/api/experiments/{DAG}"
+    bucket.answers.clear()
+    try:
+        for path in ("", "/run?run_id=slow-1"):
+            page = vera.get(place + path).json()
+            assert "the page asks again by itself" in page["problem"]
+            assert page["dag_id"] == DAG
+    finally:
+        bucket.answers.set()
+
+
+@pytest.mark.airflow
 def test_a_bucket_that_is_away_leaves_airflows_part(
     airflow_app: "FastAPI", vera: Any, bucket: CountingStore
 ) -> None:
@@ -130,23 +150,6 @@ def test_a_bucket_that_is_away_leaves_airflows_part(
         assert answer.json()["detail"].startswith("The bucket does not answer")
     finally:
         bucket.away = False
-
-
-@pytest.mark.airflow
-def test_a_slow_bucket_costs_one_sentence_and_no_page(
-    vera: Any, bucket: CountingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pages keep Airflow's part, and say that they ask again."""
-    monkeypatch.setattr(wait_for, "__defaults__", (0.2,))
-    place = f"/nightshift/api/experiments/{DAG}"
-    bucket.answers.clear()
-    try:
-        for path in ("", "/run?run_id=slow-1"):
-            page = vera.get(place + path).json()
-            assert "the page asks again by itself" in page["problem"]
-            assert page["dag_id"] == DAG
-    finally:
-        bucket.answers.set()
 
 
 def test_settings_are_flat_and_have_no_seeds_or_names() -> None:
