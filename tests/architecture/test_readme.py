@@ -37,3 +37,15 @@ def test_each_promise_names_a_test_that_exists() -> None:
     for promise, place, test in rows:
         assert (ROOT / place).is_file(), promise
         assert (ROOT / test).is_file(), promise
+
+
+def test_two_pictures_at_most_exist_and_are_small() -> None:
+    """Each picture is a PNG below 150 kB, and README shows it."""
+    shown = re.findall(r"!\[[^\]]+\]\((docs/pictures/[\w-]+\.png)\)", README)
+    assert len(shown) <= 2
+    stored = {f"docs/pictures/{path.name}" for path in (ROOT / "docs/pictures").iterdir()}
+    assert stored == set(shown)
+    for name in shown:
+        data = (ROOT / name).read_bytes()
+        assert data.startswith(b"\x89PNG"), name
+        assert len(data) < 150_000, name

@@ -89,6 +89,11 @@ class Api:
 
         :return: the run's state
         """
+        self.ask_again(run_id)
+        return self.answer(NIGHT, run_id, "approve", lambda options: answer)
+
+    def ask_again(self, run_id: str) -> None:
+        """Clear the approval with its downstream tasks."""
         self.call(
             "POST",
             f"/api/v2/dags/{NIGHT}/clearTaskInstances",
@@ -100,7 +105,6 @@ class Api:
                 "only_failed": False,
             },
         )
-        return self.answer(NIGHT, run_id, "approve", lambda options: answer)
 
     def answer(
         self,

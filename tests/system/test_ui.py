@@ -23,6 +23,13 @@ from tests.conftest import ROOT
 from tests.kill_rounds import seeds
 from tests.system.accounts import Account, MachineWatch, check_books
 from tests.system.api import DAGS, ENDLESS, EXPERIMENT, NIGHT, Api
+from tests.system.console_visits import (
+    answer_beside_its_evidence,
+    opened_console,
+    see_who_approved,
+    watch_a_film,
+    watch_a_trial,
+)
 from tests.system.killing import IMPATIENT, AirflowProcesses, StruckRun, plan_strikes
 from tests.system.noise import NOISE
 from tests.system.projects import MISSED, copy_unscheduled
@@ -229,7 +236,7 @@ def test_lambda_and_laptop_play_the_same_episodes(api: Api, imported: Path) -> N
 def test_a_retraining_waits_for_approval_and_a_timeout_rejects(api: Api, imported: Path) -> None:
     """Only the approval moves the champion and triggers the consumer's DAG.
 
-    The same run gets a timeout, then a rejection, then the approval.
+    The same run gets a timeout, then a rejection, then the approval of a person in the console.
     """
     api.wait_for_dags()
     run = api.trigger(
@@ -247,11 +254,16 @@ def test_a_retraining_waits_for_approval_and_a_timeout_rejects(api: Api, importe
         "not approved: no person answered within"
     )
     consumed = api.runs("on_new_champion")
-    for answer, outcome in (("Reject", "NOT_APPROVED"), ("Approve", "PROMOTED")):
-        assert api.answer_again(run, answer) == "success"
-        done = api.xcom(NIGHT, run, "promote")
-        assert done["outcome"] == outcome
-    assert done["version"] == 2
+    assert api.answer_again(run, "Reject") == "success"
+    assert api.xcom(NIGHT, run, "promote")["outcome"] == "NOT_APPROVED"
+    api.ask_again(run)
+    with opened_console(api) as visitor:
+        answer_beside_its_evidence(visitor, run)
+        assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
+        see_who_approved(visitor)
+        watch_a_film(visitor, run)
+    done = api.xcom(NIGHT, run, "promote")
+    assert (done["outcome"], done["version"]) == ("PROMOTED", 2)
     event = api.wait_for_event("promoted")
     assert (event["version"], event["digest"]) == (2, done["digest"])
     assert airflow.wait_for(lambda: api.runs("on_new_champion") > consumed, 60), (
@@ -367,20 +379,37 @@ def test_a_run_survives_the_death_of_each_process(
     assert {one["State"]["Name"] for one in account.machines(runs[1])} == {"terminated"}
 
 
-def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) -> None:
-    """The triggerer ends a deferred task's machine within a minute, because no worker runs.
+@pytest.fixture(scope="module")
+def endless(api: Api) -> dict[str, str]:
+    """Two runs of two DAGs, which train until a person ends them.
 
-    The verdict says who cancelled the trial, and nobody is alarmed.
+    :return: the runs' ids by DAG
     """
     api.wait_for_dags()
-    dags = ("retrain_cartpole_ppo", "retrain_lunarlander_ppo")
-    runs = {dag_id: api.begin_endless(dag_id) for dag_id in dags}
+    runs = {dag_id: api.begin_endless(dag_id) for dag_id in (NIGHT, "retrain_lunarlander_ppo")}
     assert [api.wait_until_deferred(dag_id, run_id) for dag_id, run_id in runs.items()] == [
         "deferred",
         "deferred",
     ]
     assert len(wait_for_machines(2)) == 2
-    failed, deleted = dags
+    return runs
+
+
+def test_a_running_trial_is_shown_without_a_reload(api: Api, endless: dict[str, str]) -> None:
+    """What a machine reported is on the open page within ten seconds, and one interval."""
+    with opened_console(api) as visitor:
+        watch_a_trial(visitor, Account(), endless[NIGHT])
+
+
+def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(
+    api: Api, endless: dict[str, str]
+) -> None:
+    """The triggerer ends a deferred task's machine within a minute, because no worker runs.
+
+    The verdict says who cancelled the trial, and nobody is alarmed.
+    """
+    runs = endless
+    failed, deleted = runs
     api.insist(
         "PATCH",
         f"/api/v2/dags/{failed}/dagRuns/{runs[failed]}/taskInstances/await/0",

@@ -110,13 +110,15 @@ def _headline(report: Report, run: JudgedRun) -> str:
         ["champion", run.champion],
         ["the run began", f"{run.began_at:%Y-%m-%d %H:%M} UTC"],
     ]
+    alone = report.champion_sha256 is None
+    players = "of the candidate" if alone else "of each policy on the same seeds"
     lost = "".join(f"<p>⚠ {html.escape(one.describe())}</p>" for one in verdict.lost_episodes)
     return (
         f"<p class=faint>{html.escape(report.experiment)} · {html.escape(report.run)}</p>"
         f"<h1>{verdict.decision}: {MEANINGS[verdict.decision]}</h1><p "
         f"class=reason>{html.escape(verdict.reason)}</p>"
         f"{_table(['', ''], facts)}"
-        f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} "
+        f"<p>{n} episodes {players}; alpha spent {verdict.alpha_spent:.3g} "
         f"of {report.gate.alpha:g}; "
         f"{verdict.lost} lost.</p>{lost}"
     )
@@ -197,7 +199,7 @@ def _comparison(found: PairStatistics | None) -> str:
     ]
     notes = "".join(f"<p>⚠ {html.escape(warning)}</p>" for warning in found.warnings)
     return (
-        "<h2>Candidate and champion</h2>"
+        f"<h2>{' and '.join(head[1:]).capitalize()}</h2>"
         + _table(head, rows)
         + "<h2>The difference</h2>"
         + _table(["", ""], facts)

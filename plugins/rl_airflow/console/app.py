@@ -46,8 +46,9 @@ from rl_lifecycle.storage.layout import TrialId
 T = TypeVar("T")
 
 WEB = Path(__file__).parent / "web"
-#: How long an answer is good, seconds. Browsers ask every ten.
-HOME_S, EXPERIMENT_S, RUN_S = 10.0, 15.0, 8.0
+#: How long an answer is good, seconds. Browsers ask every ten, and every five about a run that
+#: trains. So they show what a machine reported at most nine seconds ago.
+HOME_S, EXPERIMENT_S, RUN_S = 10.0, 15.0, 4.0
 #: A report comes from the bucket, and a film in it from an experiment's own code. So it runs no
 #: script, and has no part in the person's session.
 REPORT_HEADERS = {

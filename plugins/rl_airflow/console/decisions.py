@@ -89,7 +89,7 @@ def describe_decision(judged: DecidedRun, spec: Spec | None, *, has_page: bool) 
         "run_id": spec.run_id if spec else judged.run,
         "at": judged.at.isoformat(),
         "decision": verdict.decision.value,
-        "words": explain(report),
+        "words": explain(report, asks=spec is not None and spec.experiment.approval),
         "n_pairs": verdict.n_pairs,
         "mean_candidate": verdict.mean_candidate,
         "mean_champion": None if against_bar else verdict.mean_champion,
@@ -108,26 +108,34 @@ def describe_decision(judged: DecidedRun, spec: Spec | None, *, has_page: bool) 
     }
 
 
-def explain(report: Report) -> str:
-    """Explain a decision in one sentence: what it means for service, and the evidence."""
+def explain(report: Report, *, asks: bool) -> str:
+    """Explain a decision in one sentence: what it means for service, and the evidence.
+
+    :param asks: a person must approve before a candidate goes into service.
+    """
     verdict = report.verdict
     meanings = MEANINGS_FOR_BAR if report.champion_sha256 is None else MEANINGS
     meaning = meanings[verdict.decision]
+    if asks and verdict.decision is Decision.PROMOTE:
+        meaning = "the candidate goes into service if a person approves"
     return f"{meaning[0].upper()}{meaning[1:]}: {verdict.reason}."
 
 
 def explain_look(look: Look, *, against_bar: bool) -> str:
     """Explain one look: the difference, how likely chance would show it, and the crashes."""
     other, unit = ("the bar", "episodes") if against_bar else ("the champion", "pairs")
-    side = "above" if look.mean_difference >= 0 else "below"
+    size = abs(look.mean_difference)
+    side = (
+        f"{size:.4g} {'above' if look.mean_difference > 0 else 'below'}" if size else "as high as"
+    )
     enough = "enough" if look.p_better <= look.alpha else "not enough"
     crashes = f"it crashed {look.crashes_candidate} times"
     if not against_bar:
         crashes += f", the champion {look.crashes_champion} times"
     return (
         f"After {look.n:,} {unit} the candidate's mean return is "
-        f"{abs(look.mean_difference):.4g} {side} {other}; a candidate that is no better would "
-        f"look this good with a probability of at most {look.p_better:.2g}, which is {enough} "
+        f"{side} {other}; a candidate that is no better would look "
+        f"this good with a probability of at most {look.p_better:.2g}, which is {enough} "
         f"for this look (at most {look.alpha:.2g}); {crashes}."
     )
 

@@ -26,6 +26,7 @@ from rl_lifecycle.storage.layout import (
     EVALUATIONS,
     VERDICTS,
     class_prefix,
+    is_report_key,
     is_spec_key,
     ledger_prefix,
     registry_prefix,
@@ -101,7 +102,10 @@ def _read_parts(
     versions = problems.read(lambda: read_versions(view, experiment), ())
     runs = _list_runs(view, experiment, known)
     ids = problems.read(lambda: _read_ids(view, experiment, runs), {})
-    judged = problems.read(lambda: _read_decisions(view, experiment, problems), {})
+    evaluations = Snapshot(
+        viewed.store, [class_prefix(EVALUATIONS, experiment, one.run) for one in runs[:MOST_NIGHTS]]
+    )
+    judged = problems.read(lambda: _read_decisions(view, evaluations, experiment, problems), {})
     ledgers = problems.read(lambda: _read_ledgers(view, experiment, runs, problems), {})
     moves = read_moves(view, experiment, problems)
     reports = problems.read(lambda: read_reports(view, experiment, versions), {})
@@ -110,15 +114,21 @@ def _read_parts(
         "environment_id": newest.experiment.env_id if newest else None,
         "algo": newest.experiment.algo if newest else None,
         "champion": describe_champion(champion),
-        "history": [_describe_move(entry, versions, reports, ids) for entry in reversed(moves)],
+        "history": [
+            _describe_move(entry, versions, reports, ids, ledgers) for entry in reversed(moves)
+        ],
         "versions": [
-            describe_version(one, ids, champion.version if champion else None)
+            describe_version(
+                one, ids, champion.version if champion else None, _cost_of(one, ledgers)
+            )
             for one in reversed(versions)
         ],
         "runs": [
             _describe_run(one, ids, judged.get(one.run), ledgers.get(one.run)) for one in runs
         ],
-        "nights": problems.read(lambda: _read_nights(view, experiment, runs, ids, problems), []),
+        "nights": problems.read(
+            lambda: _read_nights(view, evaluations, experiment, runs, ids, problems), []
+        ),
         "costs": {"months": _sum_months(ledgers)},
     }
 
@@ -165,9 +175,20 @@ def _newest_spec(view: Snapshot, experiment: str, runs: Sequence[ListedRun]) -> 
     return next((spec for spec in specs if spec is not None), None)
 
 
-def _read_decisions(view: Snapshot, experiment: str, problems: Problems) -> dict[str, DecidedRun]:
-    """Read the newest decision of each run. One that cannot be read is named."""
-    reports = newest_reports(view.list(class_prefix(VERDICTS, experiment)))
+def _read_decisions(
+    view: Snapshot, evaluations: Snapshot, experiment: str, problems: Problems
+) -> dict[str, DecidedRun]:
+    """Read the newest decision of each run. One that cannot be read is named.
+
+    :param evaluations: of the newest runs. Earlier releases wrote the reports there.
+    """
+    older = [item for prefix in evaluations.prefixes for item in evaluations.list(prefix)]
+    reports = newest_reports(
+        [
+            *view.list(class_prefix(VERDICTS, experiment)),
+            *(item for item in older if is_report_key(item.key)),
+        ]
+    )
 
     def read(item: ObjectInfo) -> DecidedRun | None:
         return problems.read(lambda: read_judged(view, item), None)
@@ -206,6 +227,7 @@ def _sum_months(ledgers: Mapping[str, Ledger]) -> list[dict[str, Any]]:
 
 def _read_nights(
     view: Snapshot,
+    evaluations: Snapshot,
     experiment: str,
     runs: Sequence[ListedRun],
     ids: Mapping[str, str],
@@ -213,16 +235,15 @@ def _read_nights(
 ) -> list[dict[str, Any]]:
     """Read the curves of the newest nights, each as a band over its trials."""
     newest = runs[:MOST_NIGHTS]
-    own = Snapshot(view.store, [class_prefix(EVALUATIONS, experiment, one.run) for one in newest])
     nights: list[dict[str, Any]] = []
     n_shards = 0
     for one in newest:
-        shards = list_selection_shards(own, experiment, one.run)
+        shards = list_selection_shards(evaluations, experiment, one.run)
         n_shards += sum(len(items) for steps in shards.values() for items in steps.values())
         if n_shards > MOST_SHARDS and nights:
             break
         spec = problems.read(lambda run=one.run: _find_spec(view, experiment, run), None)  # type: ignore[misc]
-        points = band_of(read_selection(own, spec, problems)) if spec and shards else []
+        points = band_of(read_selection(evaluations, spec, problems)) if spec and shards else []
         if points:
             nights.append(
                 {"run_id": ids.get(one.run, one.run), "at": one.at.isoformat(), "points": points}
@@ -235,6 +256,7 @@ def _describe_move(
     versions: Sequence[VersionManifest],
     reports: Mapping[int, Report],
     ids: Mapping[str, str],
+    ledgers: Mapping[str, Ledger],
 ) -> dict[str, Any]:
     """Describe a move of the pointer, with the returns that decided."""
     version = next((one for one in versions if one.version == entry.to_version), None)
@@ -251,9 +273,15 @@ def _describe_move(
         "why": entry.why,
         "mean_candidate": verdict.mean_candidate if verdict else None,
         "mean_champion": verdict.mean_champion if verdict and not against_bar else None,
-        "usd": version.cost_usd if version else None,
+        "usd": _cost_of(version, ledgers) if version else None,
         "run_id": ids.get(version.run, version.run) if version else None,
     }
+
+
+def _cost_of(version: VersionManifest, ledgers: Mapping[str, Ledger]) -> float | None:
+    """What the run of a version cost; its manifest was written before the run had paid for all."""
+    ledger = ledgers.get(version.run)
+    return ledger.spent_usd if ledger else version.cost_usd
 
 
 def _describe_run(

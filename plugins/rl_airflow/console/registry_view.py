@@ -93,11 +93,14 @@ def read_moves(view: Snapshot, experiment: str, problems: Problems) -> tuple[His
         return problems.read(lambda: read_entries(view, experiment), ())
 
 
-def describe_version(version: VersionManifest, run_ids: dict[str, str], served: int | None) -> Any:
+def describe_version(
+    version: VersionManifest, run_ids: dict[str, str], served: int | None, usd: float | None
+) -> Any:
     """Describe a version as the pages show it.
 
     :param run_ids: the run's name in the bucket → Airflow's id.
     :param served: the version in service.
+    :param usd: what its run has cost.
     """
     return {
         "version": version.version,
@@ -105,6 +108,6 @@ def describe_version(version: VersionManifest, run_ids: dict[str, str], served: 
         "trial": version.trial,
         "step": version.step,
         "at": version.created_at.isoformat(),
-        "usd": version.cost_usd,
+        "usd": usd,
         "in_service": version.version == served,
     }

@@ -135,3 +135,11 @@ def new_context(
         f"try {{ localStorage.theme = '{theme}' }} catch {{}}"  # a sandboxed report has none
     )
     return context
+
+
+def assert_it_moves(film: Locator, timeout_s: float = 20) -> None:
+    """Wait until a film shows two different pictures."""
+    film.scroll_into_view_if_needed()
+    first, end = film.screenshot(), time.monotonic() + timeout_s
+    while film.screenshot() == first:
+        assert time.monotonic() < end, "the film stands still"

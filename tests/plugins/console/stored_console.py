@@ -1,6 +1,7 @@
 """The console over a stored night: Airflow's real application, and a folder as the bucket."""
 
 import os
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -11,7 +12,7 @@ import tests.plugins.airflow_home
 from rl_airflow.console.cached_store import CachedStore, KeptValues, ReadingPool
 from rl_airflow.console.environments import ViewedEnvironment, ViewedPlace
 from rl_airflow.machines.instances import Machines
-from rl_lifecycle.errors import StoreUnavailableError
+from rl_lifecycle.errors import StoreRefusedError, StoreUnavailableError
 from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, StoredObject
 from tests.plugins.fake_ec2 import FakeEc2
@@ -35,7 +36,11 @@ def stored_objects(experiment: str = EXPERIMENT) -> dict[str, bytes]:
     night = read_archive()
     names = {} if experiment == EXPERIMENT else {EXPERIMENT: experiment}
     objects, _ = rename(night.objects, names, Clock(night.facts["stopped_at"], NOW))
-    return {key: data for key, data in objects.items() if not key.startswith(unseen)}
+    seen = {key: data for key, data in objects.items() if not key.startswith(unseen)}
+    return {
+        key.replace(EXPERIMENT, experiment) if key.startswith("ledger/") else key: data
+        for key, data in seen.items()
+    }
 
 
 def write_bucket(folder: Path, experiment: str = EXPERIMENT) -> DirectoryStore:
@@ -54,13 +59,16 @@ def write_bucket(folder: Path, experiment: str = EXPERIMENT) -> DirectoryStore:
 
 
 class CountingStore:
-    """A store that counts its requests, and can be away."""
+    """A store that counts its requests, and can be away, slow or not ours."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.found: list[str] = []
         self.listed: list[str] = []
-        self.away = False
+        self.away = self.refuses = False
+        #: A slow store answers when this event is set.
+        self.answers = threading.Event()
+        self.answers.set()
 
     @property
     def uri(self) -> str:
@@ -88,6 +96,9 @@ class CountingStore:
         self.store.delete(key)
 
     def _answer(self, key: str) -> None:
+        self.answers.wait(60)
+        if self.refuses:
+            raise StoreRefusedError(f"{self.uri}/{key}", "AccessDenied: not your bucket")
         if self.away:
             raise StoreUnavailableError(f"{self.uri}/{key}", "ConnectTimeoutError: no answer")
 

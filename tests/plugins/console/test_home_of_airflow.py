@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rl_airflow.console.answers import wait_for
 from rl_airflow.console.environments import ViewedEnvironment
 from rl_airflow.console.home_page import PermittedDags, compose_home
 from rl_airflow.console.machine_list import mark_orphans, read_machines
@@ -111,6 +112,26 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(vera: Any) -> No
     assert differences["total_timesteps"] == [5120, 15360]
     assert differences["champion_version"] == [None, 1]
     assert not {"run", "run_id", "name", "created_at"} & differences.keys()
+
+
+@pytest.mark.airflow
+def test_a_slow_bucket_costs_one_sentence_and_no_page(
+    vera: Any, bucket: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages keep Airflow's part, and say that they ask again.
+
+    This comes before the bucket that is away, because that one is not asked again for seconds.
+    """
+    monkeypatch.setattr(wait_for, "__defaults__", (0.2,))
+    place = f"/nightshift/api/experiments/{DAG}"
+    bucket.answers.clear()
+    try:
+        for path in ("", "/run?run_id=slow-1"):
+            page = vera.get(place + path).json()
+            assert "the page asks again by itself" in page["problem"]
+            assert page["dag_id"] == DAG
+    finally:
+        bucket.answers.set()
 
 
 @pytest.mark.airflow

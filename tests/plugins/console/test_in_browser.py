@@ -1,9 +1,12 @@
 """The console in Airflow's own UI, used with a browser: ten questions, with the clicks counted."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +15,17 @@ from playwright.sync_api import Browser, Route
 
 from rl_airflow.run.links import report_link, trial_links, version_links
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.storage.layout import spec_key
+from rl_lifecycle.storage.layout import champion_key, shard_key, spec_key, version_prefix
 from rl_lifecycle.storage.object_store import get
-from tests.plugins.console.browser import NARROW, Visitor, new_context, opened_browser, served
+from tests.conftest import ROOT
+from tests.plugins.console.browser import (
+    NARROW,
+    Visitor,
+    assert_it_moves,
+    new_context,
+    opened_browser,
+    served,
+)
 from tests.plugins.console.stored_console import NOW, CountingStore
 from tests.plugins.worlds import World
 
@@ -214,19 +225,24 @@ def test_when_the_next_night_begins(person: Visitor) -> None:
     assert person.clicks == 1
 
 
+def assert_accessible(visitor: Visitor, name: str) -> None:
+    """axe-core finds nothing serious or critical in the console's part of the page."""
+    found = Axe().run(visitor.page, context={"include": [[".ns"]], "exclude": [["iframe"]]})
+    bad = {
+        one["id"]: [node["html"][:200] for node in one["nodes"]][:3]
+        for one in found.response["violations"]
+        if one["impact"] in ("serious", "critical")
+    }
+    assert bad == {}, f"{name}: {json.dumps(bad, indent=1)}"
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_serious_for_axe(visit: Visit, theme: str) -> None:
-    """axe-core finds nothing serious or critical in the console's part of any page."""
+    """Each page is accessible, light and dark."""
     visitor = visit(theme=theme)
     for name, (path, text) in PAGES.items():
         visitor.go(path, text)
-        found = Axe().run(visitor.page, context={"include": [[".ns"]], "exclude": [["iframe"]]})
-        bad = {
-            one["id"]: [node["html"][:200] for node in one["nodes"]][:3]
-            for one in found.response["violations"]
-            if one["impact"] in ("serious", "critical")
-        }
-        assert bad == {}, f"{name}: {json.dumps(bad, indent=1)}"
+        assert_accessible(visitor, name)
 
 
 def test_a_narrow_window_does_not_scroll_sideways(visit: Visit) -> None:
@@ -260,6 +276,74 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     visitor.see(re.compile(r"^at [\d,]+: "))  # type: ignore[arg-type]
 
 
+def change_answer(
+    visitor: Visitor, pattern: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """Change what the server answers to the pages."""
+
+    def answer(route: Route) -> None:
+        route.fulfill(json=change(route.fetch().json()))
+
+    visitor.page.route(pattern, answer)
+
+
+def test_two_hundred_experiments_are_found_sorted_and_accessible(visit: Visit) -> None:
+    """All are shown; search and sort work with the keyboard; a broken file is red."""
+    visitor = visit()
+
+    def multiply(home: dict[str, Any]) -> dict[str, Any]:
+        one = next(row for row in home["experiments"] if row["experiment"] == "cartpole_ppo")
+        rows = [
+            one | {"experiment": f"robot_{n:03}", "dag_id": f"retrain_{n}", "usd_month": n % 7}
+            for n in range(200)
+        ]
+        rows[150] |= {"problem": "robots.yaml: algo: unknown", "champion": None, "decision": None}
+        return home | {"experiments": rows}
+
+    change_answer(visitor, "**/nightshift/api/home", multiply)
+    visitor.go(HOME, "200 experiments")
+    page = visitor.page
+    rows = page.get_by_role("table", name="Experiments").locator("tbody tr")
+    assert rows.count() == 200
+    assert_accessible(visitor, "home with 200 experiments")
+    page.get_by_role("button", name=re.compile("^Cost this month")).focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.locator("th[aria-sort=descending]").wait_for()
+    costs = [float(text.strip("$")) for text in rows.locator(".ns-n").all_inner_texts()]
+    assert costs == sorted((float(n % 7) for n in range(200)), reverse=True)
+    page.get_by_role("searchbox").focus()
+    page.keyboard.type("unknown robot")
+    visitor.see("1 of 200 experiments")
+    assert "ns-bad" in str(rows.get_by_text("robots.yaml").get_attribute("class"))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("robot_19")
+    visitor.see("10 of 200 experiments")
+    page.get_by_role("link", name="robot_199", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/plugin/nightshift/retrain_199")
+
+
+def test_a_thousand_runs_are_listed(visit: Visit) -> None:
+    """The first twenty are drawn at once, and all of them on demand."""
+    visitor = visit()
+
+    def multiply(page: dict[str, Any]) -> dict[str, Any]:
+        names = [f"night-{n}" for n in range(1000)]
+        return page | {"runs": [page["runs"][0] | {"run_id": n, "run": n} for n in names]}
+
+    change_answer(visitor, f"**/nightshift/api/experiments/{DAG}", multiply)
+    visitor.go(EXPERIMENT, "Returns that decided")
+    rows = visitor.page.get_by_role("table", name="Runs", exact=True).locator("tbody tr")
+    assert rows.count() == 20
+    visitor.page.get_by_role("button", name="Show all 1000").click()
+    rows.nth(999).wait_for()
+    visitor.page.get_by_role("button", name="Run", exact=True).click()
+    assert "night-0" in rows.first.inner_text()
+
+
 def test_a_chart_can_be_read_as_a_table(visit: Visit) -> None:
     """The table of a curve has a row for each step."""
     visitor = visit()
@@ -267,6 +351,17 @@ def test_a_chart_can_be_read_as_a_table(visit: Visit) -> None:
     figure = visitor.page.get_by_role("figure", name="Learning curve on the selection seeds")
     figure.get_by_role("button", name="As a table").click()
     assert figure.get_by_role("row").count() > 1
+
+
+def test_a_curve_of_one_point_names_its_step_once(visit: Visit) -> None:
+    """Labels of an axis differ, also if a run has one checkpoint only."""
+    visitor = visit()
+    visitor.go(f"{EXPERIMENT}/run?run_id=night-1", "Looks at the result")
+    figure = visitor.page.get_by_role("figure", name="Learning curve on the selection seeds")
+    figure.locator("svg").wait_for()
+    labels = figure.locator("svg text").all_text_contents()
+    assert "5120" in labels
+    assert len(labels) == len(set(labels)), labels
 
 
 def test_the_run_has_a_tab_in_airflow(visit: Visit) -> None:
@@ -310,48 +405,97 @@ def test_a_part_that_cannot_be_read_is_one_sentence(visit: Visit, bucket: Counti
         bucket.away = False
 
 
-def question(subject: str, body: str) -> dict[str, Any]:
-    """An open question, in the form of Airflow's API."""
-    return {
-        "subject": subject,
-        "body": body,
-        "options": ["Approve", "Reject"],
-        "created_at": "2026-11-29T23:00:00Z",
-        "response_received": False,
-        "task_instance": {
-            "id": "0190",
-            "task_id": "approve",
-            "map_index": -1,
-            "state": "awaiting_input",
-        },
+def test_damaged_files_cost_one_sentence_each(visit: Visit, bucket: CountingStore) -> None:
+    """An edited pointer, a lost manifest and a cut shard; when they are restored, all is shown."""
+    damages = {
+        champion_key("cartpole_ppo"): b"edited by hand",
+        version_prefix("cartpole_ppo", 1) + "manifest.json": None,
+        shard_key("cartpole_ppo", "night-2", "select-seed-0-5120", 0): b'{"schema',
     }
+    before = {key: get(bucket.store, key).data for key in damages}
+    visitor = visit()
+    alert = visitor.page.locator(".ns").get_by_role("alert").first
+    for key, data in damages.items():
+        bucket.delete(key) if data is None else bucket.put(key, data)
+    try:
+        visitor.go(EXPERIMENT, "Returns that decided")
+        alert.wait_for()
+        assert visitor.page.get_by_role("table", name="Runs", exact=True).is_visible()
+        assert visitor.page.get_by_role("button", name="Import a policy").is_visible()
+        visitor.go(RUN, "An evaluation is left out of the curves")
+        visitor.see("Looks at the result")
+        visitor.page.get_by_role("img", name=re.compile("Learning curve")).wait_for()
+    finally:
+        for key, data in before.items():
+            bucket.put(key, data)
+    visitor.go(EXPERIMENT, "version 2")
+    alert.wait_for(state="detached")
 
 
-def test_a_question_is_answered_beside_its_evidence(visit: Visit) -> None:
-    """An answer needs a second click, goes to Airflow's API, and its refusal is shown."""
-    visitor, answers = visit(), []
-    hostile = "<img src=x onerror=alert(1)> [Report](https://x.test)"
+@contextmanager
+def open_question(run_id: str, body: str) -> Iterator[Callable[[], Any]]:
+    """Let the run's task `approve` ask a person, as its operator does.
 
-    def serve_run(route: Route) -> None:
-        run = route.fetch().json()
-        route.fulfill(json=run | {"live": True, "state": "running"})
+    :return: reads the answer and the person who gave it
+    """
+    from airflow.models.dagrun import DagRun
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.settings import Session
+    from airflow.utils.state import DagRunState, TaskInstanceState
 
-    def serve_question(route: Route) -> None:
-        if route.request.method == "PATCH":
-            answers.append(route.request.post_data_json)
-            route.fulfill(status=403, json={"detail": "Forbidden"})
-        else:
-            route.fulfill(json={"hitl_details": [question("Promote it?", hostile)]})
+    session: Any = Session()
+    run = session.query(DagRun).filter_by(dag_id=DAG, run_id=run_id).one()
+    task = session.query(TaskInstance).filter_by(dag_id=DAG, run_id=run_id, task_id="approve").one()
+    run.state, task.state = DagRunState.RUNNING, TaskInstanceState.AWAITING_INPUT
+    asked = {"options": ["Approve", "Reject"], "defaults": ["Reject"], "params": {}}
+    session.add(HITLDetail(ti_id=task.id, subject="Promote it?", body=body, **asked))
+    session.commit()
 
-    visitor.page.route("**/nightshift/api/experiments/*/run?*", serve_run)
-    visitor.page.route(re.compile("hitlDetails"), serve_question)
-    visitor.go(RUN, "Promote it?")
-    visitor.see("<img src=x onerror=alert(1)> Report")
-    visitor.page.get_by_role("button", name="Approve").click()
-    assert answers == []
+    def answer() -> Any:
+        session.expire_all()
+        detail = session.get(HITLDetail, task.id)
+        return detail.chosen_options, (detail.responded_by or {}).get("name")
+
+    try:
+        yield answer
+    finally:
+        session.delete(session.get(HITLDetail, task.id))
+        run.state, task.state = DagRunState.SUCCESS, None
+        session.commit()
+
+
+def approve(visitor: Visitor) -> None:
+    """Click on the answer, and confirm it."""
+    visitor.page.get_by_role("button", name="Approve", exact=True).click()
     visitor.page.get_by_role("button", name="Yes, approve").click()
-    visitor.see("Ask an administrator of Airflow")
-    assert answers == [{"chosen_options": ["Approve"], "params_input": {}}]
+
+
+def test_a_question_is_answered_beside_its_evidence_by_a_person_who_may(visit: Visit) -> None:
+    """Airflow's API refuses a viewer, records who answered, and the question disappears."""
+    hostile = "<img src=x onerror=alert(1)> [Report](https://x.test)"
+    with open_question("night-2", hostile) as answer:
+        viewer = visit(role="viewer")
+        viewer.go(RUN, "Promote it?")
+        viewer.see("<img src=x onerror=alert(1)> Report")
+        approve(viewer)
+        viewer.see("Ask an administrator of Airflow")
+        assert answer() == (None, None)
+        person = visit(role="user")
+        person.go(RUN, "Promote it?")
+        person.see("Looks at the result")
+        person.page.get_by_role("button", name="Approve", exact=True).click()
+        assert answer() == (None, None)
+        person.page.get_by_role("button", name="Yes, approve").click()
+        person.page.get_by_text("Promote it?").wait_for(state="detached")
+        assert answer() == (["Approve"], "ada")
+
+
+def test_a_film_plays_on_the_page_of_the_report(visit: Visit) -> None:
+    """The film of the worst episode moves, although the frame may run no script."""
+    visitor = visit()
+    visitor.go(*PAGES["report"])
+    assert_it_moves(visitor.page.frame_locator("iframe").locator("details[open] img").first)
 
 
 def test_a_rollback_asks_for_a_reason_and_confirms(visit: Visit) -> None:
@@ -391,6 +535,24 @@ def test_who_may_only_look_gets_a_sentence(visit: Visit) -> None:
     visitor.page.get_by_role("button", name="Replay").first.click()
     visitor.page.get_by_role("button", name="Rent a machine and replay").click()
     visitor.see("Ask an administrator of Airflow")
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "height"), [("console-home", "home", 500), ("console-run", "run", 1060)]
+)
+def test_a_picture_of_the_page_is_small(
+    visit: Visit, tmp_path: Path, name: str, page: str, height: int
+) -> None:
+    """The pictures of README and docs come from here; set WRITE_PICTURES=1 to write them again."""
+    folder = ROOT / "docs/pictures" if os.environ.get("WRITE_PICTURES") else tmp_path
+    visitor = visit(size=(1100, height))
+    visitor.page.clock.set_fixed_time(NOW)
+    visitor.go(*PAGES[page])
+    visitor.page.locator(".ns svg").first.wait_for()
+    visitor.page.wait_for_timeout(500)  # Airflow's own parts settle
+    visitor.page.screenshot(path=folder / f"{name}.png")
+    assert (folder / f"{name}.png").stat().st_size < 150_000
+    assert f"pictures/{name}.png" in (ROOT / "README.md").read_text()
 
 
 def test_a_hidden_page_asks_for_nothing(visit: Visit) -> None:

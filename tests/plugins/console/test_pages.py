@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from rl_airflow.console.airflow_facts import AirflowRun, DagFacts
+from rl_airflow.console.decisions import explain_look
 from rl_airflow.console.environments import ViewedEnvironment
 from rl_airflow.console.experiment_page import MOST_RUNS, read_experiment_page
 from rl_airflow.console.home_page import HomeReading, read_home
 from rl_airflow.console.run_files import find_report_page, read_log
 from rl_airflow.console.run_page import EMPTY_RUN, read_run
 from rl_airflow.errors import EnvironmentNotReadyError
+from rl_lifecycle.evaluation.verdicts import Look
 from rl_lifecycle.storage.layout import (
     TrialId,
     champion_key,
@@ -121,6 +123,40 @@ def test_a_run_shows_its_evidence(viewed: ViewedEnvironment) -> None:
     assert (page["has_page"], page["live"]) == (True, False)
 
 
+def test_a_decision_that_waits_for_approval_does_not_claim_to_be_in_service(
+    viewed: ViewedEnvironment, folder: Path
+) -> None:
+    """The gate said PROMOTE, but only a person's answer puts the candidate into service."""
+    spec = folder / spec_key(EXPERIMENT, "night-2")
+    text = spec.read_text()
+    assert '"approval":false' in text
+    spec.write_text(text.replace('"approval":false', '"approval":true'))
+    for decision in (run_page(viewed, "night-2")["decision"], home(viewed).rows[EXPERIMENT]):
+        words = decision.get("words") or decision["decision"]["words"]
+        assert words.startswith("The candidate goes into service if a person approves: after")
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [(2.5, "is 2.5 above the champion"), (-1.0, "is 1 below the"), (0.0, "is as high as the")],
+)
+def test_a_look_is_explained_in_words(difference: float, words: str) -> None:
+    """A tie is neither above nor below."""
+    look = Look(
+        n=50,
+        alpha=0.005,
+        mean_difference=difference,
+        p_better=1.0,
+        p_guard=0.0,
+        p_worse=1.0,
+        p_guard_broken=1.0,
+        crashes_candidate=0,
+        crashes_champion=0,
+        lost=0,
+    )
+    assert words in explain_look(look, against_bar=False)
+
+
 def test_a_night_that_trains_is_live_and_has_no_decision(viewed: ViewedEnvironment) -> None:
     """Also if Airflow does not know the run: then its machines' reports count."""
     for known in (RUNNING, None):
@@ -137,6 +173,7 @@ def test_an_experiment_shows_its_champions_runs_and_costs(viewed: ViewedEnvironm
     assert [run["run_id"] for run in page["runs"]] == ["night-3", "night-2", "night-1"]
     assert [run["state"] for run in page["runs"]] == ["running", None, None]
     assert [run["promoted_version"] for run in page["runs"]] == [None, 2, 1]
+    assert [run["decision"] for run in page["runs"]] == [None, "PROMOTE", "PROMOTE"]
     first, last = page["history"][-1], page["history"][0]
     assert (last["to_version"], last["mean_candidate"], last["mean_champion"]) == (
         2,
@@ -145,6 +182,9 @@ def test_an_experiment_shows_its_champions_runs_and_costs(viewed: ViewedEnvironm
     )
     assert (first["from_version"], first["mean_champion"]) == (None, None)
     assert [one["in_service"] for one in page["versions"]] == [True, False]
+    costs = {run["promoted_version"]: run["usd"] for run in page["runs"]}
+    assert {one["version"]: one["usd"] for one in page["versions"]} == {1: costs[1], 2: costs[2]}
+    assert [move["usd"] for move in page["history"]] == [costs[2], costs[1]]
     assert [night["run_id"] for night in page["nights"]] == ["night-3", "night-2", "night-1"]
     assert [month["month"] for month in page["costs"]["months"]] == ["2026-11"]
 
@@ -195,6 +235,17 @@ def test_a_bucket_that_is_away_is_said_once(
     assert page["problem"] == experiment_page(viewed)["problem"] != ""
     assert page["trials"] == []
     assert len(bucket.found) + len(bucket.listed) == 1
+
+
+def test_a_bucket_of_another_environment_is_one_sentence(
+    viewed: ViewedEnvironment, bucket: CountingStore
+) -> None:
+    """The viewer of one environment may not read the bucket of another."""
+    bucket.refuses = True
+    pages = run_page(viewed, "night-2"), experiment_page(viewed)
+    for problem in (home(viewed).problem, *(page["problem"] for page in pages)):
+        assert problem.startswith("The bucket may not be read (")
+        assert problem.count("DAG bootstrap_infrastructure") == 1
 
 
 def test_an_environment_that_cannot_be_opened_is_one_sentence() -> None:

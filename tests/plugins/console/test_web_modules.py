@@ -67,6 +67,7 @@ def test_the_modules_load_nothing_from_elsewhere_and_write_no_markup() -> None:
         ("usd(12.5)", "$12.50"),
         ("usd(null)", "–"),
         ("probability(1.4e-22)", "1.4e-22"),
+        ("probability(1.4e-5)", "1.4e-05"),
         ("probability(0)", "below 1e-300"),
         ("probability(0.0321)", "0.0321"),
         ("duration(59)", "59 s"),
@@ -83,6 +84,7 @@ def test_the_modules_load_nothing_from_elsewhere_and_write_no_markup() -> None:
         ("wordsOf('SOME_NEW_ONE')", "SOME NEW ONE"),
         (r"printable('a\u001b[31mb\u202ec\rd\te')", "abcd\te"),
         ("plainText('[Report](https://x.test/a) **now**')", "Report now"),
+        (r"plainText('- **one**\n- two - three')", "• one\n• two - three"),
     ],
 )
 def test_values_have_words(page: Page, expression: str, value: str) -> None:

@@ -148,19 +148,22 @@ function Axes({ x, y, width, height }) {
   );
 }
 
+/** The ticks whose labels differ. */
+const told = (ticks) => ticks.filter((v, k) => !k || short(v) !== short(ticks[k - 1]));
+
 function scalesOf(xs, ys, names, width, height) {
   const [x0, x1] = xs,
     [y0, y1] = ys;
   return {
     x: {
       name: names.x,
-      ticks: ticksOf(x0, x1, Math.max(2, Math.floor(width / 90))),
+      ticks: told(ticksOf(x0, x1, Math.max(2, Math.floor(width / 90)))),
       at: (v) => LEFT + ((v - x0) / (x1 - x0)) * (width - LEFT - RIGHT),
       back: (px) => x0 + ((px - LEFT) / (width - LEFT - RIGHT)) * (x1 - x0),
     },
     y: {
       name: names.y,
-      ticks: ticksOf(y0, y1, 5),
+      ticks: told(ticksOf(y0, y1, 5)),
       at: (v) => height - BOTTOM - ((v - y0) / (y1 - y0)) * (height - TOP - BOTTOM),
     },
   };
@@ -249,6 +252,7 @@ export function LineChart({ title, series, x, y, level = null, note, height = 26
   };
   const draw = (width) => {
     const scale = scalesOf(xs, ys, { x, y }, width, height);
+    if (low === high) scale.x.ticks = [low];
     const point = (event) => {
       const place = event.currentTarget.getBoundingClientRect();
       const wanted = scale.x.back(event.clientX - place.left);
@@ -423,12 +427,6 @@ export function PairDots({ candidate, champion, crashBelow, firstSeed }) {
         y2: y.at(ends[1]),
         stroke: "var(--ns-soft)",
       }),
-      h("text", { x: LEFT + 6, y: TOP + 12 }, "candidate better"),
-      h(
-        "text",
-        { x: size - RIGHT - 4, y: size - BOTTOM - 8, textAnchor: "end" },
-        "champion better",
-      ),
       inside &&
         h(
           "g",
@@ -448,6 +446,12 @@ export function PairDots({ candidate, champion, crashBelow, firstSeed }) {
             opacity: 0.55,
           }),
       ),
+      h("text", { className: "ns-over", x: LEFT + 6, y: TOP + 34 }, "candidate better"),
+      h(
+        "text",
+        { className: "ns-over", x: size - RIGHT - 4, y: size - BOTTOM - 8, textAnchor: "end" },
+        "champion better",
+      ),
     );
   };
   const table = () => ({
@@ -466,7 +470,7 @@ export function PairDots({ candidate, champion, crashBelow, firstSeed }) {
 export function Histogram({ title, values, mark = null, markText, x, note }) {
   const id = useId(),
     height = 260,
-    n = 24;
+    n = 25; // odd, so that ties alone lie around the mark and not beside it
   const [low, high] = axisOf(mark === null ? values : [...values, mark], 0.02);
   const bins = binsOf(values, low, high, n),
     mean = meanOf(values),

@@ -48,7 +48,9 @@ export function ExperimentPage({ dagId }) {
 /** @param {{experiment: import("./contract.js").Experiment}} props */
 function Body({ experiment }) {
   const { champion } = experiment;
-  const months = experiment.costs.months.map((one) => ({ name: one.month, value: one.usd }));
+  const months = experiment.costs.months
+    .map((one) => ({ name: one.month, value: one.usd }))
+    .reverse();
   const facts = [
     [
       "In service",
@@ -218,10 +220,10 @@ function History({ experiment }) {
         e.mean_candidate === null
           ? NONE
           : e.mean_champion === null
-            ? short(e.mean_candidate)
+            ? `${short(e.mean_candidate)} against the bar`
             : `${short(e.mean_candidate)} against ${short(e.mean_champion)}`,
     },
-    { name: "Cost", number: true, cell: (e) => usd(e.usd) },
+    { name: "Cost of its run", number: true, cell: (e) => usd(e.usd) },
     { name: "Who", cell: (e) => printable(e.who) },
     {
       name: "Why",

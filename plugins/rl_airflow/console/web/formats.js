@@ -26,7 +26,7 @@ export function usd(x) {
 export function probability(p) {
   if (!isNumber(p)) return NONE;
   return p !== 0 && p < 0.001
-    ? p.toExponential(1)
+    ? p.toExponential(1).replace(/-(\d)$/, "-0$1")
     : p === 0
       ? "below 1e-300"
       : `${+p.toPrecision(3)}`;
@@ -100,8 +100,9 @@ const UNSEEN =
   /\u001b\[[0-9;?]*[A-Za-z]|[\u0000-\u0008\u000b-\u001f\u007f\u202a-\u202e\u2066-\u2069]/g;
 export const printable = (text) => text.replace(UNSEEN, "");
 
-/** Markdown of a question as plain text: a link becomes its words. */
+/** Markdown of a question as plain text: a link becomes its words, and a list has bullets. */
 export const plainText = (markdown) =>
   printable(markdown ?? "")
     .replace(/\[([^\]]*)\]\([^)]*\)/g, "$1")
-    .replace(/[*`]/g, "");
+    .replace(/[*`]/g, "")
+    .replace(/^- /gm, "• ");

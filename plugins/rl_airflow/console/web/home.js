@@ -251,11 +251,18 @@ function Experiments({ rows }) {
     },
     {
       name: "Mean return",
+      sort: (r) => r.curve.at(-1)?.[1],
       cell: (r) =>
-        h(Sparkline, {
-          points: r.curve,
-          label: `Mean return of the best trial of ${r.experiment}`,
-        }),
+        r.curve.length > 0 &&
+        h(
+          "div",
+          { className: "ns-spark" },
+          h(Sparkline, {
+            points: r.curve,
+            label: `Mean return of the best trial of ${r.experiment}`,
+          }),
+          short(r.curve.at(-1)[1]),
+        ),
     },
     {
       name: "Cost this month",

@@ -35,12 +35,14 @@ import {
 } from "./parts.js";
 import { differencesOf } from "./series.js";
 
+/** With the server's four seconds: a report of a machine is shown within ten. */
+const LIVE_S = 5;
 const RETRAIN = "retrain_";
 export const nameOf = (dagId) => (dagId.startsWith(RETRAIN) ? dagId.slice(RETRAIN.length) : dagId);
 
 const useRun = (dagId, runId) =>
   useJson(dagId && runId ? apiOf(dagId, `/run?${query({ run_id: runId })}`) : null, (run) =>
-    run.live ? 10 : 60,
+    run.live ? LIVE_S : 60,
   );
 
 /** The run as a page of the console. */
@@ -146,6 +148,7 @@ function RunView({ run, runId, onChange }) {
           series: training,
           x: "environment steps",
           y: "mean of the last 100 episodes",
+          empty: "No points yet. They come with the checkpoints.",
         }),
       ),
       h(Card, { title: "Trials", wide: true }, h(Trials, { trials: run.trials })),
@@ -163,7 +166,7 @@ function RunView({ run, runId, onChange }) {
 function factsOf(run) {
   const cost = run.cost;
   return [
-    ["State", h(Badge, { name: run.state }), run.live ? "refreshed every 10 s" : ""],
+    ["State", h(Badge, { name: run.state }), run.live ? `refreshed every ${LIVE_S} s` : ""],
     ["Policy", run.algo ?? NONE, run.environment_id],
     ["Began", h(Time, { at: run.created_at })],
     ["Steps of a trial", whole(run.total_timesteps)],
@@ -171,7 +174,13 @@ function factsOf(run) {
       "Cost",
       usd(cost?.usd),
       cost
-        ? `of at most ${usd(cost.budget_usd)}${run.live ? `; committed ${usd(cost.committed_usd)}` : ""}${cost.evaluation_usd ? `; evaluation ${usd(cost.evaluation_usd)}` : ""}`
+        ? [
+            `of at most ${usd(cost.budget_usd)}`,
+            cost.evaluation_usd && `evaluations ${usd(cost.evaluation_usd)}`,
+            run.live && `${usd(cost.committed_usd - cost.usd)} more is reserved`,
+          ]
+            .filter(Boolean)
+            .join("; ")
         : "",
     ],
     ["Champion then", run.champion_version ? `version ${run.champion_version}` : "none"],
@@ -232,7 +241,7 @@ function Returns({ run, other }) {
   const histogram = h(Histogram, {
     title: paired ? "Differences of the pairs" : "Returns above the bar",
     mark: 0,
-    markText: "Dashed: no difference.",
+    markText: paired ? "Dashed: no difference." : "Dashed: the bar.",
     values: differencesOf(pairs.candidate, other),
     x: paired ? "candidate − champion" : "return − bar",
   });
@@ -304,7 +313,19 @@ function Trials({ trials }) {
       sort: (t) => t.steps_per_s,
       cell: (t) => short(t.steps_per_s),
     },
-    { name: "Cost", number: true, sort: (t) => t.usd, cell: (t) => usd(t.usd) },
+    {
+      name: "Cost",
+      number: true,
+      sort: (t) => t.usd,
+      cell: (t) =>
+        h(
+          Fragment,
+          null,
+          usd(t.usd),
+          t.attempts.some((one) => one.launched_at && !one.ended_at) &&
+            h("div", { className: "ns-soft" }, "without the machine that runs"),
+        ),
+    },
     {
       name: "Interruptions",
       number: true,
@@ -320,6 +341,11 @@ function Trials({ trials }) {
   ];
   return h(Table, { label: "Trials", columns, rows: trials, keyOf: (t) => t.trial, most: 20 });
 }
+
+/** How long a machine has run, also if it runs now. */
+const secondsOf = (machine) =>
+  machine.seconds ??
+  (machine.launched_at && !machine.end ? (Date.now() - new Date(machine.launched_at)) / 1000 : null);
 
 function Machines({ run, runId }) {
   const rows = run.trials.flatMap((trial) =>
@@ -347,7 +373,12 @@ function Machines({ run, runId }) {
         ),
     },
     { name: "Launched", sort: (m) => m.launched_at, cell: (m) => h(Time, { at: m.launched_at }) },
-    { name: "Time", number: true, sort: (m) => m.seconds, cell: (m) => duration(m.seconds) },
+    {
+      name: "Time",
+      number: true,
+      sort: (m) => secondsOf(m),
+      cell: (m) => duration(secondsOf(m)),
+    },
     { name: "Cost", number: true, sort: (m) => m.usd, cell: (m) => usd(m.usd) },
     {
       name: "End",

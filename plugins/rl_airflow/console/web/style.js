@@ -18,6 +18,7 @@ export const CSS = `
 .ns h2{font-size:15px;font-weight:600;margin:0 0 8px}
 .ns h3{font-size:14px;font-weight:600;margin:0}
 .ns p{margin:0 0 6px;overflow-wrap:anywhere}
+.ns a.ns-button{text-decoration:none;color:var(--ns-ink)}
 .ns a{color:var(--ns-link);text-decoration:underline;text-underline-offset:2px}
 .ns :is(a,button,input,select,textarea,summary,[tabindex]):focus-visible{outline:2px solid var(--ns-1);outline-offset:2px}
 .ns-head{display:flex;flex-wrap:wrap;gap:4px 16px;align-items:baseline;justify-content:space-between;margin-bottom:12px}
@@ -33,6 +34,8 @@ export const CSS = `
 .ns-problem{border:1px solid var(--ns-bad);border-left-width:4px;border-radius:6px;padding:8px 12px;margin-bottom:12px;overflow-wrap:anywhere}
 .ns-badge{display:inline-block;border:1px solid currentColor;border-radius:10px;padding:0 8px;font-size:12px;font-weight:600;white-space:nowrap}
 .ns-row{display:flex;flex-wrap:wrap;gap:8px 12px;align-items:center}
+.ns-card>.ns-row{margin:0 0 8px}
+.ns-card>.ns-scroll+.ns-row{margin:10px 0 0}
 .ns-button,.ns input,.ns textarea{border:1px solid var(--ns-soft);border-radius:6px;padding:4px 10px;background:var(--ns-panel);color:var(--ns-ink);font:inherit}
 .ns-button{cursor:pointer;font-weight:500}
 .ns-button:hover:not(:disabled){background:var(--ns-hover)}
@@ -54,9 +57,11 @@ export const CSS = `
 .ns progress::-webkit-progress-value{background:var(--ns-1)}
 .ns progress::-moz-progress-bar{background:var(--ns-1)}
 .ns-keep{white-space:nowrap}
+.ns-spark{display:flex;gap:8px;align-items:center}
 .ns figure{margin:0}
-.ns-svg{display:block;overflow:visible;touch-action:pan-y}
+.ns-svg{display:block;margin:0 auto;overflow:visible;touch-action:pan-y}
 .ns-svg text{fill:var(--ns-soft);font-size:12px;font-family:inherit}
+.ns-svg .ns-over{paint-order:stroke;stroke:var(--ns-panel);stroke-width:4px}
 .ns-svg .ns-axis{stroke:var(--ns-grid)}
 .ns-reading{display:block;min-height:20px;font-size:12px;color:var(--ns-soft)}
 .ns-legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:12px;list-style:none;margin:0;padding:0}
