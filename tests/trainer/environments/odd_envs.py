@@ -74,6 +74,22 @@ class OddEnv(gym.Env[Any, Any]):
         """End the process as an error in C code does."""
         os.kill(os.getpid(), signal.SIGSEGV)
 
+    def crash_apart(self) -> None:
+        """End the process as an error in C code does if it is not the trainer's own."""
+        if multiprocessing.parent_process() is not None:
+            self.crash()
+
+    def leave_apart(self) -> None:
+        """End the process without a word if it is not the trainer's own."""
+        if multiprocessing.parent_process() is not None:
+            self.leave()
+
+    def spawn(self) -> None:
+        """Let another process do the work of a step."""
+        process = multiprocessing.get_context("fork").Process(target=int)
+        process.start()
+        process.join()
+
     def leave(self) -> None:
         """End the process without a word."""
         os._exit(5)

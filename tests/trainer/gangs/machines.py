@@ -59,7 +59,7 @@ class Machines:
             self.processes[seat] = self._start(
                 *role,
                 *("--spec", str(self._spec), "--store", str(self.store), "--json"),
-                *("--address", self.address(seat)),
+                *("--address", self.address(seat), "--attempt", str(self._boots[seat])),
                 env={PACE_FILE: str(self._pace), "TEST_GATHER_S": str(self.gather_s)},
             )
 

@@ -198,6 +198,11 @@ def test_a_learner_with_a_gpu_waits_for_machines_and_collects_nothing(stage: Sta
             "python -m rl_trainer train: argument --address: must be one machine's own address, "
             "not '0.0.0.0'; see python -m rl_trainer train --help",
         ),
+        (
+            ("train", "--address", "192.0.2.1"),  # of documentation, so no machine has it
+            "python -m rl_trainer train: argument --address: must be an IPv4 address of this "
+            "machine, not '192.0.2.1'; see python -m rl_trainer train --help",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(

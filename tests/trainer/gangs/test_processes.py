@@ -1,6 +1,7 @@
 """Who collects the shards changes no byte, and a process that is killed loses no training."""
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from rl_trainer.training.segments import SegmentTrainer, TrainedSegment
 from rl_trainer.training.watch import TrainingWatch
 from tests.trainer.chains import whole_digest
 from tests.trainer.conftest import Done, Trainer, TrainerProcess, frozen, json_of, merged
+from tests.trainer.environments.odd_envs import ODD
 from tests.trainer.shards.cases import ALGORITHMS, ENVIRONMENTS, sharded_spec
 
 #: Values of SB3's logger that follow from the clock.
@@ -116,6 +118,32 @@ def test_a_killed_collector_is_named_and_takes_the_others_along() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
+def _odd(odd: str, after: int = 0) -> Spec:
+    """Freeze a sharded training on environments that do something odd in each process."""
+    changes = {
+        "env_id": ODD,
+        "env_kwargs": {"odd": odd, "after": after},
+        "total_timesteps": 3_000,
+        "checkpoint_every": 3_000,
+    }
+    return frozen(merged(_document(sharded_spec("ppo", "CartPole", normalize=False)), **changes))
+
+
+def test_an_environment_may_start_processes() -> None:
+    """A simulator is often one. multiprocessing would refuse it in a daemon."""
+    assert train(_odd("spawn"), 2) == train(_odd(""), 0)
+
+
+@pytest.mark.parametrize(
+    ("odd", "how"), [("crash_apart", "signal SIGSEGV"), ("leave_apart", "exit status 5")]
+)
+def test_an_environment_that_ends_its_collector_is_named_as_the_reason(odd: str, how: str) -> None:
+    """As in a worker."""
+    trainer, _ = _trainer_with(_odd(odd, after=20), 1)
+    with pytest.raises(EnvironmentFailedError, match=rf"collector 1 \(.*\) ended with {how}: the"):
+        trainer.train(0, None, TrainingWatch(Interruption()))
+
+
 def _document(spec: Spec) -> dict[str, Any]:
     return spec.experiment.model_dump(mode="json", exclude={"name"})
 
@@ -182,7 +210,8 @@ def test_a_killed_trainer_leaves_no_process_and_a_killed_collector_no_gap(
 
     killed = _kill_a_collector(start_trainer(*arguments), store)
     assert killed.returncode == 71, killed.stderr
-    assert "collector 1 (process " in killed.stderr
+    # Both were killed, and the end of either may be known first.
+    assert re.search(r"collector [12] \(process \d+\) was killed", killed.stderr), killed.stderr
 
     last = json_of(trainer(*arguments))
     assert last["resumed_from"] > 0

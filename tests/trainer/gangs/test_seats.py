@@ -17,6 +17,7 @@ from rl_trainer.errors import InterruptedTrainingError, OtherHardwareError
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
 from rl_trainer.training.interruptions import Interruption
+from tests.trainer.environments.odd_envs import ODD
 from tests.trainer.gangs.stage import PACED, Stage, document
 from tests.trainer.shards.cases import sharded_spec
 
@@ -99,3 +100,18 @@ def test_a_killed_collecting_process_is_a_lack_of_memory(stage: Stage) -> None:
     assert done.returncode == 71
     assert "collector 1 (process " in done.stderr
     assert "was killed (SIGKILL)" in done.stderr
+
+
+def test_an_environment_that_ends_its_process_fails_the_trial(stage: Stage) -> None:
+    """The machine ends with exit status 72. It is not only lost, because it would be lost again.
+
+    The steps are so slow that the comparison at the start does not come that far.
+    """
+    odd = {"env_id": ODD, "env_kwargs": {"odd": "crash_apart", "after": 100, "step_s": 0.02}}
+    long = {"total_timesteps": 6_000, "checkpoint_every": 3_000}
+    machines = stage.machines(document(normalize=False, **odd, **long), 2)
+    machines.boot(range(2))
+    machines.away |= {1}
+    done = machines.processes[1].finish()
+    assert done.returncode == 72, done.stderr
+    assert "ended with signal SIGSEGV: the environment has ended its process" in done.stderr

@@ -28,9 +28,8 @@ def test_shards_are_shared_out_so_that_each_has_one_collector() -> None:
             assert counts[0] == min(counts)
 
 
-@pytest.fixture
-def channels() -> tuple[Channel, Channel]:
-    """A learner's channel and a collector's, on an address of their own."""
+def _connect() -> tuple[Channel, Channel]:
+    """Return a learner's channel and a collector's, on an address of their own."""
     with bind(ELSEWHERE) as listening:
         meeting = Rendezvous(ELSEWHERE, listening.getsockname()[1], 2)
         other: list[Channel] = []
@@ -38,7 +37,13 @@ def channels() -> tuple[Channel, Channel]:
         thread.start()
         learner = Channel(meeting, 0, ELSEWHERE, listening)
         thread.join()
-    return learner, other[0]
+    return learner, other.pop()
+
+
+@pytest.fixture
+def channels() -> tuple[Channel, Channel]:
+    """A learner's channel and a collector's, on an address of their own."""
+    return _connect()
 
 
 def test_no_process_listens_on_another_address(channels: tuple[Channel, Channel]) -> None:
@@ -103,6 +108,14 @@ def test_a_broken_channel_lets_no_thread_wait(channels: tuple[Channel, Channel])
     learner.abort()
     thread.join(20)
     assert [error.ranks for error in errors] == [(1,)]
+
+
+def test_a_collector_that_has_ended_is_told_in_a_few_words() -> None:
+    """The message of torch also has the place in its source, and advice for its own users."""
+    learner, collector = _connect()
+    del collector
+    with pytest.raises(LostPeerError, match=r"^Connection closed by peer \[[\d.]+\]:\d+$"):
+        learner.next_answer(1)
 
 
 class NoWork:

@@ -245,6 +245,10 @@ def test_wrong_numbers_end_the_command_with_one_line(
         assert asked.returncode == 2
         assert asked.stderr.startswith(f"rl_trainer train: spec: {words}")
         assert asked.stderr.count("\n") == 1
+    one = whole.replace(b'"shards":2', b'"shards":1')
+    spec.write_bytes(one)
+    asked = trainer("train", "--spec", str(spec), "--store", str(tmp_path / "a"), "--quiet")
+    assert "is 2, but there is only 1 shard to collect: set it to at most 1" in asked.stderr
     spec.write_bytes(whole.replace(b'"machines":2', b'"machines":1'))
     spec.write_bytes(spec.read_bytes().replace(b'"shards":2', b'"shards":3'))
     wrong = trainer("train", "--spec", str(spec), "--store", str(tmp_path / "b"), "--quiet")

@@ -10,6 +10,7 @@ from rl_lifecycle.trials.gangs import Announcement, Generation, Member
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from rl_trainer.attempts.seat_reports import SeatReporter
 from rl_trainer.errors import (
+    EnvironmentFailedError,
     FencedError,
     InterruptedTrainingError,
     OtherHardwareError,
@@ -66,6 +67,7 @@ class Seat:
         :raises FencedError: if a later attempt of this seat has begun.
         :raises OtherHardwareError: if the trial's collectors are of another numeric class.
         :raises OutOfMemoryError: if a collecting process of this machine was killed.
+        :raises EnvironmentFailedError: if an environment has ended its process.
         :raises InterruptedTrainingError: after a notice.
         """
         self._reporter.beat(TrainerState.WAITING, "waits for the learner", at_once=True)
@@ -107,6 +109,7 @@ class Seat:
         """Collect until the generation ends.
 
         :raises OutOfMemoryError: if a collecting process of this machine was killed.
+        :raises EnvironmentFailedError: if an environment has ended its process.
         """
         shards = [s for s, rank in enumerate(generation.shards) if rank in member.ranks]
         self._journal.event(
@@ -128,7 +131,7 @@ class Seat:
             pulse.close()
             problem = processes.why_ended()
             processes.kill()
-        if isinstance(problem, OutOfMemoryError):
+        if isinstance(problem, OutOfMemoryError | EnvironmentFailedError):
             raise problem
         why = str(problem) if problem is not None else why
         self._journal.event("left", f"{self._place}: generation {generation.name}: {why}")

@@ -8,6 +8,7 @@ import argparse
 import ipaddress
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -293,6 +294,12 @@ def _address(text: str) -> str:
         ) from None
     if address.is_unspecified or address.is_multicast:
         raise argparse.ArgumentTypeError(f"must be one machine's own address, not {text!r:.80}")
+    try:
+        socket.create_server((str(address), 0)).close()
+    except OSError:
+        raise argparse.ArgumentTypeError(
+            f"must be an IPv4 address of this machine, not {text!r:.80}"
+        ) from None
     return str(address)
 
 

@@ -7,8 +7,8 @@ ends them with their starter, however that ends.
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from multiprocessing import get_context
+from collections.abc import Iterable, Sequence
+from multiprocessing import get_context, util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
@@ -18,7 +18,12 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_trainer.checkpointing.numeric_class import pin_threads
 from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.worker import end_with_parent
-from rl_trainer.errors import InterruptedTrainingError, OutOfMemoryError, TrainerError
+from rl_trainer.errors import (
+    EnvironmentFailedError,
+    InterruptedTrainingError,
+    OutOfMemoryError,
+    TrainerError,
+)
 from rl_trainer.gangs.conversation import serve
 from rl_trainer.gangs.transport import Channel, LostPeerError, Rendezvous
 from rl_trainer.shards.collecting import ShardCollector
@@ -27,6 +32,8 @@ from rl_trainer.training.preparation import make_work
 
 #: Seconds that a process may take to end before it is killed.
 END_S = 5.0
+#: Exit status of a process that did not handle an error. Those of environments are handled.
+FAILED = 1
 
 
 class CollectorProcesses:
@@ -39,6 +46,9 @@ class CollectorProcesses:
     def __init__(self, spec: Spec, trial: str, own_address: str) -> None:
         self._spec, self._trial, self._own_address = spec.to_json(), trial, own_address
         self._processes: list[BaseProcess] = []
+        # A daemon of multiprocessing would end by itself, but could have no children, and an
+        # environment may start some. This is called before multiprocessing waits for its children.
+        self._finalizer = util.Finalize(self, _kill, (self._processes,), exitpriority=10)
         self._steps: Sequence[int] = ()
 
     @property
@@ -68,7 +78,6 @@ class CollectorProcesses:
                     (counts, index),
                 ),
                 name=f"collector {rank}",
-                daemon=True,
             )
             process.start()
             self._processes.append(process)
@@ -102,14 +111,18 @@ class CollectorProcesses:
                 return InterruptedTrainingError(
                     f"{who} was ended by {signal.Signals(-code).name}: start the same command again"
                 )
-            return TrainerError(f"{who} ended with code {code}")
+            if code == FAILED:
+                return TrainerError(f"{who} ended with exit status {code}")
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+            return EnvironmentFailedError(
+                f"{who} ended with {how}: the environment has ended its process, so correct it"
+            )
         return None
 
     def kill(self) -> None:
         """End all processes at once."""
-        for process in self._processes:
-            process.kill()
-        self.join(0.0)
+        _kill(self._processes)
+        self._processes.clear()
 
     def join(self, patience_s: float = END_S) -> None:
         """Wait until all have ended, and kill those that take too long."""
@@ -119,7 +132,15 @@ class CollectorProcesses:
             if process.is_alive():
                 process.kill()
                 process.join()
-        self._processes = []
+        self._processes.clear()
+
+
+def _kill(processes: Iterable[BaseProcess]) -> None:
+    """End processes at once. No effect on those that have ended."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
 
 
 def collect_beside(

@@ -9,6 +9,7 @@ Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.TCPSt
 """
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -254,4 +255,6 @@ def _tensor(data: bytes) -> torch.Tensor:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """Return what torch says, without the source file before it and gloo's advice after it."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return re.sub(r"^\[[^\]]*:\d+\] ", "", line).partition(". This is typically caused by")[0]

@@ -42,7 +42,7 @@ def check_machines(compute: Compute, algo: str, shards: int, n_envs: int, source
         raise InvalidExperimentError(
             source,
             "compute.machines",
-            f"is {machines}, but there are only {shards} shard{'s' * (shards > 1)} to collect: set "
-            f"it to at most {shards}, or set {SHARDS} to a divisor of hyperparameters.n_envs = "
-            f"{n_envs} that is at least {machines}",
+            f"is {machines}, but there {'are' if shards > 1 else 'is'} only {shards} "
+            f"shard{'s' * (shards > 1)} to collect: set it to at most {shards}, or set {SHARDS} to "
+            f"a divisor of hyperparameters.n_envs = {n_envs} that is at least {machines}",
         )
