@@ -7,7 +7,8 @@ environment waits for a millisecond and needs next to no CPU, so two cores can p
 several machines; what a real network adds is not measured. Measured are:
 
 - seconds of a rollout, from the parameters to the rollouts in the learner, in turns;
-- the part of it that is not collecting: the exchange, and the waits for it;
+- the part of it that is not collecting: the exchange and the waits for it, against one collector,
+  which is the learner's own process and exchanges nothing;
 - seconds until a generation with another machine has formed, and from the kill of that machine
   until the next step of an environment.
 """
@@ -98,6 +99,10 @@ def measure_collecting(rounds: int) -> dict[str, Any]:
         "rollout_s": {str(number): spread(times) for number, times in seconds.items()},
         "share_of_linear": {
             str(number): round(one / number / statistics.median(times), 3)
+            for number, times in seconds.items()
+        },
+        "share_of_exchange": {
+            str(number): round(1 - one / number / statistics.median(times), 3)
             for number, times in seconds.items()
         },
         "steps_per_rollout": N_ENVS * N_STEPS,

@@ -84,6 +84,11 @@ class OddEnv(gym.Env[Any, Any]):
         if multiprocessing.parent_process() is not None:
             self.leave()
 
+    def vanish_apart(self) -> None:
+        """End the process as if all were well if it is not the trainer's own."""
+        if multiprocessing.parent_process() is not None:
+            os._exit(0)
+
     def spawn(self) -> None:
         """Let another process do the work of a step."""
         process = multiprocessing.get_context("fork").Process(target=int)

@@ -144,6 +144,22 @@ def test_an_environment_that_ends_its_collector_is_named_as_the_reason(odd: str,
         trainer.train(0, None, TrainingWatch(Interruption()))
 
 
+def test_an_environment_that_ends_its_collector_without_an_error_is_named_too() -> None:
+    """Only a process that was told to may end."""
+    trainer, _ = _trainer_with(_odd("vanish_apart", after=20), 1)
+    with pytest.raises(EnvironmentFailedError, match=r"ended with exit status 0: the environment"):
+        trainer.train(0, None, TrainingWatch(Interruption()))
+
+
+def test_a_collector_that_hangs_is_named_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker. The limit is for each environment of the shards, and begins with each step."""
+    monkeypatch.setattr("rl_trainer.gangs.processes.LIMIT_S", 1.0)
+    trainer, collectors = _trainer_with(_odd("hang_apart", after=20), 1)
+    with pytest.raises(EnvironmentFailedError, match=r"collector 1 .* has not answered for 1 s"):
+        trainer.train(0, None, TrainingWatch(Interruption()))
+    assert collectors.pids == []
+
+
 def _document(spec: Spec) -> dict[str, Any]:
     return spec.experiment.model_dump(mode="json", exclude={"name"})
 

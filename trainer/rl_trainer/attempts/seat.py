@@ -152,6 +152,7 @@ class Seat:
         look_at, told_at = time.monotonic() + BUSY_S, None
         while not processes.wait(BEAT_S):
             pulse.check()
+            processes.end_hanging()
             self._reporter.steps = before + processes.steps
             self._reporter.beat(TrainerState.TRAINING)
             if self._reporter.beats.fenced.is_set():

@@ -10,6 +10,7 @@ import numpy as np
 
 from rl_trainer.checkpointing.model_state import Arrays
 from rl_trainer.errors import as_trainer_error, error_of
+from rl_trainer.gangs.progress import OwnProgress
 from rl_trainer.gangs.transport import (
     LEARNER,
     Channel,
@@ -181,16 +182,17 @@ def serve(
     channel: Channel,
     rank: int,
     collector_of: Callable[[int, list[int]], ShardCollector],
-    on_step: Callable[[int], None],
+    progress: OwnProgress,
 ) -> None:
     """Collect for a learner until it says that this is enough, or has ended.
 
     :param collector_of: makes the collector of some shards of a segment.
-    :param on_step: called after each vector step with its number of environment steps.
+    :param progress: where this process says how far it is.
     """
     collector: ShardCollector | None = None
     while True:
         try:
+            progress.rest()
             order, segment, arrays = channel.next_order()
             if order is Order.CLOSE:
                 return
@@ -199,9 +201,13 @@ def serve(
                 collector = None
             if order is Order.BEGIN:
                 collector, answer = _begun(collector_of, segment, _shards_of(arrays[RANKS], rank))
+                progress.rest()
                 channel.answer(*answer)
             if order is Order.COLLECT:
-                channel.answer(*_collected(collector, arrays, on_step))
+                progress.step(0)
+                answer = _collected(collector, arrays, progress.step)
+                progress.rest()
+                channel.answer(*answer)
         except LostPeerError:
             return
 

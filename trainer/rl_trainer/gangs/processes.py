@@ -4,6 +4,7 @@ They start by forkserver, so they have none of their starter's threads and conne
 ends them with their starter, however that ends.
 """
 
+import contextlib
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_trainer.checkpointing.numeric_class import pin_threads
 from rl_trainer.environments.fork_server import start_fork_server
 from rl_trainer.environments.worker import end_with_parent
+from rl_trainer.environments.worker_vec_env import LIMIT_S
 from rl_trainer.errors import (
     EnvironmentFailedError,
     InterruptedTrainingError,
@@ -25,6 +27,7 @@ from rl_trainer.errors import (
     TrainerError,
 )
 from rl_trainer.gangs.conversation import serve
+from rl_trainer.gangs.progress import OwnProgress, Progress
 from rl_trainer.gangs.transport import Channel, LostPeerError, Rendezvous
 from rl_trainer.shards.collecting import ShardCollector
 from rl_trainer.training.lean_torch import leave_compiler_out
@@ -49,7 +52,8 @@ class CollectorProcesses:
         # A daemon of multiprocessing would end by itself, but could have no children, and an
         # environment may start some. This is called before multiprocessing waits for its children.
         self._finalizer = util.Finalize(self, _kill, (self._processes,), exitpriority=10)
-        self._steps: Sequence[int] = ()
+        self._progress: Progress | None = None
+        self._hanging: list[BaseProcess] = []
 
     @property
     def pids(self) -> list[int]:
@@ -59,13 +63,13 @@ class CollectorProcesses:
     @property
     def steps(self) -> int:
         """How many environment steps the processes have made together."""
-        return sum(self._steps)
+        return self._progress.steps if self._progress is not None else 0
 
     def start(self, meeting: Rendezvous, ranks: Sequence[int]) -> None:
         """Start one process for each rank."""
         start_fork_server()
         context = get_context("forkserver")
-        self._steps = counts = context.RawArray("q", max(1, len(ranks)))
+        self._progress = Progress(context, max(1, len(ranks)))
         for index, rank in enumerate(ranks):
             process = context.Process(
                 target=collect_beside,
@@ -75,18 +79,28 @@ class CollectorProcesses:
                     self._own_address,
                     (self._spec, self._trial),
                     sys.path,
-                    (counts, index),
+                    self._progress.of(index),
                 ),
                 name=f"collector {rank}",
             )
             process.start()
             self._processes.append(process)
 
+    def end_hanging(self) -> None:
+        """End the processes whose environments have taken too long for a step."""
+        for index, process in enumerate(self._processes):
+            overdue = self._progress is not None and self._progress.overdue(index, LIMIT_S)
+            if overdue and process.exitcode is None:
+                self._hanging.append(process)
+                process.kill()
+                process.join()
+
     def check_alive(self) -> None:
-        """Notice a process that has ended.
+        """Notice a process that has ended or hangs.
 
         :raises LostPeerError: naming it.
         """
+        self.end_hanging()
         for process in self._processes:
             if process.exitcode is not None:
                 raise LostPeerError(f"{process.name} has ended")
@@ -97,11 +111,16 @@ class CollectorProcesses:
 
     def why_ended(self) -> TrainerError | None:
         """Explain the end of the first process that did not end by itself and well."""
-        for process in self._processes:
+        for index, process in enumerate(self._processes):
             code = process.exitcode
-            if not code:
+            if code is None or (code == 0 and self._is_done(index)):
                 continue
             who = f"{process.name} (process {process.pid})"
+            if process in self._hanging:
+                return EnvironmentFailedError(
+                    f"{who} has not answered for {LIMIT_S:.0f} s for each of its environments: "
+                    "correct the environment"
+                )
             if code == -signal.SIGKILL:
                 return OutOfMemoryError(
                     f"{who} was killed (SIGKILL). Linux kills a process when the memory is full: "
@@ -118,6 +137,9 @@ class CollectorProcesses:
                 f"{who} ended with {how}: the environment has ended its process, so correct it"
             )
         return None
+
+    def _is_done(self, index: int) -> bool:
+        return self._progress is not None and self._progress.is_done(index)
 
     def kill(self) -> None:
         """End all processes at once."""
@@ -149,13 +171,13 @@ def collect_beside(
     own_address: str,
     what: tuple[bytes, str],
     search_path: list[str],
-    counter: tuple[list[int], int],
+    progress: OwnProgress,
 ) -> None:
     """Run a collector until the learner ends the generation. This is the whole process.
 
     :param what: the bytes of the frozen spec, and the trial's name.
     :param search_path: where the trainer finds packages, also those of the environment's wheels.
-    :param counter: a shared array, and the index in it where environment steps are counted.
+    :param progress: where this process says how far it is.
     """
     end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # for the main process, which may finish first
@@ -166,16 +188,12 @@ def collect_beside(
     torch.set_num_threads(1)  # as in the trainer
     leave_compiler_out()
     spec, trial = what
-    counts, index = counter
-
-    def count(n_steps: int) -> None:
-        counts[index] += n_steps
 
     def collector_of(segment: int, shards: list[int]) -> ShardCollector:
-        return ShardCollector(make_work(Spec.from_json(spec), trial), segment, shards)
+        work = make_work(Spec.from_json(spec), trial)
+        progress.begin(work.envs_per_shard * len(shards))
+        return ShardCollector(work, segment, shards)
 
-    try:
-        channel = Channel(meeting, rank, own_address)
-    except LostPeerError:
-        return
-    serve(channel, rank, collector_of, count)
+    with contextlib.suppress(LostPeerError):
+        serve(Channel(meeting, rank, own_address), rank, collector_of, progress)
+    progress.end()
