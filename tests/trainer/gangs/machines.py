@@ -1,6 +1,7 @@
 """Trials on several machines, each a process on an address of its own, with kills."""
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -85,8 +86,15 @@ class Machines:
         self._stopped = []
 
     def vanish(self, seat: int) -> None:
-        """Stop every process of a machine, so that no connection is closed."""
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+        """Stop every process of a machine, so that no connection is closed.
+
+        None may be stopped while it has the lock of the folder, which S3 does not have.
+        """
+        with (
+            contextlib.suppress(psutil.NoSuchProcess),  # it has just ended
+            (self.store / ".lock").open("a") as lock,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX)
             machine = psutil.Process(self.processes[seat].pid)
             for process in [machine, *machine.children(recursive=True)]:
                 self._stopped.append(process)
