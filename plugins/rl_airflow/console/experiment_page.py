@@ -1,7 +1,7 @@
 """The page of an experiment: its champions, its runs, the curves of its nights, and the costs."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from rl_airflow.console.airflow_facts import AirflowRun, DagFacts
@@ -37,6 +37,8 @@ from rl_lifecycle.storage.object_store import ObjectInfo
 
 #: The runs of the list, and the nights whose curves are shown.
 MOST_RUNS, MOST_NIGHTS = 1000, 20
+#: How long after its beginning a run freezes its spec, at most.
+FROZEN_WITHIN = timedelta(days=1)
 #: The shards of all nights together that one page reads.
 MOST_SHARDS = 2000
 
@@ -101,7 +103,10 @@ def _read_parts(
     versions = problems.read(lambda: read_versions(view, experiment), ())
     runs = _list_runs(view, experiment, known)
     ids = problems.read(lambda: _read_ids(view, experiment, runs), {})
-    judged = problems.read(lambda: _read_decisions(view, experiment, problems), {})
+    evaluations = problems.read(
+        lambda: _list_evaluations(view, experiment, runs), Snapshot(view.store, [])
+    )
+    judged = problems.read(lambda: _read_decisions(view, evaluations, experiment, problems), {})
     ledgers = problems.read(lambda: _read_ledgers(view, experiment, runs, problems), {})
     moves = read_moves(view, experiment, problems)
     reports = problems.read(lambda: read_reports(view, experiment, versions), {})
@@ -118,7 +123,9 @@ def _read_parts(
         "runs": [
             _describe_run(one, ids, judged.get(one.run), ledgers.get(one.run)) for one in runs
         ],
-        "nights": problems.read(lambda: _read_nights(view, experiment, runs, ids, problems), []),
+        "nights": problems.read(
+            lambda: _read_nights(evaluations, experiment, runs, ids, problems), []
+        ),
         "costs": {"months": _sum_months(ledgers)},
     }
 
@@ -165,9 +172,21 @@ def _newest_spec(view: Snapshot, experiment: str, runs: Sequence[ListedRun]) -> 
     return next((spec for spec in specs if spec is not None), None)
 
 
-def _read_decisions(view: Snapshot, experiment: str, problems: Problems) -> dict[str, JudgedRun]:
-    """Read the newest decision of each run. One that cannot be read is named."""
-    reports = newest_reports(view.list(class_prefix(VERDICTS, experiment)))
+def _list_evaluations(view: Snapshot, experiment: str, runs: Sequence[ListedRun]) -> Snapshot:
+    """List what the evaluator wrote about the newest nights."""
+    newest = runs[:MOST_NIGHTS]
+    return Snapshot(view.store, [class_prefix(EVALUATIONS, experiment, one.run) for one in newest])
+
+
+def _read_decisions(
+    view: Snapshot, evaluations: Snapshot, experiment: str, problems: Problems
+) -> dict[str, JudgedRun]:
+    """Read the newest decision of each run. One that cannot be read is named.
+
+    Older releases wrote the report beside the shards. There it is looked for in the newest nights.
+    """
+    former = [item for prefix in evaluations.prefixes for item in evaluations.list(prefix)]
+    reports = newest_reports(former) | newest_reports(view.list(class_prefix(VERDICTS, experiment)))
 
     def read(item: ObjectInfo) -> JudgedRun | None:
         return problems.read(lambda: read_judged(view, item), None)
@@ -179,8 +198,12 @@ def _read_decisions(view: Snapshot, experiment: str, problems: Problems) -> dict
 def _read_ledgers(
     view: Snapshot, experiment: str, runs: Sequence[ListedRun], problems: Problems
 ) -> dict[str, Ledger]:
-    """Read the ledgers of the months in which the runs began."""
-    months = sorted({f"{one.at:%Y-%m}" for one in runs})
+    """Read the ledgers of the months in which the runs' specs were frozen.
+
+    A spec is frozen after its run began, so maybe in the next month.
+    """
+    times = [at for one in runs for at in (one.at, one.at + FROZEN_WITHIN)]
+    months = sorted({f"{at:%Y-%m}" for at in times})
     own = Snapshot(view.store, [class_prefix(ledger_prefix(month), experiment) for month in months])
     items = [item for prefix in own.prefixes for item in own.list(prefix)]
 
@@ -205,23 +228,21 @@ def _sum_months(ledgers: Mapping[str, Ledger]) -> list[dict[str, Any]]:
 
 
 def _read_nights(
-    view: Snapshot,
+    own: Snapshot,
     experiment: str,
     runs: Sequence[ListedRun],
     ids: Mapping[str, str],
     problems: Problems,
 ) -> list[dict[str, Any]]:
     """Read the curves of the newest nights, each as a band over its trials."""
-    newest = runs[:MOST_NIGHTS]
-    own = Snapshot(view.store, [class_prefix(EVALUATIONS, experiment, one.run) for one in newest])
     nights: list[dict[str, Any]] = []
     n_shards = 0
-    for one in newest:
+    for one in runs[:MOST_NIGHTS]:
         shards = list_selection_shards(own, experiment, one.run)
         n_shards += sum(len(items) for steps in shards.values() for items in steps.values())
         if n_shards > MOST_SHARDS and nights:
             break
-        spec = problems.read(lambda run=one.run: _find_spec(view, experiment, run), None)  # type: ignore[misc]
+        spec = problems.read(lambda run=one.run: _find_spec(own, experiment, run), None)  # type: ignore[misc]
         points = band_of(read_selection(own, spec, problems)) if spec and shards else []
         if points:
             nights.append(

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import tests.plugins.airflow_home
 from rl_airflow.console.cached_store import CachedStore, KeptValues, ReadingPool
@@ -16,6 +18,9 @@ from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, StoredObject
 from tests.plugins.fake_ec2 import FakeEc2
 from tests.stored_forms.night.restore import Clock, read_archive, rename
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 assert tests.plugins.airflow_home.HOME.is_dir()
 
@@ -116,3 +121,33 @@ class OpenedFolder:
         del kept, pool
         self.places.append(place)
         return self.viewed
+
+
+@contextmanager
+def opened_app(auth_manager: str, store: ObjectStore, ec2: FakeEc2) -> Iterator["FastAPI"]:
+    """Open Airflow's application, whose plugin serves the console over a store.
+
+    :param auth_manager: the import path of its class.
+    """
+    from tests.dags.scheduled_runs import prepare_database
+
+    with patch.dict(os.environ, AIRFLOW__CORE__AUTH_MANAGER=auth_manager):
+        prepare_database()
+        from airflow import plugins_manager
+        from airflow.api_fastapi.app import create_app, purge_cached_app
+
+        from rl_airflow.console import app
+        from rl_airflow.console.environments import Environments
+
+        def forget() -> None:
+            plugins_manager._get_plugins.cache_clear()
+            plugins_manager.get_fastapi_plugins.cache_clear()
+            purge_cached_app()
+
+        with (
+            patch.object(app, "Environments", lambda: Environments(OpenedFolder(store, ec2))),
+            patch.object(app, "utc_now", lambda: NOW),
+        ):
+            forget()
+            yield create_app(apps="core")
+        forget()

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,9 @@ def test_an_experiment_shows_its_champions_runs_and_costs(viewed: ViewedEnvironm
     assert [run["run_id"] for run in page["runs"]] == ["night-3", "night-2", "night-1"]
     assert [run["state"] for run in page["runs"]] == ["running", None, None]
     assert [run["promoted_version"] for run in page["runs"]] == [None, 2, 1]
+    # An earlier release stored the reports, beside the shards.
+    assert [run["decision"] for run in page["runs"]] == [None, "PROMOTE", "PROMOTE"]
+    assert [run["usd"] > 0 for run in page["runs"]] == [False, True, True]
     first, last = page["history"][-1], page["history"][0]
     assert (last["to_version"], last["mean_candidate"], last["mean_champion"]) == (
         2,
@@ -147,6 +150,16 @@ def test_an_experiment_shows_its_champions_runs_and_costs(viewed: ViewedEnvironm
     assert [one["in_service"] for one in page["versions"]] == [True, False]
     assert [night["run_id"] for night in page["nights"]] == ["night-3", "night-2", "night-1"]
     assert [month["month"] for month in page["costs"]["months"]] == ["2026-11"]
+
+
+def test_a_run_that_began_in_the_month_before_its_spec_has_its_cost(
+    viewed: ViewedEnvironment,
+) -> None:
+    """The ledger is in the month in which the spec was frozen."""
+    began = datetime(2026, 11, 1, tzinfo=UTC) - timedelta(seconds=5)
+    known = [AirflowRun(f"night-{number}", "success", began) for number in (1, 2, 3)]
+    runs = {run["run_id"]: run for run in experiment_page(viewed, *known)["runs"]}
+    assert runs["night-2"]["usd"] > 0
 
 
 def test_a_second_look_reads_only_what_changed(

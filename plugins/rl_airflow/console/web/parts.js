@@ -15,9 +15,13 @@ export const pathOf = {
     `${pathOf.experiment(dagId)}/compare?${runIds.map((one) => query({ run_id: one })).join("&")}`,
   log: (dagId, runId, trial, seat, attempt) =>
     `${pathOf.experiment(dagId)}/log?${query({ run_id: runId, trial, seat, attempt })}`,
-  airflowRun: (dagId, runId) =>
-    `/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`,
+  airflowDag: (dagId) => `/dags/${encodeURIComponent(dagId)}`,
+  airflowRun: (dagId, runId) => `${pathOf.airflowDag(dagId)}/runs/${encodeURIComponent(runId)}`,
 };
+
+export const RETRAIN = "retrain_";
+/** Whether a DAG retrains an experiment, so that the console has pages of it. */
+export const retrains = (dagId) => dagId.startsWith(RETRAIN);
 export const query = (values) => new URLSearchParams(values).toString();
 
 /** The path of the server's answer about an experiment. */

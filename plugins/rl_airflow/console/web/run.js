@@ -25,6 +25,7 @@ import {
   Pane,
   Problem,
   Progress,
+  RETRAIN,
   Stale,
   Table,
   Time,
@@ -32,11 +33,11 @@ import {
   apiOf,
   pathOf,
   query,
+  retrains,
 } from "./parts.js";
 import { differencesOf } from "./series.js";
 
-const RETRAIN = "retrain_";
-export const nameOf = (dagId) => (dagId.startsWith(RETRAIN) ? dagId.slice(RETRAIN.length) : dagId);
+export const nameOf = (dagId) => (retrains(dagId) ? dagId.slice(RETRAIN.length) : dagId);
 
 const useRun = (dagId, runId) =>
   useJson(dagId && runId ? apiOf(dagId, `/run?${query({ run_id: runId })}`) : null, (run) =>
@@ -73,9 +74,9 @@ export function RunPage({ dagId, runId }) {
 
 /** The run as a tab of Airflow's page of a run. Airflow shows the tab at the runs of all DAGs. */
 export function RunTab({ dagId = "", runId = "" }) {
-  const retrains = dagId.startsWith(RETRAIN);
-  const { data, error, at, reload } = useRun(retrains ? dagId : "", runId);
-  if (!retrains)
+  const known = retrains(dagId);
+  const { data, error, at, reload } = useRun(known ? dagId : "", runId);
+  if (!known)
     return h(
       Pane,
       null,
