@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,3 +151,35 @@ def opened_app(auth_manager: str, store: ObjectStore, ec2: FakeEc2) -> Iterator[
             forget()
             yield create_app(apps="core")
         forget()
+
+
+def add_runs(dag_id: str, *run_ids: str) -> None:
+    """Let Airflow know the runs of the bucket."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.settings import Session
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    session: Any = Session()
+    dag: Any = SerializedDagModel.get(dag_id, session=session).dag  # type: ignore[union-attr]
+    for number, run_id in enumerate(run_ids):
+        began = NOW - timedelta(hours=1) + number * timedelta(minutes=10)
+        dag.create_dagrun(
+            run_id=run_id,
+            run_after=began,
+            run_type=DagRunType.MANUAL,
+            triggered_by=DagRunTriggeredByType.TEST,
+            state=DagRunState.SUCCESS,
+            start_date=began,
+            session=session,
+        )
+    session.commit()
+
+
+def token_of(role: str) -> str:
+    """Log in."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    user = SimpleAuthManagerUser(username="ada", role=role)
+    return str(get_auth_manager().generate_jwt(user, expiration_time_in_seconds=1800))

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Route
 
 from tests.plugins.console.browser import NARROW, Visitor, new_context, opened_browser, served
-from tests.plugins.console.stored_console import NOW, CountingStore
+from tests.plugins.console.stored_console import CountingStore, add_runs, token_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,33 +33,10 @@ PAGES = {
 Visit = Callable[..., Visitor]
 
 
-def add_runs(*run_ids: str) -> None:
-    """Let Airflow know the runs of the bucket."""
-    from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.settings import Session
-    from airflow.utils.state import DagRunState
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-    session: Any = Session()
-    dag: Any = SerializedDagModel.get(DAG, session=session).dag  # type: ignore[union-attr]
-    for number, run_id in enumerate(run_ids):
-        began = NOW - timedelta(hours=1) + number * timedelta(minutes=10)
-        dag.create_dagrun(
-            run_id=run_id,
-            run_after=began,
-            run_type=DagRunType.MANUAL,
-            triggered_by=DagRunTriggeredByType.TEST,
-            state=DagRunState.SUCCESS,
-            start_date=began,
-            session=session,
-        )
-    session.commit()
-
-
 @pytest.fixture(scope="module")
 def console(airflow_app: "FastAPI") -> Iterator[str]:
     """Airflow's UI with three nights of an experiment."""
-    add_runs("night-1", "night-2", "night-3")
+    add_runs(DAG, "night-1", "night-2", "night-3")
     with served(airflow_app) as url:
         yield url
 
@@ -70,15 +46,6 @@ def browser() -> Iterator[Browser]:
     """Chromium."""
     with opened_browser() as opened:
         yield opened
-
-
-def token_of(role: str) -> str:
-    """Log in."""
-    from airflow.api_fastapi.app import get_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    user = SimpleAuthManagerUser(username="ada", role=role)
-    return str(get_auth_manager().generate_jwt(user, expiration_time_in_seconds=1800))
 
 
 @pytest.fixture
