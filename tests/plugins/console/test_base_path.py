@@ -1,4 +1,7 @@
-"""The console where Airflow has a base path, as behind a proxy at `https://host/airflow/`."""
+"""The console where Airflow has a base path, as behind a proxy at `https://host/airflow/`.
+
+CONTRIBUTING.md says how to run it with another version of Airflow.
+"""
 
 import os
 import re
@@ -18,6 +21,9 @@ pytestmark = pytest.mark.airflow
 
 BASE = "/airflow"
 DAG = "retrain_cartpole_ppo"
+#: The Python with the Airflow that is served.
+PYTHON = os.environ.get("NIGHTSHIFT_CONSOLE_PYTHON", sys.executable)
+FOLDERS = (str(ROOT), *(str(ROOT / name) for name in ("lifecycle", "plugins")))
 
 
 def free_port() -> int:
@@ -35,8 +41,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
     with (
         log.open("w") as out,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.plugins.console.serve_console", str(port)],
-            env=os.environ | {"AIRFLOW__API__BASE_URL": f"{url}/"},
+            [PYTHON, "-m", "tests.plugins.console.serve_console", str(port)],
+            env=os.environ
+            | {"AIRFLOW__API__BASE_URL": f"{url}/", "PYTHONPATH": os.pathsep.join(FOLDERS)},
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=out,
