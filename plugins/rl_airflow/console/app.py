@@ -211,7 +211,7 @@ class Console:
             page = empty_page(asked.dag) | {
                 "problem": " ".join(filter(None, (asked.dag.problem, describe_problem(error))))
             }
-        return JSONResponse(page)
+        return JSONResponse(page | {"environment": asked.place.environment})
 
     async def run(self, asked: AskedRunDep) -> JSONResponse:
         """Show a run."""

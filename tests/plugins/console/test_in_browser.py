@@ -325,6 +325,7 @@ def test_a_rollback_asks_for_a_reason_and_confirms(visit: Visit) -> None:
     assert body["conf"]["version"] == 1
     assert body["conf"]["reason"] == "the new one shakes"
     assert body["conf"]["experiment"] == "cartpole_ppo"
+    assert body["conf"]["environment"] == "dev"
 
 
 def test_who_may_only_look_gets_a_sentence(visit: Visit) -> None:
