@@ -337,6 +337,22 @@ def test_who_may_only_look_gets_a_sentence(visit: Visit) -> None:
     visitor.see("Ask an administrator of Airflow")
 
 
+def test_each_new_answer_is_shown_without_a_reload(visit: Visit) -> None:
+    """Also the third one: React may look at an answer after the page has noted it as known."""
+    visitor, answers = visit(), []
+    visitor.page.clock.install()
+
+    def answer(route: Route) -> None:
+        answers.append(len(answers) + 1)
+        route.fulfill(json=route.fetch().json() | {"usd_month": 100 * len(answers)})
+
+    visitor.page.route("**/nightshift/api/home", answer)
+    visitor.go(HOME, "$100.00")
+    for money in ("$200.00", "$300.00", "$400.00"):
+        visitor.page.clock.run_for(11_000)
+        visitor.see(money)
+
+
 def test_a_hidden_page_asks_for_nothing(visit: Visit) -> None:
     """A hidden page does not poll; it asks at once when it is visible again."""
     visitor, asked = visit(), []

@@ -79,10 +79,11 @@ export function useJson(path, everyS = () => 10) {
         const data = await call("GET", path);
         failures = 0;
         wait = pause.current(data);
-        const text = JSON.stringify(data);
+        const text = JSON.stringify(data),
+          same = text === known; // compared here, because React may call the function below later
         if (!ended)
           setState((before) =>
-            text === known && before.path === path
+            same && before.path === path
               ? { ...before, error: "", at: Date.now() }
               : { path, data, error: "", at: Date.now() },
           );
