@@ -103,10 +103,7 @@ def _read_parts(
     versions = problems.read(lambda: read_versions(view, experiment), ())
     runs = _list_runs(view, experiment, known)
     ids = problems.read(lambda: _read_ids(view, experiment, runs), {})
-    evaluations = problems.read(
-        lambda: _list_evaluations(view, experiment, runs), Snapshot(view.store, [])
-    )
-    judged = problems.read(lambda: _read_decisions(view, evaluations, experiment, problems), {})
+    judged = problems.read(lambda: _read_decisions(view, experiment, problems), {})
     ledgers = problems.read(lambda: _read_ledgers(view, experiment, runs, problems), {})
     moves = read_moves(view, experiment, problems)
     reports = problems.read(lambda: read_reports(view, experiment, versions), {})
@@ -123,9 +120,7 @@ def _read_parts(
         "runs": [
             _describe_run(one, ids, judged.get(one.run), ledgers.get(one.run)) for one in runs
         ],
-        "nights": problems.read(
-            lambda: _read_nights(evaluations, experiment, runs, ids, problems), []
-        ),
+        "nights": problems.read(lambda: _read_nights(view, experiment, runs, ids, problems), []),
         "costs": {"months": _sum_months(ledgers)},
     }
 
@@ -172,21 +167,9 @@ def _newest_spec(view: Snapshot, experiment: str, runs: Sequence[ListedRun]) -> 
     return next((spec for spec in specs if spec is not None), None)
 
 
-def _list_evaluations(view: Snapshot, experiment: str, runs: Sequence[ListedRun]) -> Snapshot:
-    """List what the evaluator wrote about the newest nights."""
-    newest = runs[:MOST_NIGHTS]
-    return Snapshot(view.store, [class_prefix(EVALUATIONS, experiment, one.run) for one in newest])
-
-
-def _read_decisions(
-    view: Snapshot, evaluations: Snapshot, experiment: str, problems: Problems
-) -> dict[str, JudgedRun]:
-    """Read the newest decision of each run. One that cannot be read is named.
-
-    Older releases wrote the report beside the shards. There it is looked for in the newest nights.
-    """
-    former = [item for prefix in evaluations.prefixes for item in evaluations.list(prefix)]
-    reports = newest_reports(former) | newest_reports(view.list(class_prefix(VERDICTS, experiment)))
+def _read_decisions(view: Snapshot, experiment: str, problems: Problems) -> dict[str, JudgedRun]:
+    """Read the newest decision of each run. One that cannot be read is named."""
+    reports = newest_reports(view.list(class_prefix(VERDICTS, experiment)))
 
     def read(item: ObjectInfo) -> JudgedRun | None:
         return problems.read(lambda: read_judged(view, item), None)
@@ -228,21 +211,23 @@ def _sum_months(ledgers: Mapping[str, Ledger]) -> list[dict[str, Any]]:
 
 
 def _read_nights(
-    own: Snapshot,
+    view: Snapshot,
     experiment: str,
     runs: Sequence[ListedRun],
     ids: Mapping[str, str],
     problems: Problems,
 ) -> list[dict[str, Any]]:
     """Read the curves of the newest nights, each as a band over its trials."""
+    newest = runs[:MOST_NIGHTS]
+    own = Snapshot(view.store, [class_prefix(EVALUATIONS, experiment, one.run) for one in newest])
     nights: list[dict[str, Any]] = []
     n_shards = 0
-    for one in runs[:MOST_NIGHTS]:
+    for one in newest:
         shards = list_selection_shards(own, experiment, one.run)
         n_shards += sum(len(items) for steps in shards.values() for items in steps.values())
         if n_shards > MOST_SHARDS and nights:
             break
-        spec = problems.read(lambda run=one.run: _find_spec(own, experiment, run), None)  # type: ignore[misc]
+        spec = problems.read(lambda run=one.run: _find_spec(view, experiment, run), None)  # type: ignore[misc]
         points = band_of(read_selection(own, spec, problems)) if spec and shards else []
         if points:
             nights.append(

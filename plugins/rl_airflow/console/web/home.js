@@ -14,7 +14,6 @@ import {
   Time,
   Waiting,
   pathOf,
-  retrains,
 } from "./parts.js";
 import {
   NONE,
@@ -29,6 +28,7 @@ import {
   wordsOf,
 } from "./formats.js";
 import { Sparkline } from "./charts.js";
+import { retrains } from "./run.js";
 import { useJson } from "./loading.js";
 
 export function Home() {

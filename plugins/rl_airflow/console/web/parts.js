@@ -18,10 +18,6 @@ export const pathOf = {
   airflowDag: (dagId) => `/dags/${encodeURIComponent(dagId)}`,
   airflowRun: (dagId, runId) => `${pathOf.airflowDag(dagId)}/runs/${encodeURIComponent(runId)}`,
 };
-
-export const RETRAIN = "retrain_";
-/** Whether a DAG retrains an experiment, so that the console has pages of it. */
-export const retrains = (dagId) => dagId.startsWith(RETRAIN);
 export const query = (values) => new URLSearchParams(values).toString();
 
 /** The path of the server's answer about an experiment. */

@@ -25,7 +25,6 @@ import {
   Pane,
   Problem,
   Progress,
-  RETRAIN,
   Stale,
   Table,
   Time,
@@ -33,11 +32,13 @@ import {
   apiOf,
   pathOf,
   query,
-  retrains,
 } from "./parts.js";
 import { differencesOf } from "./series.js";
 
-export const nameOf = (dagId) => (retrains(dagId) ? dagId.slice(RETRAIN.length) : dagId);
+const RETRAIN = "retrain_";
+export const nameOf = (dagId) => (dagId.startsWith(RETRAIN) ? dagId.slice(RETRAIN.length) : dagId);
+/** Whether a DAG retrains an experiment, so that the console has pages of it. */
+export const retrains = (dagId) => dagId.startsWith(RETRAIN);
 
 const useRun = (dagId, runId) =>
   useJson(dagId && runId ? apiOf(dagId, `/run?${query({ run_id: runId })}`) : null, (run) =>
