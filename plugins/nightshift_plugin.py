@@ -2,7 +2,9 @@
 
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from rl_airflow.infrastructure.audit_log import EndedByHandListener
@@ -11,8 +13,10 @@ from rl_airflow.run.abandoned_runs import AbandonedRunListener
 from rl_airflow.run.links import JUDGE_LINKS, TRIAL_LINKS, VERSION_LINKS
 from rl_airflow.run.notes import RunNoteListener
 
-#: The address of the console's pages. It is relative, because Airflow may have a base path.
-BUNDLE = "nightshift/web/console.js"
+#: The address of the console's pages below Airflow's base path. It must begin with a slash: Airflow
+#: 3.2 imports it as it is, and a browser takes a name without one for no address.
+BASE_PATH = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
+BUNDLE = f"{BASE_PATH}/nightshift/web/console.js"
 
 
 class NightshiftPlugin(AirflowPlugin):

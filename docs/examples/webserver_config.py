@@ -14,9 +14,9 @@ AUTH_USER_REGISTRATION_ROLE = "Public"
 #: A person who leaves a group loses the role with the next login.
 AUTH_ROLES_SYNC_AT_LOGIN = True
 AUTH_ROLES_MAPPING = {
-    "nightshift-viewers": ["Viewer"],
-    "nightshift-operators": ["Viewer", "Operator"],
-    "nightshift-approvers": ["Viewer", "Approver"],
+    "nightshift-viewers": ["Viewer", "Console"],
+    "nightshift-operators": ["Viewer", "Console", "Operator"],
+    "nightshift-approvers": ["Viewer", "Console", "Approver"],
     "nightshift-admins": ["Admin"],
 }
 OAUTH_PROVIDERS = [

@@ -5,6 +5,7 @@ RlAirflowError
 ├── BrokenExperimentsError       experiment files are wrong, so their DAGs refuse new runs
 ├── SlowFileError                reading an experiment file takes too long
 ├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or is incomplete
+├── SessionNotOpenedError        AWS was not asked, or gave no answer, when a session was opened
 ├── EvaluationFailedError        the evaluator answered with an error, or did not answer
 │   ├── PolicyNotEvaluatedError  one policy cannot be played; others may be
 │   └── OtherVersionError        the evaluator's function is of another version than this Airflow
@@ -67,6 +68,17 @@ class EnvironmentNotReadyError(RlAirflowError, AirflowFailException):
         self.environment, self.problem = environment, problem
         super().__init__(
             f"environment {environment!r}: {problem}; trigger the DAG bootstrap_infrastructure"
+        )
+
+
+class SessionNotOpenedError(RlAirflowError):
+    """AWS gave no answer when a role's session was opened, or there was nothing to ask it with."""
+
+    def __init__(self, environment: str, role: str, problem: str) -> None:
+        self.environment, self.role, self.problem = environment, role, problem
+        super().__init__(
+            f"environment {environment!r}: the {role}'s session could not be opened ({problem}); "
+            "check the credentials and the region of this process, and its way to AWS STS"
         )
 
 

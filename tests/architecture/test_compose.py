@@ -133,6 +133,7 @@ def test_people_log_in_with_a_name_of_their_own(airflow_services: dict[str, Any]
     assert trigger not in allowed["Approver"]
     assert trigger in allowed["Operator"]
     assert answer not in allowed["Operator"]
+    assert allowed["Console"] == {"can_read Plugins"}
 
 
 def test_every_service_has_limits_and_says_whether_it_is_healthy(compose: dict[str, Any]) -> None:

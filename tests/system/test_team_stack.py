@@ -274,7 +274,7 @@ def test_the_commands_of_the_page_add_a_person(stack: TeamStack, night: dict[str
     done = subprocess.run(["bash", "-c", commands], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     added = json.loads(done.stdout)
-    assert {role["name"] for role in added["roles"]} == {"Viewer", "Approver"}
+    assert {role["name"] for role in added["roles"]} == {"Viewer", "Console", "Approver"}
     page_person = Api(stack.url, "page", "a-password-of-her-own")
     assert page_person.call("GET", "/api/v2/dags")["dags"]
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from rl_airflow.console.environments import ViewedPlace
 from rl_airflow.infrastructure.form_values import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
-from rl_airflow.run.experiment_files import dag_id_of
+from rl_airflow.run.experiment_files import REPLAY_PREFIX, dag_id_of
 from rl_lifecycle.records.names import is_slug, slug
 
 #: The beginning of the ids of the experiments' DAGs.
@@ -110,6 +110,11 @@ def _problem_of(row: Any, *, is_broken: bool) -> str:
     return ""
 
 
+def read_dag_ids(session: Session) -> set[str]:
+    """List all DAGs of Airflow, also stale ones."""
+    return set(session.scalars(select(DagModel.dag_id)))
+
+
 def read_newest_runs(session: Session, dag_ids: Collection[str]) -> dict[str, AirflowRun]:
     """Read the newest run of each DAG."""
     newest = select(func.max(DagRun.id)).where(DagRun.dag_id.in_(dag_ids)).group_by(DagRun.dag_id)
@@ -118,12 +123,17 @@ def read_newest_runs(session: Session, dag_ids: Collection[str]) -> dict[str, Ai
 
 
 def read_active_runs(session: Session) -> set[tuple[str, str]]:
-    """List the runs that have not ended, of all DAGs: their DAG's id, and their name in the bucket.
+    """List the runs that have not ended: their DAG's id, and their name in the bucket."""
+    rows = session.execute(_runs().where(DagRun.state.in_(ACTIVE)))
+    return {(row.dag_id, _name_in_bucket(row)) for row in rows}
 
-    The run of a replay has the name of its version's experiment before it.
-    """
-    rows = session.execute(select(DagRun.dag_id, DagRun.run_id).where(DagRun.state.in_(ACTIVE)))
-    return {(dag_id, slug(run_id)) for dag_id, run_id in rows}
+
+def _name_in_bucket(row: Any) -> str:
+    """The run of a replay has the name of its version's experiment before it."""
+    if not row.dag_id.startswith(REPLAY_PREFIX):
+        return slug(row.run_id)
+    asked = row.conf.get("experiment") if isinstance(row.conf, Mapping) else None
+    return slug(f"{asked or row.dag_id.removeprefix(REPLAY_PREFIX)}-{row.run_id}")
 
 
 def read_runs(session: Session, dag_id: str, most: int) -> list[AirflowRun]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
@@ -25,6 +25,7 @@ from rl_airflow.console.airflow_facts import (
     experiment_of,
     find_run,
     read_active_runs,
+    read_dag_ids,
     read_dags,
     read_newest_runs,
     read_runs,
@@ -38,7 +39,6 @@ from rl_airflow.console.problems import describe_problem
 from rl_airflow.console.run_files import TAIL, find_report_page, read_log
 from rl_airflow.console.run_page import EMPTY_RUN, read_run
 from rl_airflow.errors import RlAirflowError
-from rl_airflow.run.experiment_files import dag_id_of
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.records.names import is_slug, slug
 from rl_lifecycle.storage.layout import TrialId
@@ -148,7 +148,10 @@ def find_home_facts(user: GetUserDep, session: SessionDep) -> HomeFacts:
         read_active_runs(session),
         PermittedDags(
             manager.get_authorized_dag_ids(user=user),
-            manager.is_authorized_dag(method="GET", user=user),
+            read_dag_ids(session),
+            lambda gone: manager.is_authorized_dag(
+                method="GET", user=user, details=DagDetails(id=gone)
+            ),
         ),
         default_place(session),
     )
@@ -192,7 +195,6 @@ class Console:
                 facts.active,
                 facts.permissions,
                 now,
-                dag_id_of,
             )
         )
 
@@ -210,7 +212,7 @@ class Console:
             page = empty_page(asked.dag) | {
                 "problem": " ".join(filter(None, (asked.dag.problem, describe_problem(error))))
             }
-        return JSONResponse(page)
+        return JSONResponse(page | {"environment": asked.place.environment})
 
     async def run(self, asked: AskedRunDep) -> JSONResponse:
         """Show a run."""
@@ -335,7 +337,7 @@ def create_app() -> FastAPI:
     logs = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))]
     place = "/api/experiments/{dag_id}"
     app.add_api_route("/web/{file}", serve_web, dependencies=login)
-    app.add_api_route("/api/home", console.home, dependencies=login)
+    app.add_api_route("/api/home", console.home, dependencies=runs)
     app.add_api_route(place, console.experiment, dependencies=runs)
     app.add_api_route(f"{place}/run", console.run, dependencies=runs)
     app.add_api_route(f"{place}/compare", console.compare, dependencies=runs)

@@ -2,13 +2,12 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from infra_bootstrap.stacks.concerns import bucket_name
 from rl_airflow.console.cached_store import THREADS, CachedStore, KeptValues, ReadingPool
-from rl_airflow.errors import EnvironmentNotReadyError
-from rl_airflow.infrastructure.aws_errors import aws_errors
+from rl_airflow.errors import EnvironmentNotReadyError, SessionNotOpenedError, first_line
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.instances import Machines
 from rl_lifecycle.aws_errors import error_code
@@ -17,6 +16,12 @@ from rl_lifecycle.storage.s3_store import S3Store
 
 #: The limits of one call. Browsers wait for it, so it gives up early.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TRIES = 3, 10, 2
+#: The limits of a call to STS. The first page waits for all three, so there is one try each.
+OPENING: Mapping[str, Any] = {
+    "connect_timeout": 3,
+    "read_timeout": 3,
+    "retries": {"mode": "standard", "total_max_attempts": 1},
+}
 #: The largest object that is read. Reports and ledgers have some kilobytes.
 MOST_OBJECT_BYTES = 8 * 2**20
 #: The bytes of a log in one answer.
@@ -46,7 +51,9 @@ class ViewedEnvironment(NamedTuple):
 
 def viewer_session(place: ViewedPlace) -> RoleSession:
     """Return the session of an environment's viewer. Its calls fail quickly."""
-    return RoleSession("viewer", place.environment, region_name=place.region_name).hurry()
+    return RoleSession(
+        "viewer", place.environment, region_name=place.region_name, opening=OPENING
+    ).hurry()
 
 
 def open_environment(place: ViewedPlace, kept: KeptValues, pool: ReadingPool) -> ViewedEnvironment:
@@ -55,16 +62,22 @@ def open_environment(place: ViewedPlace, kept: KeptValues, pool: ReadingPool) ->
     The bucket's name follows from the account, because the viewer may read no stack.
 
     :raises EnvironmentNotReadyError: if AWS does not let the API server become the viewer.
+    :raises SessionNotOpenedError: if AWS does not answer, or no credentials are there.
     """
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         session = viewer_session(place).session
-        s3, ec2, sts = (_client(session, service) for service in ("s3", "ec2", "sts"))
+        s3, ec2 = (_client(session, service) for service in ("s3", "ec2"))
+        sts = session.client("sts", config=Config(**OPENING))
         account = sts.get_caller_identity()["Account"]
-    except aws_errors() as error:
+    except ClientError as error:
         raise EnvironmentNotReadyError(
-            place.environment,
-            f"its viewer's session could not be opened ({error_code(error) or error})",
+            place.environment, f"its viewer's session could not be opened ({error_code(error)})"
         ) from error
+    except BotoCoreError as error:
+        raise SessionNotOpenedError(place.environment, "viewer", first_line(error)) from error
     bucket = bucket_name(place.environment, account, session.region_name)
     return ViewedEnvironment(
         place.environment,

@@ -1,7 +1,7 @@
 """The page of an experiment: its champions, its runs, the curves of its nights, and the costs."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from rl_airflow.console.airflow_facts import AirflowRun, DagFacts
@@ -38,6 +38,8 @@ from rl_lifecycle.storage.object_store import ObjectInfo
 
 #: The runs of the list, and the nights whose curves are shown.
 MOST_RUNS, MOST_NIGHTS = 1000, 20
+#: How long after its beginning a run freezes its spec, at most.
+FROZEN_WITHIN = timedelta(days=1)
 #: The shards of all nights together that one page reads.
 MOST_SHARDS = 2000
 
@@ -200,8 +202,12 @@ def _read_decisions(
 def _read_ledgers(
     view: Snapshot, experiment: str, runs: Sequence[ListedRun], problems: Problems
 ) -> dict[str, Ledger]:
-    """Read the ledgers of the months in which the runs began."""
-    months = sorted({f"{one.at:%Y-%m}" for one in runs})
+    """Read the ledgers of the months in which the runs' specs were frozen.
+
+    A spec is frozen after its run began, so maybe in the next month.
+    """
+    times = [at for one in runs for at in (one.at, one.at + FROZEN_WITHIN)]
+    months = sorted({f"{at:%Y-%m}" for at in times})
     own = Snapshot(view.store, [class_prefix(ledger_prefix(month), experiment) for month in months])
     items = [item for prefix in own.prefixes for item in own.list(prefix)]
 

@@ -15,7 +15,7 @@ from rl_airflow.console.decisions import (
     read_judged,
 )
 from rl_airflow.console.environments import ViewedEnvironment
-from rl_airflow.console.machine_list import mark_orphans, read_machines
+from rl_airflow.console.machine_list import machines_dag_id, mark_orphans, read_machines
 from rl_airflow.console.problems import Problems, describe_problem
 from rl_airflow.console.registry_view import describe_champion, read_champion
 from rl_lifecycle.experiment.spec import Spec
@@ -199,16 +199,19 @@ def _find_spec(store: CachedStore, experiment: str, run: str | None) -> Spec | N
 class PermittedDags(NamedTuple):
     """What a user may see.
 
-    :param dag_ids: the DAGs that the user may read.
-    :param everything: whether the user may read all DAGs, also those that are gone.
+    :param dag_ids: the DAGs of Airflow that the user may read.
+    :param known: all DAGs of Airflow.
+    :param may_read_gone: whether the user may read a DAG that Airflow does not have any more.
+        A right to list DAGs does not tell: FAB gives it to each user who may read one of them.
     """
 
     dag_ids: Collection[str]
-    everything: bool
+    known: Collection[str]
+    may_read_gone: Callable[[str], bool]
 
-    def may_see(self, dag_id: str | None) -> bool:
-        """Whether the user may see what belongs to a DAG; None: to no DAG that exists."""
-        return dag_id in self.dag_ids or self.everything
+    def may_see(self, dag_id: str) -> bool:
+        """Whether the user may see what belongs to a DAG."""
+        return dag_id in self.dag_ids or (dag_id not in self.known and self.may_read_gone(dag_id))
 
 
 def compose_home(
@@ -218,7 +221,6 @@ def compose_home(
     active: Collection[tuple[str, str]],
     permissions: PermittedDags,
     now: datetime,
-    dag_id_of: Callable[[str], str],
 ) -> dict[str, Any]:
     """Compose the page for a user, who sees only permitted DAGs and their money and machines.
 
@@ -229,10 +231,10 @@ def compose_home(
     months = [
         month
         for experiment, month in reading.months.items()
-        if permissions.may_see(dag_id_of(experiment))
+        if permissions.may_see(machines_dag_id(experiment))
     ]
     next_night = earliest(dag.next_night for dag in shown)
-    machines = [one for one in reading.machines if permissions.may_see(one["dag_id"])]
+    machines = mark_orphans(reading.machines, active)
     return {
         "at": now.astimezone(UTC).isoformat(),
         "month": f"{now:%Y-%m}",
@@ -241,7 +243,7 @@ def compose_home(
         "champions": sum(month.champions for month in months),
         "next_night": next_night.isoformat() if next_night else None,
         "problem": reading.problem,
-        "machines": mark_orphans(machines, active),
+        "machines": [one for one in machines if permissions.may_see(one["dag_id"])],
         "experiments": [
             _compose_row(dag, reading, newest.get(dag.dag_id))
             for dag in sorted(shown, key=lambda dag: dag.experiment)

@@ -1,13 +1,13 @@
 """The machines that run now, with what each reported last."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from infra_bootstrap.reaper.reaper import DEADLINE_TAG, overdue_reason, read_deadline
 from rl_airflow.console.environments import ViewedEnvironment
 from rl_airflow.machines.instances import TaggedMachine
-from rl_airflow.run.experiment_files import dag_id_of
+from rl_airflow.run.experiment_files import REPLAY_PREFIX, dag_id_of
 from rl_airflow.trials.drill_experiment import DRILL
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.records.names import is_slug
@@ -17,8 +17,13 @@ from rl_lifecycle.trials.heartbeats import Heartbeat
 
 #: What a machine does before its trainer reports.
 STARTING = "starting"
-#: The experiments that have no file, and so no DAG of their own.
-WITHOUT_FILE = (REPLAYS, DRILL)
+#: The experiments that have no file, with the DAG whose runs they are.
+WITHOUT_FILE = {REPLAYS: "replay_champion", DRILL: "drill_interruption"}
+
+
+def machines_dag_id(experiment: str) -> str:
+    """Return the DAG whose runs have the machines of an experiment."""
+    return WITHOUT_FILE.get(experiment) or dag_id_of(experiment)
 
 
 def read_machines(viewed: ViewedEnvironment, now: datetime) -> list[dict[str, Any]]:
@@ -39,7 +44,7 @@ def _describe(viewed: ViewedEnvironment, one: TaggedMachine, now: datetime) -> d
         "zone": one.machine.zone,
         "market": one.machine.market,
         "experiment": experiment,
-        "dag_id": None if experiment in WITHOUT_FILE else dag_id_of(experiment),
+        "dag_id": machines_dag_id(experiment),
         "run": run,
         "trial": trial,
         "seat": one.seat,
@@ -72,18 +77,16 @@ def _find_beat(viewed: ViewedEnvironment, one: TaggedMachine) -> Heartbeat | Non
 
 
 def mark_orphans(
-    machines: list[dict[str, Any]], active: Collection[tuple[str, str]]
+    machines: Iterable[dict[str, Any]], active: Collection[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Mark the machines whose run has ended, too.
+    """Mark the machines whose run has ended, too, and name the DAGs of scheduled replays.
 
-    :param active: the runs that have not ended: the DAG's id, and the name in the bucket. Runs
-        without an experiment file have another name there, so only their deadline counts.
+    :param active: the runs that have not ended: the DAG's id, and the name in the bucket.
     """
-    return [
-        one | {"orphan": one["orphan"] or _has_ended(one["dag_id"], one["run"], active)}
-        for one in machines
-    ]
-
-
-def _has_ended(dag_id: str | None, run: str, active: Collection[tuple[str, str]]) -> bool:
-    return dag_id is not None and (dag_id, run) not in active
+    replays = {run: dag_id for dag_id, run in active if dag_id.startswith(REPLAY_PREFIX)}
+    marked = []
+    for one in machines:
+        dag_id = replays.get(one["run"], one["dag_id"])
+        has_ended = (dag_id, one["run"]) not in active
+        marked.append(one | {"dag_id": dag_id, "orphan": one["orphan"] or has_ended})
+    return marked

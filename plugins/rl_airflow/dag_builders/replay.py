@@ -11,7 +11,12 @@ from rl_airflow.dag_builders.params import replaying_params
 from rl_airflow.dag_builders.shared_arguments import DEFAULT_ARGS, RUN_TYPES, dag_with_form
 from rl_airflow.infrastructure.experiment_paths import list_experiment_names
 from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
-from rl_airflow.run.experiment_files import REPLAY, ExperimentFile, read_experiment_files
+from rl_airflow.run.experiment_files import (
+    REPLAY,
+    REPLAY_PREFIX,
+    ExperimentFile,
+    read_experiment_files,
+)
 from rl_airflow.run.schedules import timetable_of
 from rl_lifecycle.experiment.compute_settings import Compute
 
@@ -51,7 +56,7 @@ def scheduled_dag_id(file: ExperimentFile) -> str | None:
     :return: None if the file asks for no `replay_schedule`. A file that is wrong for another reason
         keeps its DAG, so that a replay in flight goes on.
     """
-    return f"replay_{file.name}" if file.has_replays else None
+    return f"{REPLAY_PREFIX}{file.name}" if file.has_replays else None
 
 
 def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -> DAG | None:

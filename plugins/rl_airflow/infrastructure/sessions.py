@@ -12,6 +12,7 @@ that role to CloudFormation.
 
 import json
 import logging
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -19,6 +20,7 @@ from rl_airflow.infrastructure.patience import repeat, wait_in_client
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.config import Config
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_pricing import PricingClient
@@ -54,6 +56,8 @@ class RoleSession:
     :param role: the role to use. None means the Airflow worker's own credentials.
     :param aws_conn_id: the connection to use. None means the default connection, if it is defined.
     :param region_name: the region. None means the connection's region, or AWS's usual default.
+    :param opening: botocore's settings for the calls that open the session, which wait for minutes
+        without any. A connection with settings of its own keeps them.
     """
 
     def __init__(
@@ -62,9 +66,11 @@ class RoleSession:
         environment: str,
         aws_conn_id: str | None = None,
         region_name: str | None = None,
+        opening: Mapping[str, Any] | None = None,
     ) -> None:
         self.role, self.environment = role, environment
         self.aws_conn_id, self.region_name = aws_conn_id, region_name
+        self.opening = opening
         self._clients: dict[str, Any] = {}
         self._hurries = False
 
@@ -141,10 +147,16 @@ class RoleSession:
             )
         from airflow.providers.amazon.aws.hooks.base_aws import BaseSessionFactory
 
+        config = None if "config_kwargs" in connection.extra_dejson else self._opening_config()
         session: Session = BaseSessionFactory(
-            conn=connection, region_name=self.region_name
+            conn=connection, region_name=self.region_name, config=config
         ).create_session()
         return session
+
+    def _opening_config(self) -> "Config | None":
+        from botocore.config import Config
+
+        return Config(**self.opening) if self.opening else None
 
     def _find_connection(self) -> Any:
         """Find the connection. A named connection must exist; the default one can be missing."""
@@ -169,7 +181,8 @@ class RoleSession:
         from airflow.sdk import Connection
 
         own = self._own_session()
-        caller = own.client("sts").get_caller_identity()["Arn"]
+        config = self._opening_config()
+        caller = own.client("sts", config=config).get_caller_identity()["Arn"]
         extra = {
             "role_arn": role_arn(caller, self.environment, role),
             "region_name": own.region_name,
@@ -178,7 +191,9 @@ class RoleSession:
         connection = Connection(
             conn_id=f"nightshift_{role}", conn_type="aws", extra=json.dumps(extra)
         )
-        wrapper = AwsConnectionWrapper(conn=connection, region_name=own.region_name)
+        wrapper = AwsConnectionWrapper(
+            conn=connection, region_name=own.region_name, botocore_config=config
+        )
         session: Session = BaseSessionFactory(
             conn=wrapper, region_name=own.region_name
         ).create_session()

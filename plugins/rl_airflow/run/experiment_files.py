@@ -33,6 +33,8 @@ RESERVED = {
     "replay": "the runs of replays",
     "drill": "the runs of drill_interruption",
 }
+#: The beginning of the ids of the DAGs of replays.
+REPLAY_PREFIX = "replay_"
 #: The CPU time in seconds that reading one file may use. A usual file needs some milliseconds.
 CPU_LIMIT_S = 2.0
 #: The key that gives an experiment a DAG for replays, and the key in a file that may not be YAML.

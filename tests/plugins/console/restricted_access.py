@@ -18,7 +18,8 @@ class RestrictedAuthManager(SimpleAuthManager):
     def is_authorized_dag(  # type: ignore[override]  # the base has more precise types
         self, *, user: SimpleAuthManagerUser, details: DagDetails | None = None, **kwargs: Any
     ) -> bool:
-        """Refuse all DAGs but one to the restricted user."""
-        if user.username == RESTRICTED.username and (details is None or details.id != ONLY):
+        """Refuse all DAGs but one to the restricted user, who may list DAGs as with FAB."""
+        named = details.id if details else None
+        if user.username == RESTRICTED.username and named not in (None, ONLY):
             return False
         return super().is_authorized_dag(user=user, details=details, **kwargs)

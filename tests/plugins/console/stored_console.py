@@ -3,10 +3,12 @@
 import os
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import tests.plugins.airflow_home
 from rl_airflow.console.cached_store import CachedStore, KeptValues, ReadingPool
@@ -17,6 +19,9 @@ from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, StoredObject
 from tests.plugins.fake_ec2 import FakeEc2
 from tests.stored_forms.night.restore import Clock, read_archive, rename
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 assert tests.plugins.airflow_home.HOME.is_dir()
 
@@ -127,3 +132,65 @@ class OpenedFolder:
         del kept, pool
         self.places.append(place)
         return self.viewed
+
+
+@contextmanager
+def opened_app(auth_manager: str, store: ObjectStore, ec2: FakeEc2) -> Iterator["FastAPI"]:
+    """Open Airflow's application, whose plugin serves the console over a store.
+
+    :param auth_manager: the import path of its class.
+    """
+    from tests.dags.scheduled_runs import prepare_database
+
+    with patch.dict(os.environ, AIRFLOW__CORE__AUTH_MANAGER=auth_manager):
+        prepare_database()
+        from airflow import plugins_manager
+        from airflow.api_fastapi.app import create_app, purge_cached_app
+
+        from rl_airflow.console import app
+        from rl_airflow.console.environments import Environments
+
+        def forget() -> None:
+            plugins_manager._get_plugins.cache_clear()
+            plugins_manager.get_fastapi_plugins.cache_clear()
+            purge_cached_app()
+
+        with (
+            patch.object(app, "Environments", lambda: Environments(OpenedFolder(store, ec2))),
+            patch.object(app, "utc_now", lambda: NOW),
+        ):
+            forget()
+            yield create_app(apps="core")
+        forget()
+
+
+def add_runs(dag_id: str, *run_ids: str) -> None:
+    """Let Airflow know the runs of the bucket."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.settings import Session
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    session: Any = Session()
+    dag: Any = SerializedDagModel.get(dag_id, session=session).dag  # type: ignore[union-attr]
+    for number, run_id in enumerate(run_ids):
+        began = NOW - timedelta(hours=1) + number * timedelta(minutes=10)
+        dag.create_dagrun(
+            run_id=run_id,
+            run_after=began,
+            run_type=DagRunType.MANUAL,
+            triggered_by=DagRunTriggeredByType.TEST,
+            state=DagRunState.SUCCESS,
+            start_date=began,
+            session=session,
+        )
+    session.commit()
+
+
+def token_of(role: str) -> str:
+    """Log in."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    user = SimpleAuthManagerUser(username="ada", role=role)
+    return str(get_auth_manager().generate_jwt(user, expiration_time_in_seconds=1800))

@@ -6,23 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.plugins.console.asked_routes import FORBIDDEN, OF_ALL, OF_DAG, PERMITTED, ROUTES
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
 
 pytestmark = pytest.mark.airflow
-
-PERMITTED, FORBIDDEN = "retrain_cartpole_ppo", "retrain_lunarlander_ppo"
-#: Each route of the console, with its DAG as `{dag}`.
-OF_DAG = (
-    "/nightshift/api/experiments/{dag}",
-    "/nightshift/api/experiments/{dag}/run?run_id=night-2",
-    "/nightshift/api/experiments/{dag}/compare?run_id=night-1&run_id=night-2",
-    "/nightshift/api/experiments/{dag}/report?run_id=night-2",
-    "/nightshift/api/experiments/{dag}/log?run_id=night-2&trial=seed-0&attempt=1",
-)
-OF_ALL = ("/nightshift/web/console.js", "/nightshift/api/home")
-ROUTES = (*OF_ALL, *(route.format(dag=PERMITTED) for route in OF_DAG))
 
 Login = Callable[..., "TestClient"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from rl_airflow.console.answers import wait_for
 from rl_airflow.console.environments import ViewedEnvironment
-from rl_airflow.console.home_page import PermittedDags, compose_home
+from rl_airflow.console.home_page import HomeReading, MonthOfExperiment, PermittedDags, compose_home
 from rl_airflow.console.machine_list import mark_orphans, read_machines
 from rl_airflow.machines.instances import Machines
 from tests.plugins.console.stored_console import NOW, CountingStore, view_of
@@ -67,9 +67,6 @@ def test_an_orphan_is_past_its_deadline_or_its_run_has_ended() -> None:
 
 def test_money_and_machines_of_other_experiments_are_not_shown() -> None:
     """Also those of experiments that have no DAG any more."""
-    from rl_airflow.console.home_page import HomeReading, MonthOfExperiment
-    from rl_airflow.run.experiment_files import dag_id_of
-
     world = World(trials=1)
     world.look()
     reading = HomeReading(
@@ -77,15 +74,66 @@ def test_money_and_machines_of_other_experiments_are_not_shown() -> None:
         machines=tuple(machines_of(world)),
     )
 
-    def page(*permitted: str, everything: bool = False) -> dict[str, Any]:
-        permissions = PermittedDags(permitted, everything)
-        return compose_home(reading, [], {}, set(), permissions, NOW, dag_id_of)
+    def page(*permitted: str, gone: bool = False) -> dict[str, Any]:
+        permissions = PermittedDags(permitted, {DAG, "retrain_other"}, lambda _: gone)
+        return compose_home(reading, [], {}, set(), permissions, NOW)
 
     shown = {name: page(DAG)[name] for name in ("usd_month", "n_runs", "champions")}
     assert shown == {"usd_month": 1.0, "n_runs": 2, "champions": 1}
     assert len(page(DAG)["machines"]) == 1
     assert (page("retrain_other")["usd_month"], page("retrain_other")["machines"]) == (0, [])
-    assert page(everything=True)["usd_month"] == 5.0
+    assert page(DAG, gone=True)["usd_month"] == 5.0
+    assert page("retrain_other", gone=True)["usd_month"] == 4.0
+
+
+def test_a_machine_of_a_replay_belongs_to_the_replays_dag() -> None:
+    """Its experiment has no page, and it is an orphan only after the end of the replay's run."""
+    world = World(trials=1)
+    world.look()
+    (one,) = world.ec2.machines.values()
+    run = "cartpole_ppo-r1"
+    one.tags |= {"nightshift:experiment": "replay", "nightshift:run": run}
+
+    def shown(active: set[tuple[str, str]], permitted: str) -> list[tuple[str, bool]]:
+        reading = HomeReading(machines=tuple(machines_of(world)))
+        permissions = PermittedDags({permitted}, {"replay_champion", "replay_cartpole_ppo"}, bool)
+        page = compose_home(reading, [], {}, active, permissions, NOW)
+        return [(machine["dag_id"], machine["orphan"]) for machine in page["machines"]]
+
+    by_form, scheduled = "replay_champion", "replay_cartpole_ppo"
+    assert shown({(by_form, run)}, by_form) == [(by_form, False)]
+    assert shown({(scheduled, run)}, scheduled) == [(scheduled, False)]
+    assert shown({(scheduled, run)}, by_form) == []
+    assert shown(set(), by_form) == [(by_form, True)]
+
+
+@pytest.mark.airflow
+def test_an_active_replay_has_the_name_that_its_machine_has(airflow_app: "FastAPI") -> None:
+    """The form names the experiment, which comes first in the name of the run."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.settings import Session
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    from rl_airflow.console.airflow_facts import read_active_runs
+
+    session: Any = Session()
+    dag: Any = SerializedDagModel.get("replay_champion", session=session).dag  # type: ignore[union-attr]
+    run = dag.create_dagrun(
+        run_id="r1",
+        run_after=NOW,
+        run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.TEST,
+        state=DagRunState.RUNNING,
+        conf={"experiment": "cartpole_ppo"},
+        session=session,
+    )
+    session.commit()
+    try:
+        assert ("replay_champion", "cartpole_ppo-r1") in read_active_runs(session)
+    finally:
+        session.delete(run)
+        session.commit()
 
 
 @pytest.mark.airflow
@@ -96,7 +144,7 @@ def test_the_home_page_joins_airflow_and_the_bucket(vera: Any) -> None:
     rows = {row["experiment"]: row for row in page["experiments"]}
     ours, other = rows["cartpole_ppo"], rows["lunarlander_ppo"]
     assert (ours["problem"], ours["champion"]["version"]) == ("", 2)
-    assert ours["usd_month"] == pytest.approx(page["usd_month"])
+    assert 0 < ours["usd_month"] == pytest.approx(page["usd_month"])
     assert (other["champion"], other["decision"], other["curve"]) == (None, None, [])
     assert set(ours) == set(other)
     assert "T" in page["at"]

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from tests.plugins.console.browser import (
     opened_browser,
     served,
 )
-from tests.plugins.console.stored_console import NOW, CountingStore
+from tests.plugins.console.stored_console import NOW, CountingStore, add_runs, token_of
 from tests.plugins.worlds import World
 
 if TYPE_CHECKING:
@@ -50,33 +49,10 @@ PAGES = {
 Visit = Callable[..., Visitor]
 
 
-def add_runs(*run_ids: str) -> None:
-    """Let Airflow know the runs of the bucket."""
-    from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.settings import Session
-    from airflow.utils.state import DagRunState
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-    session: Any = Session()
-    dag: Any = SerializedDagModel.get(DAG, session=session).dag  # type: ignore[union-attr]
-    for number, run_id in enumerate(run_ids):
-        began = NOW - timedelta(hours=1) + number * timedelta(minutes=10)
-        dag.create_dagrun(
-            run_id=run_id,
-            run_after=began,
-            run_type=DagRunType.MANUAL,
-            triggered_by=DagRunTriggeredByType.TEST,
-            state=DagRunState.SUCCESS,
-            start_date=began,
-            session=session,
-        )
-    session.commit()
-
-
 @pytest.fixture(scope="module")
 def console(airflow_app: "FastAPI") -> Iterator[str]:
     """Airflow's UI with three nights of an experiment."""
-    add_runs("night-1", "night-2", "night-3")
+    add_runs(DAG, "night-1", "night-2", "night-3")
     with served(airflow_app) as url:
         yield url
 
@@ -86,15 +62,6 @@ def browser() -> Iterator[Browser]:
     """Chromium."""
     with opened_browser() as opened:
         yield opened
-
-
-def token_of(role: str) -> str:
-    """Log in."""
-    from airflow.api_fastapi.app import get_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    user = SimpleAuthManagerUser(username="ada", role=role)
-    return str(get_auth_manager().generate_jwt(user, expiration_time_in_seconds=1800))
 
 
 @pytest.fixture
@@ -526,6 +493,7 @@ def test_a_rollback_asks_for_a_reason_and_confirms(visit: Visit) -> None:
     assert body["conf"]["version"] == 1
     assert body["conf"]["reason"] == "the new one shakes"
     assert body["conf"]["experiment"] == "cartpole_ppo"
+    assert body["conf"]["environment"] == "dev"
 
 
 def test_who_may_only_look_gets_a_sentence(visit: Visit) -> None:
@@ -553,6 +521,22 @@ def test_a_picture_of_the_page_is_small(
     visitor.page.screenshot(path=folder / f"{name}.png")
     assert (folder / f"{name}.png").stat().st_size < 150_000
     assert f"pictures/{name}.png" in (ROOT / "README.md").read_text()
+
+
+def test_each_new_answer_is_shown_without_a_reload(visit: Visit) -> None:
+    """Also the third one: React may look at an answer after the page has noted it as known."""
+    visitor, answers = visit(), []
+    visitor.page.clock.install()
+
+    def answer(route: Route) -> None:
+        answers.append(len(answers) + 1)
+        route.fulfill(json=route.fetch().json() | {"usd_month": 100 * len(answers)})
+
+    visitor.page.route("**/nightshift/api/home", answer)
+    visitor.go(HOME, "$100.00")
+    for money in ("$200.00", "$300.00", "$400.00"):
+        visitor.page.clock.run_for(11_000)
+        visitor.see(money)
 
 
 def test_a_hidden_page_asks_for_nothing(visit: Visit) -> None:

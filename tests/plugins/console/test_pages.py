@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,16 @@ def test_an_experiment_shows_its_champions_runs_and_costs(viewed: ViewedEnvironm
     assert [move["usd"] for move in page["history"]] == [costs[2], costs[1]]
     assert [night["run_id"] for night in page["nights"]] == ["night-3", "night-2", "night-1"]
     assert [month["month"] for month in page["costs"]["months"]] == ["2026-11"]
+
+
+def test_a_run_that_began_in_the_month_before_its_spec_has_its_cost(
+    viewed: ViewedEnvironment,
+) -> None:
+    """The ledger is in the month in which the spec was frozen."""
+    began = datetime(2026, 11, 1, tzinfo=UTC) - timedelta(seconds=5)
+    known = [AirflowRun(f"night-{number}", "success", began) for number in (1, 2, 3)]
+    runs = {run["run_id"]: run for run in experiment_page(viewed, *known)["runs"]}
+    assert runs["night-2"]["usd"] > 0
 
 
 def test_a_second_look_reads_only_what_changed(

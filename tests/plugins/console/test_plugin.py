@@ -29,13 +29,23 @@ def test_no_other_process_loads_the_console() -> None:
     assert run_python(code).splitlines()[-1] == "[]"
 
 
-def test_the_api_server_mounts_it_once_for_both_pages() -> None:
-    """Both pages are of one bundle, whose address is relative, because of base paths."""
+@pytest.mark.parametrize(
+    ("base_url", "path"),
+    [("", ""), ("https://host", ""), ("https://host/airflow/", "/airflow"), ("//h/a/b", "/a/b")],
+)
+def test_the_api_server_mounts_it_once_for_both_pages(
+    base_url: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both pages are of one bundle, below the base path.
+
+    Airflow 3.3 takes a relative address, too, and Airflow 3.2 does not.
+    """
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
     code = LOAD + (
         "first, second = ours.fastapi_apps, ours.fastapi_apps\n"
         "print(first is second, first[0]['url_prefix'],"
         " [(one['name'], one['destination'], one['bundle_url']) for one in ours.react_apps])"
     )
-    bundle = "nightshift/web/console.js"
+    bundle = f"{path}/nightshift/web/console.js"
     pages = [("Nightshift", "nav", bundle), ("Nightshift run", "dag_run", bundle)]
     assert run_python(code).splitlines()[-1] == f"True /nightshift {pages}"

@@ -135,7 +135,7 @@ def rename(
     :return: the objects by their new keys, and all replaced names
     """
     texts = {key: clock.move(data.decode()) for key, data in objects.items() if key.endswith(TEXTS)}
-    known = dict(names) | _months(texts)
+    known = dict(names) | _months(texts, names)
     while True:
         renamed = {key: replace_names(text, known).encode() for key, text in texts.items()}
         changed = {
@@ -150,8 +150,8 @@ def rename(
     return {replace_names(key, known): data for key, data in ({**objects} | renamed).items()}, known
 
 
-def _months(texts: Mapping[str, str]) -> dict[str, str]:
-    """Pair the ledgers' months with the new months, because a key names the month of its run."""
+def _months(texts: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """Pair the ledgers' keys with the new ones, because a key names the month of its run."""
     began = {
         tuple(key.split("/")[1:3]): json.loads(text)["created_at"][:7]
         for key, text in texts.items()
@@ -161,7 +161,8 @@ def _months(texts: Mapping[str, str]) -> dict[str, str]:
     for key in texts:
         if key.startswith("ledger/"):
             experiment, run = key.removesuffix(".json").split("/")[2:4]
-            found[key] = f"ledger/{began[experiment, run]}/{experiment}/{run}.json"
+            moved = f"ledger/{began[experiment, run]}/{experiment}/{run}.json"
+            found[key] = replace_names(moved, names)
     return found
 
 

@@ -28,6 +28,7 @@ import {
   wordsOf,
 } from "./formats.js";
 import { Sparkline } from "./charts.js";
+import { retrains } from "./run.js";
 import { useJson } from "./loading.js";
 
 export function Home() {
@@ -89,7 +90,11 @@ function Machines({ machines }) {
         h(
           Fragment,
           null,
-          h(Link, { to: pathOf.run(m.dag_id, m.run) }, `${m.experiment} ${m.trial}`),
+          h(
+            Link,
+            { to: retrains(m.dag_id) ? pathOf.run(m.dag_id, m.run) : pathOf.airflowDag(m.dag_id) },
+            `${m.experiment} ${m.trial}`,
+          ),
           h("div", { className: "ns-soft" }, m.run),
         ),
     },
@@ -151,14 +156,16 @@ function Machines({ machines }) {
     {
       name: "Log",
       cell: (m) =>
-        h(
-          Link,
-          {
-            to: pathOf.log(m.dag_id, m.run, m.trial, m.seat, m.attempt),
-            "aria-label": `Log of ${m.instance_id}`,
-          },
-          "log",
-        ),
+        retrains(m.dag_id)
+          ? h(
+              Link,
+              {
+                to: pathOf.log(m.dag_id, m.run, m.trial, m.seat, m.attempt),
+                "aria-label": `Log of ${m.instance_id}`,
+              },
+              "log",
+            )
+          : NONE,
     },
   ];
   return h(Table, {
@@ -292,7 +299,7 @@ function Experiments({ rows }) {
                 ),
               ),
             )
-          : h(Link, { to: `/dags/${r.dag_id}` }, "trigger its first run"),
+          : h(Link, { to: pathOf.airflowDag(r.dag_id) }, "trigger its first run"),
     },
     {
       name: "Next night",

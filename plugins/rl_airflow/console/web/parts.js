@@ -15,8 +15,8 @@ export const pathOf = {
     `${pathOf.experiment(dagId)}/compare?${runIds.map((one) => query({ run_id: one })).join("&")}`,
   log: (dagId, runId, trial, seat, attempt) =>
     `${pathOf.experiment(dagId)}/log?${query({ run_id: runId, trial, seat, attempt })}`,
-  airflowRun: (dagId, runId) =>
-    `/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`,
+  airflowDag: (dagId) => `/dags/${encodeURIComponent(dagId)}`,
+  airflowRun: (dagId, runId) => `${pathOf.airflowDag(dagId)}/runs/${encodeURIComponent(runId)}`,
 };
 export const query = (values) => new URLSearchParams(values).toString();
 

@@ -39,6 +39,8 @@ import { differencesOf } from "./series.js";
 const LIVE_S = 5;
 const RETRAIN = "retrain_";
 export const nameOf = (dagId) => (dagId.startsWith(RETRAIN) ? dagId.slice(RETRAIN.length) : dagId);
+/** Whether a DAG retrains an experiment, so that the console has pages of it. */
+export const retrains = (dagId) => dagId.startsWith(RETRAIN);
 
 const useRun = (dagId, runId) =>
   useJson(dagId && runId ? apiOf(dagId, `/run?${query({ run_id: runId })}`) : null, (run) =>
@@ -75,9 +77,9 @@ export function RunPage({ dagId, runId }) {
 
 /** The run as a tab of Airflow's page of a run. Airflow shows the tab at the runs of all DAGs. */
 export function RunTab({ dagId = "", runId = "" }) {
-  const retrains = dagId.startsWith(RETRAIN);
-  const { data, error, at, reload } = useRun(retrains ? dagId : "", runId);
-  if (!retrains)
+  const known = retrains(dagId);
+  const { data, error, at, reload } = useRun(known ? dagId : "", runId);
+  if (!known)
     return h(
       Pane,
       null,
