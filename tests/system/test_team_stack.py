@@ -32,9 +32,10 @@ pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.timeout(180
 
 RUN = "a-night-with-faults"
 PLACE = f"/api/v2/dags/{NIGHT}/dagRuns/{RUN}"
+#: The training lasts longer than Airflow takes to see that a triggerer was killed.
 CONF = {
     "trials": 1,
-    "total_timesteps": 60_000,
+    "total_timesteps": 180_000,
     "max_hours": 1,
     "budget_usd": 5,
     "approval": True,
