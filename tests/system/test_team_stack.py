@@ -289,7 +289,7 @@ def test_the_api_server_shows_complete_logs_from_s3(
     tasks = {one["task_id"]: one for one in found}
     # What the task's own code writes last, and for `await` what the triggerer writes.
     for task_id, words in {
-        "freeze_spec": "1 trials × 60,000 steps",
+        "freeze_spec": f"1 trials × {CONF['total_timesteps']:,} steps",
         "await": "steps/s",
         "judge": "report: s3://",
         "promote": "PROMOTED: ",
