@@ -27,7 +27,7 @@ MEASUREMENTS = {
     "account.bootstrap_speed": "a first bootstrap and one without a change, on the local AWS",
     "training.trainer_speed": "steps per second of the trainer and of stock SB3, in turns",
     "training.trainer_against_sbx": "steps per second of the trainer and of SBX, in turns",
-    "training.workers_speed": (
+    "stepping.workers_speed": (
         "environments in several processes, SubprocVecEnv and AsyncVectorEnv, in turns"
     ),
     "machines.gang_speed": (

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.training import costly_envs
+from benchmarks.stepping import costly_envs
 from benchmarks.training.trainer_speed import spread
 from laptop.figures.records import taken, write_record
 from rl_lifecycle.experiment.experiment import read_experiment

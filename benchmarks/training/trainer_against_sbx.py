@@ -11,16 +11,15 @@ whose random steps would say nothing about training. Seconds are CPU time.
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 
+from benchmarks.other_python import other_python
 from benchmarks.training.trainer_speed import spread, stock_environments
 from benchmarks.training.trainings import GSDE, TrainingCase
 from laptop.figures.records import (
@@ -175,39 +174,18 @@ def sbx_worker(
         for key, value in given.items()
         if key not in ("policy", "n_envs", "noise_type", "noise_std")
     }
-    worker = subprocess.Popen(
-        [str(PYTHON), "benchmarks/training/sbx_worker.py"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def ask(task: dict[str, Any]) -> dict[str, Any]:
-        stdin, stdout = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
-        print(json.dumps(task), file=stdin, flush=True)
-        answer = stdout.readline()
-        if not answer:
-            raise RuntimeError("SBX's process ended; its error is above")
-        return dict(json.loads(answer))
-
-    try:
-        yield (
-            ask,
-            ask(
-                {
-                    "algo": case.algo,
-                    "env_id": case.env_id,
-                    "n_envs": given.get("n_envs", 1),
-                    "kwargs": kwargs,
-                    "seed": seed,
-                    "noise_std": given.get("noise_std"),
-                }
-            ),
+    with other_python(PYTHON, "benchmarks/training/sbx_worker.py") as ask:
+        versions = ask(
+            {
+                "algo": case.algo,
+                "env_id": case.env_id,
+                "n_envs": given.get("n_envs", 1),
+                "kwargs": kwargs,
+                "seed": seed,
+                "noise_std": given.get("noise_std"),
+            }
         )
-    finally:
-        worker.kill()
-        worker.wait()
+        yield ask, versions
 
 
 if __name__ == "__main__":

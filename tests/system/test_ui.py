@@ -406,7 +406,7 @@ def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(
 ) -> None:
     """The triggerer ends a deferred task's machine within a minute, because no worker runs.
 
-    The verdict says who cancelled the trial, and nobody is alarmed.
+    The verdict says who cancelled the trial, and no notice is sent.
     """
     runs = endless
     failed, deleted = runs

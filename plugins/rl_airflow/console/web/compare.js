@@ -1,6 +1,6 @@
 /** Two to six runs beside each other: curves, returns, and only the settings that differ. */
 
-import { Fragment, Link, h } from "./host.js";
+import { Link, h } from "./host.js";
 import { LineChart } from "./charts.js";
 import { NONE, localTime, scalar, short, usd, whole } from "./formats.js";
 import { useJson } from "./loading.js";
@@ -11,10 +11,9 @@ import {
   HOME,
   Page,
   Problem,
-  Stale,
+  Read,
   Table,
   Time,
-  Waiting,
   apiOf,
   pathOf,
   query,
@@ -29,7 +28,7 @@ export function ComparePage({ dagId, runIds }) {
   const path = enough
     ? apiOf(dagId, `/compare?${runIds.map((one) => query({ run_id: one })).join("&")}`)
     : null;
-  const { data, error, at } = useJson(path, (answer) =>
+  const read = useJson(path, (answer) =>
     answer.runs.some((run) => run.live) ? 10 : 60,
   );
   const title = "Compare runs",
@@ -48,9 +47,7 @@ export function ComparePage({ dagId, runIds }) {
   return h(
     Page,
     { title, trail },
-    data
-      ? h(Fragment, null, h(Stale, { error, at }), h(Comparison, { ...data, dagId }))
-      : h(Waiting, { error }),
+    h(Read, { read, draw: (data) => h(Comparison, { ...data, dagId }) }),
   );
 }
 

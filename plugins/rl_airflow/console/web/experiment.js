@@ -12,11 +12,9 @@ import {
   Facts,
   HOME,
   Page,
-  Problem,
-  Stale,
+  Read,
   Table,
   Time,
-  Waiting,
   apiOf,
   pathOf,
 } from "./parts.js";
@@ -28,20 +26,12 @@ const MOST_COMPARED = 6;
 const NAMED_NIGHTS = 4;
 
 export function ExperimentPage({ dagId }) {
-  const { data, error, at } = useJson(apiOf(dagId));
+  const read = useJson(apiOf(dagId));
   const aside = h(Link, { to: `/dags/${dagId}` }, "DAG in Airflow");
   return h(
     Page,
     { title: nameOf(dagId), trail: [["Nightshift", HOME]], aside },
-    data
-      ? h(
-          Fragment,
-          null,
-          h(Stale, { error, at }),
-          h(Problem, { text: data.problem }),
-          h(Body, { experiment: data }),
-        )
-      : h(Waiting, { error }),
+    h(Read, { read, draw: (data) => h(Body, { experiment: data }) }),
   );
 }
 

@@ -7,12 +7,10 @@ import {
   Empty,
   Facts,
   Page,
-  Problem,
   Progress,
-  Stale,
+  Read,
   Table,
   Time,
-  Waiting,
   pathOf,
 } from "./parts.js";
 import {
@@ -32,19 +30,11 @@ import { retrains } from "./run.js";
 import { useJson } from "./loading.js";
 
 export function Home() {
-  const { data, error, at } = useJson("nightshift/api/home");
+  const read = useJson("nightshift/api/home");
   return h(
     Page,
     { title: "Nightshift" },
-    data
-      ? h(
-          Fragment,
-          null,
-          h(Stale, { error, at }),
-          h(Problem, { text: data.problem }),
-          h(Overview, { home: data }),
-        )
-      : h(Waiting, { error }),
+    h(Read, { read, draw: (data) => h(Overview, { home: data }) }),
   );
 }
 

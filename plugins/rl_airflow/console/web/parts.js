@@ -121,8 +121,16 @@ export function Waiting({ error }) {
     : h("p", { role: "status", className: "ns-soft" }, "Loading …");
 }
 
-/** What happened to the newest try to read, while an older answer is shown. */
-export const Stale = ({ error, at }) =>
+/**
+ * What was read, and what happened to the newest try while an older answer is shown.
+ * @param {{read: {data: any, error: string, at: number}, draw: (data: any) => any}} props
+ */
+export const Read = ({ read: { data, error, at }, draw }) =>
+  data
+    ? h(Fragment, null, h(Stale, { error, at }), h(Problem, { text: data.problem }), draw(data))
+    : h(Waiting, { error });
+
+const Stale = ({ error, at }) =>
   error && at
     ? h(Problem, {
         text: `${error} You see the state of ${localTime(new Date(at).toISOString())}.`,

@@ -25,10 +25,9 @@ import {
   Pane,
   Problem,
   Progress,
-  Stale,
+  Read,
   Table,
   Time,
-  Waiting,
   apiOf,
   pathOf,
   query,
@@ -49,7 +48,7 @@ const useRun = (dagId, runId) =>
 
 /** The run as a page of the console. */
 export function RunPage({ dagId, runId }) {
-  const { data, error, at, reload } = useRun(dagId, runId);
+  const read = useRun(dagId, runId);
   const trail = [
     ["Nightshift", HOME],
     [nameOf(dagId), pathOf.experiment(dagId)],
@@ -64,21 +63,14 @@ export function RunPage({ dagId, runId }) {
   return h(
     Page,
     { title: runId, trail, aside },
-    data
-      ? h(
-          Fragment,
-          null,
-          h(Stale, { error, at }),
-          h(RunView, { run: data, runId, onChange: reload }),
-        )
-      : h(Waiting, { error }),
+    h(Read, { read, draw: (data) => h(RunView, { run: data, runId, onChange: read.reload }) }),
   );
 }
 
 /** The run as a tab of Airflow's page of a run. Airflow shows the tab at the runs of all DAGs. */
 export function RunTab({ dagId = "", runId = "" }) {
   const known = retrains(dagId);
-  const { data, error, at, reload } = useRun(known ? dagId : "", runId);
+  const read = useRun(known ? dagId : "", runId);
   if (!known)
     return h(
       Pane,
@@ -92,19 +84,13 @@ export function RunTab({ dagId = "", runId = "" }) {
   return h(
     Pane,
     null,
-    data
-      ? h(
-          Fragment,
-          null,
-          h(
-            "div",
-            { className: "ns-head" },
-            h(Link, { to: pathOf.experiment(dagId) }, `all runs of ${nameOf(dagId)}`),
-          ),
-          h(Stale, { error, at }),
-          h(RunView, { run: data, runId, onChange: reload }),
-        )
-      : h(Waiting, { error }),
+    read.data &&
+      h(
+        "div",
+        { className: "ns-head" },
+        h(Link, { to: pathOf.experiment(dagId) }, `all runs of ${nameOf(dagId)}`),
+      ),
+    h(Read, { read, draw: (data) => h(RunView, { run: data, runId, onChange: read.reload }) }),
   );
 }
 
@@ -121,7 +107,6 @@ function RunView({ run, runId, onChange }) {
   return h(
     "div",
     null,
-    h(Problem, { text: run.problem }),
     run.summary.map((text) => h(Problem, { key: text, text })),
     h(
       "div",

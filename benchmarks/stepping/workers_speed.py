@@ -1,6 +1,6 @@
 """How fast environments are stepped in several processes, by us and by others, all interleaved.
 
-    python -m benchmarks.training.workers_speed [--rounds N] [--case NAME …] [--seconds S]
+    python -m benchmarks.stepping.workers_speed [--rounds N] [--case NAME …] [--seconds S]
 
 The arms are the trainer with different numbers of processes, SB3's SubprocVecEnv, Gymnasium's
 AsyncVectorEnv with shared memory, and Ray's actors; these three have one process for each
@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -36,7 +35,8 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from benchmarks.training import costly_envs
+from benchmarks.other_python import other_python
+from benchmarks.stepping import costly_envs
 from benchmarks.training.trainer_speed import spread
 from laptop.figures.records import earlier_runs, taken, todays_cases, write_record
 from laptop.places import ROOT
@@ -196,29 +196,10 @@ def _arms(case: StepCase) -> Iterator[dict[str, Callable[[float], Turn]]]:
 @contextmanager
 def _ray_actors(case: StepCase) -> Iterator[Callable[[float], Turn]]:
     """Ray's arm, in a process of its own, which ends with the block."""
-    worker = subprocess.Popen(
-        [str(RAY_PYTHON), "benchmarks/training/ray_worker.py"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    stdin, stdout = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
-
-    def ask(task: dict[str, Any]) -> dict[str, Any]:
-        print(json.dumps(task), file=stdin, flush=True)
-        answer = stdout.readline()
-        if not answer:
-            raise RuntimeError("Ray's process ended; its error is above")
-        return dict(json.loads(answer))
-
-    env_id = case.env_id.removeprefix("benchmarks.training.")  # where the process finds it
-    ask({"env_id": env_id, "env_kwargs": case.env_kwargs, "n_envs": case.n_envs})
-    try:
+    env_id = case.env_id.removeprefix("benchmarks.stepping.")  # where the process finds it
+    with other_python(RAY_PYTHON, "benchmarks/stepping/ray_worker.py") as ask:
+        ask({"env_id": env_id, "env_kwargs": case.env_kwargs, "n_envs": case.n_envs})
         yield lambda seconds: Turn(**ask({"seconds": seconds}))
-    finally:
-        stdin.close()  # it ends, and ends its actors
-        worker.wait()
 
 
 def _stepper(env: Any) -> Callable[[Any], object]:
